@@ -1,0 +1,22 @@
+//! What a cluster is: slots, nodes, what one node says (`CLUSTER NODES`), and what all of them say together.
+//!
+//! Pure values: nothing here reads a clock, waits or talks to a server.
+
+mod agreement;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod node;
+mod observation;
+mod slot;
+mod topology;
+mod unclear;
+mod view;
+
+pub use node::{Address, AddressError, NodeId, NodeIdError};
+pub use observation::{
+    EvictionPolicy, InfoError, NodeInfo, Observation, Observed, Product, ReplicaLink, ServerVersion, Silent,
+};
+pub use slot::{Slot, SlotRange, SlotSet, SlotTextError};
+pub use topology::{Member, NameError, OpenSlot, Shard, Standing, Topology};
+pub use unclear::{Finding, Unclear};
+pub use view::{Failing, LineFault, Link, Marker, NodeLine, NodeView, Role, ViewError};

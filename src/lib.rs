@@ -1,0 +1,16 @@
+//! evenkeel keeps a Redis or Valkey Cluster on an even keel.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod cluster;
+pub mod config;
+pub mod daemon;
+pub mod demo;
+pub mod http;
+pub mod journal;
+pub mod metrics;
+pub mod migration;
+pub mod plan;
+pub mod redis;
+pub mod throttle;

@@ -1,0 +1,597 @@
+//! The state machine of one move: a pair and a set of slots, from the first mark to the last confirmation.
+//!
+//! Every state says what the servers confirmed. After any doubt (no answer, a pause, an answer that does not fit) the
+//! machine looks at both ends again and goes on from what it finds; recovery after a crash enters the same way.
+
+use std::collections::BTreeMap;
+
+use super::facts::Sorted;
+use super::transfer::Transfer;
+use super::{
+    Batch, Blocked, Comparison, End, Ending, Ends, Mark, MigrateReply, Pair, Progress, Purpose, Reply, SetSlotReply,
+    Standing, Step, Trouble, UnexpectedReply,
+};
+use crate::cluster::{NodeId, Slot, SlotSet};
+
+/// Looks at both ends without any key or slot coming forward, before the slots are left as they are.
+///
+/// A move needs five looks from start to end; more than twice as many without progress is a circle.
+const LOOKS_WITHOUT_PROGRESS: u32 = 12;
+/// Pauses without progress before the slots are left open, for the supervisor to come back to later.
+const PAUSES_WITHOUT_PROGRESS: u32 = 3;
+/// How often a `NODE` that a replica has and the primary has not is sent again before the reason is shown: ten seconds,
+/// at half a second for each wait of the primary.
+const ASSIGNMENTS_AT_ONCE: u32 = 20;
+
+/// What the servers confirmed last, and so what is asked next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Both ends are to be read; nothing is taken for granted.
+    Looking,
+    /// The target is to be told of these; then the source of its own.
+    MarkingTarget {
+        target: SlotSet,
+        source: SlotSet,
+    },
+    /// The target has every mark; the source is to be told of these.
+    MarkingSource {
+        source: SlotSet,
+    },
+    /// Both ends' own lines showed every mark.
+    Open(Transfer),
+    /// A `MIGRATE` of this batch is under way.
+    Moving(Transfer, Batch),
+    /// A key of this batch was at the target already: the copies are to be compared.
+    Comparing(Transfer, Batch),
+    /// The source's listings came to their end; the finalise is wanted.
+    Drained,
+    /// Under the finalise, the source counted no key of these and both ends showed their marks.
+    Assigning(SlotSet),
+    /// The target said that it owns these.
+    Telling(SlotSet),
+    /// The finalise is to be given back, and then this.
+    Yielding(Box<State>),
+    /// The target holds no key of these and the source did not open them.
+    Unmarking {
+        at: End,
+        slots: SlotSet,
+    },
+    /// To wait, and look again.
+    Pausing(Trouble),
+    Ended(Ending),
+}
+
+/// One move: a pair of primaries and a set of slots.
+#[derive(Clone, Debug)]
+pub struct Migration {
+    pair: Pair,
+    purpose: Purpose,
+    slots: SlotSet,
+    state: State,
+    /// The finalise is ours. While it is, the machine does nothing but finish or give back.
+    holds_finalise: bool,
+    /// Slots of which some node was asked to change the owner, by us or by a predecessor, and that the source has not
+    /// been seen to give up. While there is one, a finalise that is held stays.
+    told: SlotSet,
+    /// Slots that are not this move's to finish, and why.
+    troubled: BTreeMap<Slot, Trouble>,
+    /// An end was restarted while the finalise was held.
+    changed: Option<Trouble>,
+    /// Slots that this machine asked to open.
+    opened: SlotSet,
+    /// Both processes are the ones that these slots were opened against, by this machine.
+    unbroken: bool,
+    /// Keys that a call of ours without an answer may have left on both ends.
+    suspect: Option<Batch>,
+    /// The slots are to be closed again, because of this.
+    withdrawing: Option<Trouble>,
+    interrupted: Option<Trouble>,
+    looks: u32,
+    pauses: u32,
+    /// Calls without a clear answer since the last clear one.
+    doubts: u32,
+    progress: Progress,
+}
+
+impl Migration {
+    /// A move of these slots; for [`Purpose::Move`] the source owns them all.
+    #[must_use]
+    pub fn new(pair: Pair, slots: SlotSet, purpose: Purpose) -> Self {
+        Self {
+            pair,
+            purpose,
+            slots,
+            state: State::Looking,
+            holds_finalise: false,
+            told: SlotSet::new(),
+            troubled: BTreeMap::new(),
+            changed: None,
+            opened: SlotSet::new(),
+            unbroken: purpose == Purpose::Move,
+            suspect: None,
+            withdrawing: None,
+            interrupted: None,
+            looks: 0,
+            pauses: 0,
+            doubts: 0,
+            progress: Progress::default(),
+        }
+    }
+
+    /// The slots that are not finished yet.
+    #[must_use]
+    pub fn slots(&self) -> &SlotSet {
+        &self.slots
+    }
+
+    /// Slots that were found not to be this move's to finish, and why.
+    #[must_use]
+    pub fn troubled(&self) -> &BTreeMap<Slot, Trouble> {
+        &self.troubled
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Whether the cluster's one finalise is held for this move.
+    #[must_use]
+    pub fn holds_finalise(&self) -> bool {
+        self.holds_finalise
+    }
+
+    /// Ends the move at the next step that leaves every slot whole: open, with both marks, or finished.
+    pub fn interrupt(&mut self, why: Trouble) {
+        self.interrupted.get_or_insert(why);
+    }
+
+    /// What to do next; `batch` is the most keys of one call. Asking twice gives the same step.
+    pub fn next_step(&mut self, batch: usize) -> Step {
+        self.heed_interruption();
+        match &self.state {
+            // Asked is as good as done until the servers say otherwise.
+            State::MarkingTarget { target: slots, .. } | State::MarkingSource { source: slots } => {
+                self.opened = self.opened.union(slots);
+            }
+            State::Assigning(slots) | State::Telling(slots) => self.told = self.told.union(slots),
+            State::Looking
+            | State::Open(_)
+            | State::Moving(..)
+            | State::Comparing(..)
+            | State::Drained
+            | State::Yielding(_)
+            | State::Unmarking { .. }
+            | State::Pausing(_)
+            | State::Ended(_) => {}
+        }
+        if let State::Open(transfer) = &mut self.state {
+            if let Some(batch) = transfer.next_batch(batch) {
+                self.state = State::Moving(std::mem::take(transfer), batch);
+            } else if transfer.next_list().is_none() {
+                self.state = State::Drained;
+            }
+        }
+        match &self.state {
+            State::Looking => Step::ReadEnds { slots: self.slots.clone(), count_target: !self.holds_finalise },
+            State::MarkingTarget { target, .. } => {
+                Step::SetSlots { at: End::Target, mark: Mark::Importing, slots: target.clone() }
+            }
+            State::MarkingSource { source } => {
+                Step::SetSlots { at: End::Source, mark: Mark::Migrating, slots: source.clone() }
+            }
+            State::Open(transfer) => match transfer.next_list() {
+                Some((db, slots, count)) => Step::ListKeys { db, slots: slots.to_vec(), count },
+                None => unreachable!("an open move with nothing to list or move is drained"),
+            },
+            State::Moving(_, batch) => Step::MoveKeys(batch.clone()),
+            State::Comparing(_, batch) => Step::CompareKeys(batch.clone()),
+            State::Drained => Step::TakeFinalise,
+            State::Assigning(slots) => Step::SetSlots { at: End::Target, mark: Mark::Assigned, slots: slots.clone() },
+            State::Telling(slots) => Step::SetSlots { at: End::Source, mark: Mark::Assigned, slots: slots.clone() },
+            State::Yielding(_) => Step::YieldFinalise,
+            State::Unmarking { at, slots } => Step::SetSlots { at: *at, mark: Mark::Stable, slots: slots.clone() },
+            State::Pausing(trouble) => Step::Pause(trouble.clone()),
+            State::Ended(ending) => Step::End(ending.clone()),
+        }
+    }
+
+    /// Records the answer to the step last asked.
+    pub fn on_reply(&mut self, reply: Reply) -> Result<(), UnexpectedReply> {
+        let state = std::mem::replace(&mut self.state, State::Looking);
+        self.state = match (state, reply) {
+            (State::Looking, Reply::Ends(ends)) => self.after_look(&ends),
+            (State::MarkingTarget { source, .. }, Reply::Marked(replies)) => {
+                let next = if source.is_empty() { State::Looking } else { State::MarkingSource { source } };
+                self.after_marks(End::Target, &replies, next)
+            }
+            (State::MarkingSource { .. }, Reply::Marked(replies)) => {
+                self.after_marks(End::Source, &replies, State::Looking)
+            }
+            (State::Open(mut transfer), Reply::Listed(listed)) => {
+                transfer.on_listed(listed);
+                State::Open(transfer)
+            }
+            (State::Moving(transfer, batch), Reply::Moved(reply)) => self.after_call(transfer, batch, reply),
+            (State::Comparing(transfer, batch), Reply::Compared(comparison)) => {
+                self.after_comparison(transfer, batch, comparison)
+            }
+            (State::Drained, Reply::Go) => {
+                self.holds_finalise = true;
+                State::Looking
+            }
+            (State::Assigning(slots), Reply::Marked(replies)) => self.after_assigned(slots, &replies),
+            (State::Telling(_), Reply::Marked(replies)) => self.after_told(&replies),
+            (State::Yielding(then), Reply::Go) => {
+                self.holds_finalise = false;
+                self.told = SlotSet::new();
+                *then
+            }
+            // A refused STABLE leaves the mark; the next look shows it.
+            (State::Unmarking { .. }, Reply::Marked(_)) | (State::Pausing(_), Reply::Go) => State::Looking,
+            (State::Moving(_, batch), Reply::NoAnswer { at, why }) => {
+                self.suspect = Some(batch);
+                self.pause(Trouble::NoAnswer { node: self.pair.node(at), why })
+            }
+            (State::Ended(ending), Reply::NoAnswer { .. } | Reply::ProcessChanged { .. }) => State::Ended(ending),
+            (_, Reply::NoAnswer { at, why }) => self.pause(Trouble::NoAnswer { node: self.pair.node(at), why }),
+            (state, Reply::ProcessChanged { at }) => self.after_process_changed(state, at),
+            (_, Reply::EveryoneNamesTarget) if self.holds_finalise => {
+                self.finish(&self.slots.clone());
+                State::Yielding(Box::new(State::Ended(self.finished())))
+            }
+            (state, reply) => {
+                let error = UnexpectedReply { state: format!("{state:?}"), reply: format!("{reply:?}") };
+                self.state = state;
+                return Err(error);
+            }
+        };
+        Ok(())
+    }
+
+    /// Between calls, and never under the finalise.
+    fn heed_interruption(&mut self) {
+        if self.holds_finalise || self.interrupted.is_none() {
+            return;
+        }
+        let whole = match &self.state {
+            State::Drained | State::Pausing(_) | State::Comparing(..) => true,
+            // Copies that a call of ours may have left on both ends are not left behind, nor a slot half closed.
+            State::Looking => self.suspect.is_none() && self.withdrawing.is_none(),
+            State::Open(transfer) => !transfer.next_replaces(),
+            // Once the target has marks the source gets its own: a slot is left with both or with none.
+            State::MarkingTarget { .. } => self.opened.is_empty(),
+            State::Moving(..)
+            | State::MarkingSource { .. }
+            | State::Assigning(_)
+            | State::Telling(_)
+            | State::Yielding(_)
+            | State::Unmarking { .. }
+            | State::Ended(_) => false,
+        };
+        if let (true, Some(why)) = (whole, self.interrupted.clone()) {
+            self.state = State::Ended(self.ending(why));
+        }
+    }
+
+    fn ending(&self, why: Trouble) -> Ending {
+        let untouched = self.purpose == Purpose::Move && self.opened.is_empty();
+        if untouched { Ending::NotStarted(why) } else { Ending::Left(why) }
+    }
+
+    /// What to do about what both ends said. The one place that decides where a move stands.
+    fn after_look(&mut self, ends: &Ends) -> State {
+        self.looks += 1;
+        if self.pauses >= PAUSES_WITHOUT_PROGRESS && !ends.target.owned.intersects(&self.told) {
+            // The target was asked without a clear answer, and after all these pauses its own line still shows no
+            // claim: it was never heard, and will not be. The connection that asked was reset, so nothing of it is
+            // still on its way.
+            self.told = SlotSet::new();
+        }
+        let sorted = match self.sort(ends) {
+            Ok(sorted) => sorted,
+            Err(trouble) => return self.leave(trouble),
+        };
+        self.finish(&sorted.moved);
+        if self.looks > LOOKS_WITHOUT_PROGRESS {
+            return self.leave(self.withdrawing.clone().unwrap_or(Trouble::Stuck));
+        }
+        if !sorted.half.is_empty() {
+            // The target owns these already. Until the source has been told nobody else may finalise.
+            self.told = self.told.union(&sorted.half);
+            return if self.holds_finalise { State::Telling(sorted.half) } else { State::Drained };
+        }
+        if self.slots.is_empty() {
+            return self.yielding(State::Ended(self.finished()));
+        }
+        if let Some(node) = self.not_primary(ends) {
+            return self.leave(Trouble::NotPrimary { node });
+        }
+        if self.holds_finalise {
+            return self.under_finalise(ends, &sorted);
+        }
+        if let Some(why) = self.withdrawing.clone() {
+            return self.withdraw(ends, &sorted, why);
+        }
+        self.go_forward(ends, sorted)
+    }
+
+    /// Under the finalise, with nothing half assigned: assign what is proven empty, or give the finalise back.
+    fn under_finalise(&mut self, ends: &Ends, sorted: &Sorted) -> State {
+        // Never finalise a slot whose source still counts a key, in any database: the target's claim deletes them.
+        let drained = self.slots.iter().all(|slot| ends.source.keys_of(slot) == 0);
+        let marked = sorted.without_target_mark.is_empty() && sorted.without_source_mark.is_empty();
+        // What the target was asked already is brought to its end in spite of an interruption.
+        let wanted = self.changed.is_none() && (self.interrupted.is_none() || self.is_bound());
+        let patient = self.pauses <= PAUSES_WITHOUT_PROGRESS;
+        if drained && marked && wanted && patient {
+            return State::Assigning(self.slots.clone());
+        }
+        if self.is_bound() {
+            return self.leave(self.changed.clone().unwrap_or(Trouble::Stuck));
+        }
+        match self.changed.take().or((!patient).then_some(Trouble::Stuck)) {
+            Some(why) => self.yielding(State::Ended(self.ending(why))),
+            None => self.yielding(State::Looking),
+        }
+    }
+
+    /// The finalise is held and cannot be given back yet.
+    fn is_bound(&self) -> bool {
+        self.holds_finalise && !self.told.is_empty()
+    }
+
+    /// Gives the finalise back first, if it is held.
+    fn yielding(&self, then: State) -> State {
+        if self.holds_finalise { State::Yielding(Box::new(then)) } else { then }
+    }
+
+    fn finished(&self) -> Ending {
+        self.troubled.values().next().map_or(Ending::Done, |why| self.ending(why.clone()))
+    }
+
+    fn go_forward(&mut self, ends: &Ends, sorted: Sorted) -> State {
+        if self.purpose == Purpose::Resume {
+            // Marked at the target alone, and empty there: nothing has begun, and the plan decides anew.
+            let only_target = sorted.without_source_mark.difference(&sorted.without_target_mark);
+            let idle: SlotSet = only_target.iter().filter(|&slot| ends.target.keys_of(slot) == 0).collect();
+            if !idle.is_empty() {
+                return State::Unmarking { at: End::Target, slots: idle };
+            }
+            // Found without any mark: somebody closed them meanwhile.
+            let closed = sorted.without_source_mark.intersection(&sorted.without_target_mark);
+            self.slots = self.slots.difference(&closed);
+            if self.slots.is_empty() {
+                return State::Ended(self.finished());
+            }
+        }
+        let target = sorted.without_target_mark.intersection(&self.slots);
+        let source = sorted.without_source_mark.intersection(&self.slots);
+        if !target.is_empty() {
+            // The target first: a source that migrates to a node that does not import sends clients in circles.
+            return State::MarkingTarget { target, source };
+        }
+        if !source.is_empty() {
+            return State::MarkingSource { source };
+        }
+        let counts: BTreeMap<Slot, u64> = self.slots.iter().map(|slot| (slot, ends.source.keys_of(slot))).collect();
+        let mut transfer = Transfer::new(&counts, &ends.source.databases);
+        if let Some(batch) = self.suspect.take().filter(|batch| self.slots.contains(batch.slot)) {
+            // At once, before any client can delete one of these at the source and read the copy at the target. Only
+            // a source that never changed is surely newer than the copy that this very call left there.
+            transfer.first(Batch { replace: self.unbroken, ..batch });
+        }
+        State::Open(transfer)
+    }
+
+    /// Closes again what was opened: the source first, and the target only when it has been counted empty since.
+    fn withdraw(&mut self, ends: &Ends, sorted: &Sorted, why: Trouble) -> State {
+        let at_target: SlotSet = self.slots.iter().filter(|&slot| ends.target.keys_of(slot) > 0).collect();
+        let stranded = at_target.intersection(&sorted.without_source_mark).difference(&sorted.without_target_mark);
+        if !stranded.is_empty() {
+            // A client wrote there between the count and the source's `STABLE`, and reads nothing until the source
+            // sends it there again.
+            return State::MarkingSource { source: stranded };
+        }
+        if !at_target.is_empty() {
+            return State::Ended(Ending::Left(why));
+        }
+        let at_source = self.slots.difference(&sorted.without_source_mark);
+        if !at_source.is_empty() {
+            return State::Unmarking { at: End::Source, slots: at_source };
+        }
+        let at_target = self.slots.difference(&sorted.without_target_mark);
+        if !at_target.is_empty() {
+            return State::Unmarking { at: End::Target, slots: at_target };
+        }
+        State::Ended(Ending::NotStarted(why))
+    }
+
+    fn after_marks(&mut self, at: End, replies: &[(Slot, SetSlotReply)], next: State) -> State {
+        for (slot, reply) in replies {
+            match reply {
+                SetSlotReply::Ok => {}
+                SetSlotReply::NoReplicas => return self.pause(Trouble::NoReplicas { node: self.pair.node(at) }),
+                SetSlotReply::NotPrimary => return self.withdrawn(Trouble::NotPrimary { node: self.pair.node(at) }),
+                SetSlotReply::Refused(text) => {
+                    let (node, slot, text) = (self.pair.node(at), *slot, text.clone());
+                    return self.withdrawn(Trouble::Refused { node, slot, text });
+                }
+            }
+        }
+        next
+    }
+
+    fn withdrawn(&mut self, why: Trouble) -> State {
+        self.withdrawing.get_or_insert(why);
+        State::Looking
+    }
+
+    fn after_call(&mut self, transfer: Transfer, batch: Batch, reply: MigrateReply) -> State {
+        match reply {
+            MigrateReply::Moved => {
+                self.progress.keys += batch.keys.len() as u64;
+                (self.looks, self.pauses, self.doubts) = (0, 0, 0);
+                State::Open(transfer)
+            }
+            MigrateReply::Ambiguous(why) => {
+                self.suspect = Some(batch);
+                self.doubts += 1;
+                // The first time at once (see `go_forward`); from then on the target is given time to come back.
+                if self.doubts > 1 {
+                    self.pause(Trouble::NoAnswer { node: self.pair.target, why })
+                } else {
+                    State::Looking
+                }
+            }
+            MigrateReply::KeyExists => State::Comparing(transfer, batch),
+            MigrateReply::NotImporting(text) | MigrateReply::NotServed(text) => {
+                self.blocked(batch, Blocked::Unknown(text))
+            }
+            MigrateReply::Blocked(blocked) => self.blocked(batch, blocked),
+        }
+    }
+
+    /// Nothing moved with this reply; copies that an earlier call left at the target are there still.
+    fn blocked(&mut self, batch: Batch, why: Blocked) -> State {
+        if batch.replace {
+            self.suspect = Some(batch);
+        }
+        self.pause(Trouble::Blocked(why))
+    }
+
+    fn after_comparison(&mut self, mut transfer: Transfer, batch: Batch, comparison: Comparison) -> State {
+        if !comparison.different.is_empty() {
+            self.set_apart(batch.slot, Trouble::Conflict { slot: batch.slot, keys: comparison.different.len() });
+            return if self.slots.is_empty() { State::Ended(self.finished()) } else { State::Looking };
+        }
+        transfer.first(Batch { keys: comparison.only_source, replace: false, ..batch });
+        transfer.first(Batch { keys: comparison.same, replace: true, ..batch });
+        State::Open(transfer)
+    }
+
+    fn after_assigned(&mut self, slots: SlotSet, replies: &[(Slot, SetSlotReply)]) -> State {
+        if replies.iter().all(|(_, reply)| *reply == SetSlotReply::Ok) {
+            self.doubts = 0;
+            return State::Telling(slots);
+        }
+        if replies.iter().any(|(_, reply)| *reply == SetSlotReply::NoReplicas) {
+            // Valkey: some replica has it, the primary does not: the same command again, and nothing else before.
+            self.doubts += 1;
+            if self.doubts.is_multiple_of(ASSIGNMENTS_AT_ONCE) {
+                return State::Pausing(Trouble::NoReplicas { node: self.pair.target });
+            }
+            return State::Assigning(slots);
+        }
+        let mut refused = None;
+        for (slot, reply) in replies {
+            if let SetSlotReply::Refused(text) = reply {
+                self.told.remove(*slot);
+                refused.get_or_insert((*slot, text.clone()));
+            }
+        }
+        match refused {
+            Some((slot, text)) if self.told.is_empty() => {
+                self.pause(Trouble::Refused { node: self.pair.target, slot, text })
+            }
+            // The next look, still under the finalise, shows which slots the target claims.
+            Some(_) | None => State::Looking,
+        }
+    }
+
+    fn after_told(&mut self, replies: &[(Slot, SetSlotReply)]) -> State {
+        let refused = replies.iter().find_map(|(slot, reply)| match reply {
+            SetSlotReply::Refused(text) => Some((*slot, text.clone())),
+            SetSlotReply::Ok | SetSlotReply::NoReplicas | SetSlotReply::NotPrimary => None,
+        });
+        match refused {
+            // A source that gave its last slot away is a replica now and says so: that is success, and the next look,
+            // still under the finalise, confirms it like any other.
+            None => State::Looking,
+            Some((slot, text)) => self.pause(Trouble::Refused { node: self.pair.source, slot, text }),
+        }
+    }
+
+    fn after_process_changed(&mut self, state: State, at: End) -> State {
+        self.unbroken = false;
+        if let State::Moving(_, batch) = state {
+            self.suspect = Some(batch);
+        }
+        let why = Trouble::ProcessChanged { node: self.pair.node(at) };
+        if self.is_bound() {
+            // What was told must be brought to its end whoever answers now; nothing more is told.
+            self.changed = Some(why);
+            return State::Looking;
+        }
+        self.yielding(State::Ended(self.ending(why)))
+    }
+
+    /// Waits before the next look; without progress for too long, leaves the slots as they are.
+    ///
+    /// A finalise under which nobody was told anything is given back first: others need not wait for this pair.
+    fn pause(&mut self, why: Trouble) -> State {
+        self.pauses += 1;
+        if self.is_bound() {
+            return State::Pausing(why);
+        }
+        let then =
+            if self.pauses <= PAUSES_WITHOUT_PROGRESS { State::Pausing(why) } else { State::Ended(self.ending(why)) };
+        self.yielding(then)
+    }
+
+    /// Ends here; where somebody was told of a new owner, only after that has been brought to its end.
+    fn leave(&mut self, why: Trouble) -> State {
+        if self.is_bound() {
+            self.looks = 0;
+            self.pauses += 1;
+            return State::Pausing(why);
+        }
+        self.yielding(State::Ended(self.ending(why)))
+    }
+
+    fn finish(&mut self, moved: &SlotSet) {
+        let moved = moved.intersection(&self.slots);
+        if !moved.is_empty() {
+            self.progress.slots += moved.len();
+            self.slots = self.slots.difference(&moved);
+            self.told = self.told.difference(&moved);
+            (self.looks, self.pauses) = (0, 0);
+        }
+    }
+
+    fn not_primary(&self, ends: &Ends) -> Option<NodeId> {
+        let nodes = [(ends.source.primary, self.pair.source), (ends.target.primary, self.pair.target)];
+        nodes.into_iter().find(|&(primary, _)| !primary).map(|(_, node)| node)
+    }
+
+    /// Sorts the unfinished slots; those that are not this pair's to finish are put apart, so that one of them does not
+    /// hold up the others. Where an owner was told already there is no such way out.
+    fn sort(&mut self, ends: &Ends) -> Result<Sorted, Trouble> {
+        let mut sorted = Sorted::default();
+        for slot in self.slots.clone().iter() {
+            match ends.standing(self.pair, slot).and_then(|standing| self.not_stray(ends, slot, standing)) {
+                Ok(standing) => sorted.put(slot, standing),
+                Err(trouble) if self.holds_finalise && self.told.contains(slot) => return Err(trouble),
+                Err(trouble) => self.set_apart(slot, trouble),
+            }
+        }
+        Ok(sorted)
+    }
+
+    fn set_apart(&mut self, slot: Slot, why: Trouble) {
+        self.slots.remove(slot);
+        self.told.remove(slot);
+        self.troubled.insert(slot, why);
+        self.looks = 0;
+    }
+
+    /// Keys at the target of a slot that nobody has opened would collide with the slot's own.
+    fn not_stray(&self, ends: &Ends, slot: Slot, standing: Standing) -> Result<Standing, Trouble> {
+        let keys = ends.target.keys_of(slot);
+        if standing == Standing::Untouched && keys > 0 && !self.opened.contains(slot) {
+            return Err(Trouble::StrayKeys { slot, keys });
+        }
+        Ok(standing)
+    }
+}

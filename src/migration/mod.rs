@@ -1,0 +1,62 @@
+//! How slots are carried from one primary to another, as values: what to ask the servers next, given what they said.
+//!
+//! Nothing here waits, reads a clock or talks to a server; [`Migration`] is driven by a worker that does. Recovery is
+//! the same machine: it begins by reading both ends and goes on from wherever it finds them.
+
+mod facts;
+mod machine;
+mod reply;
+mod step;
+mod transfer;
+mod trouble;
+
+pub use facts::{EndFacts, Ends, Standing};
+pub use machine::Migration;
+pub use reply::{Blocked, MigrateReply, SetSlotReply};
+pub use step::{Ending, Progress, Purpose, Reply, Step, UnexpectedReply};
+pub use transfer::{Batch, Comparison, Key};
+pub use trouble::Trouble;
+
+use crate::cluster::NodeId;
+
+/// The two primaries of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pair {
+    /// The primary that owns the slots before the move.
+    pub source: NodeId,
+    /// The primary that is to own them.
+    pub target: NodeId,
+}
+
+/// One end of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// The primary that gives.
+    Source,
+    /// The primary that takes.
+    Target,
+}
+
+impl Pair {
+    /// The node at this end.
+    #[must_use]
+    pub const fn node(&self, end: End) -> NodeId {
+        match end {
+            End::Source => self.source,
+            End::Target => self.target,
+        }
+    }
+}
+
+/// What `CLUSTER SETSLOT` makes of a slot at one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// `IMPORTING` from the pair's source.
+    Importing,
+    /// `MIGRATING` to the pair's target.
+    Migrating,
+    /// `NODE`: the pair's target owns it.
+    Assigned,
+    /// `STABLE`: no mark.
+    Stable,
+}

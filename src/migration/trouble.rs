@@ -1,0 +1,162 @@
+//! Why slots do not come forward, by what a human or the supervisor does about it.
+
+use thiserror::Error;
+
+use super::Blocked;
+use crate::cluster::{NodeId, Slot};
+
+/// Why slots do not come forward.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Trouble {
+    /// A node refused a mark.
+    #[error("{node} refused slot {slot}: {text}")]
+    Refused {
+        /// The node.
+        node: NodeId,
+        /// The first slot that it refused.
+        slot: Slot,
+        /// Its words.
+        text: String,
+    },
+    /// A Valkey primary waits for replicas that do not follow.
+    #[error("{node} cannot replicate the slot's state: not enough good replicas")]
+    NoReplicas {
+        /// The node.
+        node: NodeId,
+    },
+    /// An end is not a primary (any more).
+    #[error("{node} is not a primary any more")]
+    NotPrimary {
+        /// The node.
+        node: NodeId,
+    },
+    /// Neither end owns the slot.
+    #[error("slot {slot} is owned by neither end of the move")]
+    OwnerChanged {
+        /// The slot.
+        slot: Slot,
+    },
+    /// A mark that names a third node: somebody else moves this slot.
+    #[error("slot {slot} has a mark at {at} that names {other}, which is not part of this move")]
+    ForeignMark {
+        /// The slot.
+        slot: Slot,
+        /// The node that holds the mark.
+        at: NodeId,
+        /// The node that the mark names.
+        other: NodeId,
+    },
+    /// Both ends claim a slot of which the source still holds keys.
+    #[error(
+        "slot {slot} is claimed by both ends while the source holds {keys_at_source} keys of it; a human must decide"
+    )]
+    BothClaim {
+        /// The slot.
+        slot: Slot,
+        /// Keys at the source.
+        keys_at_source: u64,
+    },
+    /// The target holds keys of a slot that nobody has begun to move.
+    #[error("the target holds {keys} stray keys of slot {slot}; they would collide with the slot's own")]
+    StrayKeys {
+        /// The slot.
+        slot: Slot,
+        /// Keys at the target.
+        keys: u64,
+    },
+    /// Keys with different values at both ends.
+    #[error("{keys} keys of slot {slot} differ between source and target; a human must decide which to keep")]
+    Conflict {
+        /// The slot.
+        slot: Slot,
+        /// How many keys.
+        keys: usize,
+    },
+    /// Keys cannot move for the moment.
+    #[error("{0}")]
+    Blocked(Blocked),
+    /// A node does not answer.
+    #[error("no answer from {node}: {why}")]
+    NoAnswer {
+        /// The node.
+        node: NodeId,
+        /// What was seen instead.
+        why: String,
+    },
+    /// A node was restarted or replaced in mid-move.
+    #[error("{node} is another process than when the slots were opened")]
+    ProcessChanged {
+        /// The node.
+        node: NodeId,
+    },
+    /// Asked to stop before the slots were finished.
+    #[error("interrupted")]
+    Interrupted,
+    /// The ends answer, and yet nothing comes forward.
+    #[error("no progress after looking at both ends again and again")]
+    Stuck,
+}
+
+impl Trouble {
+    /// The name under which logs and metrics count it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::NoReplicas { .. } => "no_replicas",
+            Self::NotPrimary { .. } => "not_primary",
+            Self::OwnerChanged { .. } => "owner_changed",
+            Self::ForeignMark { .. } => "foreign_mark",
+            Self::BothClaim { .. } => "both_claim",
+            Self::StrayKeys { .. } => "stray_keys",
+            Self::Conflict { .. } => "conflict",
+            Self::Blocked(blocked) => blocked.name(),
+            Self::NoAnswer { .. } => "no_answer",
+            Self::ProcessChanged { .. } => "process_changed",
+            Self::Interrupted => "interrupted",
+            Self::Stuck => "stuck",
+        }
+    }
+
+    /// Whether it is a matter of the two nodes, and not of one slot.
+    #[must_use]
+    pub const fn concerns_the_pair(&self) -> bool {
+        match self {
+            Self::NoReplicas { .. }
+            | Self::NotPrimary { .. }
+            | Self::Blocked(_)
+            | Self::NoAnswer { .. }
+            | Self::ProcessChanged { .. } => true,
+            Self::Refused { .. }
+            | Self::OwnerChanged { .. }
+            | Self::ForeignMark { .. }
+            | Self::BothClaim { .. }
+            | Self::StrayKeys { .. }
+            | Self::Conflict { .. }
+            | Self::Interrupted
+            | Self::Stuck => false,
+        }
+    }
+
+    /// Every name that [`Trouble::name`] can give.
+    pub const NAMES: [&'static str; 18] = [
+        "refused",
+        "no_replicas",
+        "not_primary",
+        "owner_changed",
+        "foreign_mark",
+        "both_claim",
+        "stray_keys",
+        "conflict",
+        "target_full",
+        "target_credentials",
+        "target_not_ready",
+        "incompatible",
+        "source_not_ready",
+        "unknown",
+        "no_answer",
+        "process_changed",
+        "interrupted",
+        "stuck",
+    ];
+}

@@ -1,0 +1,50 @@
+//! Which slots of a move are opened together.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::{Slot, SlotSet};
+
+/// How much may be open at once between two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupLimits {
+    /// Slots; at least one.
+    pub slots: usize,
+    /// Keys, over all slots of the group; a slot with more makes a group of its own.
+    pub keys: u64,
+}
+
+/// The next slots to open, from the lowest on: as many as the limits allow, and at least one if any is left.
+///
+/// Short groups keep the time short in which a failover of the source would find slots open.
+#[must_use]
+pub fn next_group(counts: &BTreeMap<Slot, u64>, limits: GroupLimits) -> SlotSet {
+    let mut group = SlotSet::new();
+    let (mut slots, mut keys) = (0, 0u64);
+    for (&slot, &count) in counts {
+        keys = keys.saturating_add(count);
+        if slots > 0 && (slots >= limits.slots || keys > limits.keys) {
+            break;
+        }
+        group.insert(slot);
+        slots += 1;
+    }
+    group
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_ends_at_the_limit_of_slots_or_keys() {
+        let check = |counts: &[(u16, u64)], expect: &str| {
+            let counts = counts.iter().map(|&(slot, keys)| (Slot::new(slot).unwrap(), keys)).collect();
+            assert_eq!(next_group(&counts, GroupLimits { slots: 3, keys: 100 }).to_string(), expect);
+        };
+        check(&[], "");
+        check(&[(1, 0), (2, 0), (5, 0), (6, 0)], "1-2,5");
+        check(&[(1, 60), (2, 60)], "1");
+        check(&[(1, 60), (2, 40), (3, 1)], "1-2");
+        check(&[(9, 1_000_000), (10, 0)], "9");
+    }
+}
