@@ -1,0 +1,337 @@
+//! The configuration: a TOML file, checked whole before any of it is used.
+//!
+//! The file's text becomes a serde mirror (`raw`: which keys there are), that becomes a [`Config`] (`validate`: types,
+//! ranges and what must fit together), and everything that is wrong on the way is reported at once ([`Fault`]). A
+//! running daemon compares a new configuration with its own ([`Config::reload`]) and looks for a changed file with
+//! [`FileStamp`].
+//!
+//! Passwords are not here: [`Secrets`] reads them when they are needed. Nor is anything that only the cluster can
+//! tell, such as which node an entry of `targets.nodes` means.
+
+mod diff;
+mod fault;
+mod raw;
+mod secret;
+mod source;
+mod targets;
+mod validate;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cluster::Address;
+
+pub use diff::{Change, RestartOnly};
+pub use fault::{ConfigError, Fault, Problem};
+pub use secret::{MAX_PASSWORD_BYTES, PASSWORD_VARIABLE, SecretError, Secrets};
+pub use targets::{MAX_WEIGHT, TargetEntry, Targets};
+pub use watch::FileStamp;
+
+/// The whole configuration, every value within its range.
+///
+/// The fields are plain values: the command line overlays some of them, with values that it has checked itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[cluster]`: which cluster, and how it is reached.
+    pub cluster: ClusterConfig,
+    /// `[targets]`: what the layout should be.
+    pub targets: Targets,
+    /// `[migration]`: how slots are moved.
+    pub migration: MigrationConfig,
+    /// `[schedule]`: when.
+    pub schedule: ScheduleConfig,
+    /// `[state]`: what is kept on disk.
+    pub state: StateConfig,
+    /// `[http]`: metrics, status and the page.
+    pub http: HttpConfig,
+    /// `[log]`: what is logged, and how.
+    pub log: LogConfig,
+}
+
+/// `[cluster]`: which cluster, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// The label that every metric carries; 1 to 128 characters.
+    pub name: String,
+    /// Where the cluster's nodes are first looked for; at least one.
+    pub seeds: Vec<Address>,
+    /// The user to sign in as; `None` is the servers' default user.
+    pub username: Option<String>,
+    /// The file that holds the password. `EVENKEEL_PASSWORD` goes before it; [`Secrets`] knows the rule.
+    pub password_file: Option<PathBuf>,
+    /// The user as whom a source signs in at the target (`MIGRATE … AUTH2`); `None` is the same user as ours.
+    pub migrate: Option<MigrateUser>,
+    /// TLS, when it is to be used.
+    pub tls: Option<TlsFiles>,
+    /// Where to dial instead of an announced address. Applies to our own dialling only.
+    pub address_map: BTreeMap<Address, Address>,
+}
+
+/// The user as whom a source signs in at the target, when that is not our own user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrateUser {
+    /// The user's name.
+    pub username: String,
+    /// The file that holds the user's password.
+    pub password_file: PathBuf,
+}
+
+/// The files that TLS needs. They are read at each connect, so that a renewed certificate needs no restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The authorities that sign the servers' certificates (PEM).
+    pub ca_file: PathBuf,
+    /// Our certificate and its key (PEM), for servers that ask for one.
+    pub cert_key: Option<(PathBuf, PathBuf)>,
+    /// The name that the servers' certificates must carry; `None` is the announced hostname, else the IP.
+    pub server_name: Option<String>,
+}
+
+/// `[migration]`: how slots are moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationConfig {
+    /// How long one `MIGRATE` may hold a node.
+    pub block_max: Duration,
+    /// `MIGRATE`'s own timeout, for each read and write.
+    ///
+    /// Must stay below half the cluster's node timeout, which only the cluster can tell: checked when it is known.
+    pub migrate_timeout: Duration,
+    /// How long a server may take to answer a call.
+    pub call_timeout: Duration,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How many pairs of source and target move slots at once.
+    pub parallel: usize,
+    /// How many of these pairs may have the same target.
+    pub per_target: usize,
+    /// How many slots of a pair are opened together.
+    pub group_slots: usize,
+    /// How many keys the open slots of a pair may hold; one slot is opened however many it holds.
+    pub group_keys: u64,
+    /// How many keys one `MIGRATE` takes at most.
+    pub batch_keys_max: usize,
+    /// How often a slot that cannot be started is tried before it is set aside.
+    pub attempts: u32,
+    /// The delay before the second attempt; it doubles with each further one.
+    pub retry_delay: Duration,
+    /// The longest delay between two attempts; never below `retry_delay`.
+    pub retry_delay_max: Duration,
+    /// The share of its `maxmemory`, in percent, above which a target takes no further slot.
+    pub memory_limit_percent: u8,
+}
+
+impl Default for MigrationConfig {
+    fn default() -> Self {
+        Self {
+            // Long enough for many small keys a call, short beside the time-outs that clients have.
+            block_max: Duration::from_millis(2),
+            // A target that hangs holds its source this long; 15 s is the servers' own default node timeout.
+            migrate_timeout: Duration::from_secs(1),
+            call_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(2),
+            parallel: 8,
+            per_target: 4,
+            group_slots: 64,
+            group_keys: 10_000,
+            batch_keys_max: 1_000,
+            attempts: 10,
+            retry_delay: Duration::from_secs(1),
+            retry_delay_max: Duration::from_mins(5),
+            memory_limit_percent: 80,
+        }
+    }
+}
+
+/// `[schedule]`: when the cluster is looked at, and when slots may be moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleConfig {
+    /// Whether slots are moved at all.
+    pub mode: Mode,
+    /// How often the cluster is looked at.
+    pub poll: Duration,
+    /// For how many polls the set of primaries must have held before a new plan starts.
+    pub settle: u32,
+    /// How long a stopping daemon goes on to finish the slots that it has open.
+    pub stop_grace: Duration,
+    /// For how long an open slot that nobody works on is left to whoever opened it.
+    pub adopt_after: Duration,
+    /// For how long no slot is opened after the last sign that somebody else moves slots.
+    pub foreign_quiet: Duration,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Act,
+            poll: Duration::from_secs(5),
+            settle: 2,
+            stop_grace: Duration::from_secs(20),
+            adopt_after: Duration::from_mins(1),
+            foreign_quiet: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Whether the daemon moves slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Moves them.
+    Act,
+    /// Watches and plans, and sends no command that changes anything.
+    Observe,
+}
+
+impl Mode {
+    const ALL: [Self; 2] = [Self::Act, Self::Observe];
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Act => "act",
+            Self::Observe => "observe",
+        })
+    }
+}
+
+/// `[state]`: what is kept on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateConfig {
+    /// The directory of the journal; `None` keeps nothing beyond a restart.
+    pub dir: Option<PathBuf>,
+}
+
+/// `[http]`: metrics, status and the page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where to listen. The default is reachable from this machine only: there is no sign-in.
+    pub listen: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7380)) }
+    }
+}
+
+/// `[log]`: what is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least important level that is still logged.
+    pub level: LogLevel,
+    /// How a line is written.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+/// The least important level that is still logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Nothing at all.
+    Off,
+    /// What needs somebody's attention now.
+    Error,
+    /// What may need it later.
+    Warn,
+    /// One line a group of slots, and every change of what the daemon does or why it does nothing.
+    Info,
+    /// One line a slot.
+    Debug,
+    /// What only a developer wants to know.
+    Trace,
+}
+
+impl LogLevel {
+    const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        })
+    }
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    const ALL: [Self; 2] = [Self::Text, Self::Json];
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+impl Config {
+    /// Reads and checks a file. Paths in it are taken from the working directory, not from the file's.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text, &path.display().to_string())
+            .map_err(|faults| ConfigError::Faults { path: path.to_owned(), faults })
+    }
+
+    /// Checks a file's text; `name` stands before each fault. Every fault is reported, in the order of the text.
+    pub fn parse(text: &str, name: &str) -> Result<Self, Vec<Fault>> {
+        validate::config(text, name)
+    }
+
+    /// The default configuration of a cluster that is found at these addresses, of which there must be one at least.
+    #[must_use]
+    pub fn from_seeds(seeds: Vec<Address>) -> Self {
+        debug_assert!(!seeds.is_empty(), "a cluster cannot be found without an address");
+        Self {
+            cluster: ClusterConfig {
+                name: "default".to_owned(),
+                seeds,
+                username: None,
+                password_file: None,
+                migrate: None,
+                tls: None,
+                address_map: BTreeMap::new(),
+            },
+            targets: Targets::default(),
+            migration: MigrationConfig::default(),
+            schedule: ScheduleConfig::default(),
+            state: StateConfig::default(),
+            http: HttpConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+
+    /// The annotated example: every key with what it does, its range and its default.
+    #[must_use]
+    pub fn example() -> &'static str {
+        include_str!("../../config/evenkeel.toml")
+    }
+}

@@ -1,0 +1,72 @@
+//! What the records of a journal amount to: the slots that are open and the latest moves. No file here.
+
+use std::collections::VecDeque;
+
+use super::line::Record;
+use super::{Moved, Opened};
+use crate::cluster::SlotSet;
+
+/// Moves that are kept: some hours of a large rebalance, a few hundred KiB of file.
+pub(super) const HISTORY: usize = 1_000;
+
+/// What still counts of the records so far.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// No set is empty and no slot is in two of them, so there are never more than slots.
+    opened: Vec<Opened>,
+    history: VecDeque<Moved>,
+}
+
+impl Contents {
+    pub(super) fn apply(&mut self, record: Record) {
+        match record {
+            Record::Opened(opened) => {
+                self.close(&opened.slots);
+                self.opened.push(opened);
+            }
+            Record::Closed { slots } => self.close(&slots),
+            Record::Moved(moved) => {
+                if self.history.len() == HISTORY {
+                    self.history.pop_front();
+                }
+                self.history.push_back(moved);
+            }
+        }
+    }
+
+    fn close(&mut self, slots: &SlotSet) {
+        for opened in &mut self.opened {
+            opened.slots = opened.slots.difference(slots);
+        }
+        self.opened.retain(|opened| !opened.slots.is_empty());
+    }
+
+    /// Oldest first.
+    pub(super) fn opened(&self) -> impl Iterator<Item = &Opened> {
+        self.opened.iter()
+    }
+
+    /// Newest last, never more than [`HISTORY`].
+    pub(super) fn history(&self) -> impl Iterator<Item = &Moved> {
+        self.history.iter()
+    }
+
+    /// Those of the slots that are open.
+    pub(super) fn open_among(&self, slots: &SlotSet) -> SlotSet {
+        self.opened.iter().flat_map(|opened| opened.slots.iter()).filter(|&slot| slots.contains(slot)).collect()
+    }
+
+    /// The fewest records that amount to the same.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record> {
+        let opened = self.opened.iter().cloned().map(Record::Opened);
+        opened.chain(self.history.iter().cloned().map(Record::Moved))
+    }
+}
+
+impl FromIterator<Record> for Contents {
+    fn from_iter<I: IntoIterator<Item = Record>>(records: I) -> Self {
+        let mut contents = Self::default();
+        records.into_iter().for_each(|record| contents.apply(record));
+        contents
+    }
+}

@@ -1,0 +1,207 @@
+//! The journal as text: a header with the version, then one record a line, all JSON.
+//!
+//! A change to what a line may hold raises [`VERSION`]; an older program then refuses the file instead of guessing.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Moved, Opened, Process};
+use crate::cluster::{NodeId, SlotSet};
+
+/// The version that is written, and the newest that is read.
+pub(super) const VERSION: u32 = 1;
+
+/// One line after the header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Record {
+    /// Slots are about to be opened.
+    Opened(#[serde(with = "OpenedLine")] Opened),
+    /// Slots are closed, whichever records opened them.
+    Closed {
+        /// The slots.
+        #[serde(with = "text")]
+        slots: SlotSet,
+    },
+    /// A move ended.
+    Moved(#[serde(with = "MovedLine")] Moved),
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// The records, oldest first.
+    pub(super) records: Vec<Record>,
+    /// Whether the file ended in half a line, which is not among the records.
+    pub(super) torn: bool,
+}
+
+/// A file that is not a journal that we can read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ReadError {
+    /// Of a version above [`VERSION`].
+    Newer {
+        /// Its version.
+        version: u32,
+    },
+    /// A whole line that says nothing we understand.
+    Damaged {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// The first line, with its newline.
+pub(super) fn header() -> String {
+    line(&Header { evenkeel_journal: VERSION })
+}
+
+/// The line of a record, with its newline.
+pub(super) fn write(record: &Record) -> String {
+    line(record)
+}
+
+/// Reads a whole file; an empty one is a journal without records.
+pub(super) fn read(file: &[u8]) -> Result<Read, ReadError> {
+    // A line is whole when its newline is there: header and record are each written in one piece that ends with it.
+    let whole = file.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+    let (whole, rest) = file.split_at(whole);
+    let torn = !rest.is_empty();
+    let mut lines = (1..).zip(lines(whole));
+    let Some((_, first)) = lines.next() else {
+        // Somebody else's file without a newline must not be taken for a header that was cut off, and overwritten.
+        if !header().as_bytes().starts_with(rest) {
+            return Err(ReadError::Damaged { line: 1, why: NOT_A_JOURNAL.to_owned() });
+        }
+        return Ok(Read { records: Vec::new(), torn });
+    };
+    read_header(first)?;
+    let record = |(line, bytes): (usize, &[u8])| {
+        serde_json::from_slice(bytes).map_err(|error| ReadError::Damaged { line, why: error.to_string() })
+    };
+    Ok(Read { records: lines.map(record).collect::<Result<_, _>>()?, torn })
+}
+
+const NOT_A_JOURNAL: &str = "it is not the first line of a journal of evenkeel";
+
+fn read_header(line: &[u8]) -> Result<(), ReadError> {
+    match serde_json::from_slice(line) {
+        Ok(Header { evenkeel_journal: VERSION }) => Ok(()),
+        Ok(Header { evenkeel_journal: version }) if version > VERSION => Err(ReadError::Newer { version }),
+        Ok(Header { .. }) | Err(_) => Err(ReadError::Damaged { line: 1, why: NOT_A_JOURNAL.to_owned() }),
+    }
+}
+
+fn line(value: &impl Serialize) -> String {
+    // JSON writes a newline in a text as `\n`, so that the only newline of a line is its end.
+    let mut line = serde_json::to_string(value).expect("records are made of texts and numbers only");
+    line.push('\n');
+    line
+}
+
+/// The lines of a text whose every line ends with a newline, without it.
+fn lines(whole: &[u8]) -> impl Iterator<Item = &[u8]> {
+    whole.split_inclusive(|&byte| byte == b'\n').map(|line| &line[..line.len() - 1])
+}
+
+/// Further fields are allowed here alone: a newer version must still be told as newer.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    evenkeel_journal: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Opened", deny_unknown_fields)]
+struct OpenedLine {
+    #[serde(with = "time")]
+    at: SystemTime,
+    #[serde(with = "text")]
+    slots: SlotSet,
+    #[serde(with = "ProcessLine")]
+    source: Process,
+    #[serde(with = "ProcessLine")]
+    target: Process,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Process", deny_unknown_fields)]
+struct ProcessLine {
+    #[serde(with = "text")]
+    node: NodeId,
+    run_id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Moved", deny_unknown_fields)]
+struct MovedLine {
+    #[serde(with = "time")]
+    at: SystemTime,
+    #[serde(with = "text")]
+    slots: SlotSet,
+    #[serde(with = "text")]
+    source: NodeId,
+    #[serde(with = "text")]
+    target: NodeId,
+    why: String,
+    keys: u64,
+    #[serde(with = "span")]
+    took: Duration,
+    outcome: String,
+}
+
+/// A value as the text that it is written as everywhere: slots as `0-99,866`, a node as its id.
+mod text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: FromStr<Err: Display>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A moment as `2026-03-01T12:00:00.25Z`, to the nanosecond.
+mod time {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use jiff::Timestamp;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        // Only a clock that is off by thousands of years is out of range; that is no reason to stop recording.
+        let nearest = if *at < UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
+        super::text::serialize(&Timestamp::try_from(*at).unwrap_or(nearest), serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        super::text::deserialize::<D, Timestamp>(deserializer).map(SystemTime::from)
+    }
+}
+
+/// A length of time as `2m 3s 40ms`, to the nanosecond.
+mod span {
+    use std::time::Duration;
+
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        super::text::serialize(&humantime::format_duration(*took), serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        super::text::deserialize::<D, humantime::Duration>(deserializer).map(Duration::from)
+    }
+}

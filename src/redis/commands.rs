@@ -1,0 +1,230 @@
+//! The commands that evenkeel sends, typed. One function a command; none decides anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{CallError, Conn, Value};
+use crate::cluster::{Address, NodeId, Slot, SlotSet};
+use crate::migration::{Batch, Comparison, Key, Mark, MigrateReply, Pair, SetSlotReply};
+
+/// How long a Valkey primary waits for its replicas to take a `SETSLOT`, in ms; its default of 2,000 would hold a
+/// group of slots up for two seconds each time one replica hangs.
+const SETSLOT_TIMEOUT_MS: u32 = 500;
+
+/// Keys counted slot by slot.
+pub type Counted = BTreeMap<Slot, u64>;
+
+/// The user that `MIGRATE` logs in as at the target.
+#[derive(Clone)]
+pub struct MigrateLogin {
+    /// ACL user; `None` is the default user with a plain password.
+    pub username: Option<String>,
+    /// The password.
+    pub password: SecretString,
+}
+
+impl fmt::Debug for MigrateLogin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MigrateLogin").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// One `MIGRATE`.
+#[derive(Debug)]
+pub struct MigrateCall<'a> {
+    /// The target's address as the *source* lists it.
+    pub target: &'a Address,
+    /// The login at the target, where it asks for one.
+    pub login: Option<&'a MigrateLogin>,
+    /// What to move.
+    pub batch: &'a Batch,
+    /// The server's own limit for each write and each reply line.
+    pub timeout: Duration,
+}
+
+impl Conn {
+    /// The text of `CLUSTER NODES`.
+    pub async fn cluster_nodes(&self) -> Result<String, CallError> {
+        self.text("CLUSTER", &["NODES"]).await
+    }
+
+    /// The text of `CLUSTER INFO`.
+    pub async fn cluster_info(&self) -> Result<String, CallError> {
+        self.text("CLUSTER", &["INFO"]).await
+    }
+
+    /// The text of `INFO`, of one section or of the default ones.
+    pub async fn info(&self, section: Option<&str>) -> Result<String, CallError> {
+        self.text("INFO", section.as_slice()).await
+    }
+
+    /// The databases that hold any key, in ascending order.
+    pub async fn databases(&self) -> Result<Vec<u32>, CallError> {
+        let info = self.info(Some("keyspace")).await?;
+        let number = |line: &str| line.strip_prefix("db")?.split_once(':')?.0.parse().ok();
+        Ok(info.lines().filter_map(number).collect())
+    }
+
+    /// One value of the server's configuration, or `None` if it knows no such name.
+    pub async fn config_get(&self, name: &'static str) -> Result<Option<String>, CallError> {
+        let reply = self.call("CONFIG", words(&["GET", name])).await?;
+        let Value::Array(pair) = reply else { return Err(self.unexpected("CONFIG GET", "no list")) };
+        Ok(pair.get(1).and_then(Value::text).map(str::to_owned))
+    }
+
+    /// The names of all connections to this server, with the address of their other end.
+    pub async fn client_names(&self) -> Result<Vec<(String, String)>, CallError> {
+        let list = self.text("CLIENT", &["LIST"]).await?;
+        let field = |line: &str, name: &str| {
+            line.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_default().to_owned()
+        };
+        Ok(list.lines().map(|line| (field(line, "name="), field(line, "addr="))).collect())
+    }
+
+    /// Makes another database the one that this connection's commands work on.
+    pub async fn select(&self, db: u32) -> Result<(), CallError> {
+        self.call("SELECT", vec![db.to_string().into()]).await.map(drop)
+    }
+
+    /// How many keys of each slot the node holds, in this connection's database. All asked at once.
+    pub async fn count_keys(&self, slots: &SlotSet) -> Result<Counted, CallError> {
+        let calls = slots.iter().map(|slot| async move {
+            match self.count_keys_in_slot(slot).await? {
+                Value::Integer(keys) => Ok((slot, u64::try_from(keys).unwrap_or_default())),
+                Value::Null | Value::Bytes(_) | Value::Array(_) => {
+                    Err(self.unexpected("CLUSTER COUNTKEYSINSLOT", "no number"))
+                }
+            }
+        });
+        join_all(calls).await.into_iter().collect()
+    }
+
+    /// Names of keys of each slot, at most `count` of each, in this connection's database.
+    pub async fn list_keys(&self, slots: &[Slot], count: u32) -> Result<Vec<(Slot, Vec<Key>)>, CallError> {
+        let ask = |slot: &Slot| vec!["GETKEYSINSLOT".into(), slot.to_string().into(), count.to_string().into()];
+        let replies = self.call_listing("CLUSTER", slots.iter().map(ask).collect()).await?;
+        let keys = |value| match value {
+            Value::Array(keys) => keys.into_iter().map(|key| self.key(key)).collect(),
+            Value::Null | Value::Integer(_) | Value::Bytes(_) => {
+                Err(self.unexpected("CLUSTER GETKEYSINSLOT", "no list"))
+            }
+        };
+        slots.iter().copied().zip(replies).map(|(slot, value)| Ok((slot, keys(value)?))).collect()
+    }
+
+    fn key(&self, value: Value) -> Result<Key, CallError> {
+        match value {
+            Value::Bytes(key) => Ok(key),
+            Value::Null | Value::Integer(_) | Value::Array(_) => {
+                Err(self.unexpected("CLUSTER GETKEYSINSLOT", "a key that is no string"))
+            }
+        }
+    }
+
+    /// `CLUSTER SETSLOT` for every slot, all asked at once: the server saves and spreads them together.
+    ///
+    /// An error means that at least one reply is missing; the others may have been carried out.
+    pub async fn set_slots(
+        &self,
+        slots: &SlotSet,
+        mark: Mark,
+        pair: Pair,
+        valkey: bool,
+    ) -> Result<Vec<(Slot, SetSlotReply)>, CallError> {
+        let words: Vec<Bytes> = match mark {
+            Mark::Importing => vec!["IMPORTING".into(), id(pair.source)],
+            Mark::Migrating => vec!["MIGRATING".into(), id(pair.target)],
+            Mark::Assigned => vec!["NODE".into(), id(pair.target)],
+            Mark::Stable => vec!["STABLE".into()],
+        };
+        let calls = slots.iter().map(|slot| {
+            let mut args: Vec<Bytes> = vec!["SETSLOT".into(), slot.to_string().into()];
+            args.extend(words.iter().cloned());
+            if valkey {
+                args.extend(["TIMEOUT".into(), SETSLOT_TIMEOUT_MS.to_string().into()]);
+            }
+            async move {
+                match self.call("CLUSTER", args).await {
+                    Ok(_) => Ok((slot, SetSlotReply::Ok)),
+                    Err(CallError::Refused { text, .. }) => Ok((slot, SetSlotReply::from_error(&text))),
+                    Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
+                }
+            }
+        });
+        join_all(calls).await.into_iter().collect()
+    }
+
+    /// One `MIGRATE` in this connection's database.
+    ///
+    /// The server's time-out counts for each piece that it writes or reads, so the reply may take a multiple of it.
+    pub async fn migrate(&self, call: &MigrateCall<'_>) -> Result<MigrateReply, CallError> {
+        let mut args: Vec<Bytes> = vec![
+            call.target.host.clone().into(),
+            call.target.port.to_string().into(),
+            Bytes::new(),
+            call.batch.db.to_string().into(),
+            call.timeout.as_millis().to_string().into(),
+        ];
+        if call.batch.replace {
+            args.push("REPLACE".into());
+        }
+        if let Some(login) = call.login {
+            let password = Bytes::from(login.password.expose_secret().to_owned());
+            match &login.username {
+                Some(username) => args.extend(["AUTH2".into(), username.clone().into(), password]),
+                None => args.extend(["AUTH".into(), password]),
+            }
+        }
+        args.push("KEYS".into());
+        args.extend(call.batch.keys.iter().cloned());
+        match self.call_within("MIGRATE", args, call.timeout * 2 + Duration::from_secs(2)).await {
+            Ok(_) => Ok(MigrateReply::Moved),
+            Err(CallError::Refused { text, .. }) => Ok(MigrateReply::from_error(&text)),
+            Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
+        }
+    }
+
+    /// Compares the copies of keys of an open slot byte by byte; keys that the source has no more are left out.
+    pub async fn compare_keys(&self, target: &Conn, keys: &[Key]) -> Result<Comparison, CallError> {
+        let mut comparison = Comparison::default();
+        for key in keys {
+            let Some(ours) = self.dump(key).await? else { continue };
+            target.call("ASKING", Vec::new()).await?;
+            match target.dump(key).await? {
+                None => comparison.only_source.push(key.clone()),
+                Some(theirs) if theirs == ours => comparison.same.push(key.clone()),
+                Some(_) => comparison.different.push(key.clone()),
+            }
+        }
+        Ok(comparison)
+    }
+
+    async fn dump(&self, key: &Key) -> Result<Option<Bytes>, CallError> {
+        match self.call("DUMP", vec![key.clone()]).await {
+            Ok(Value::Bytes(payload)) => Ok(Some(payload)),
+            Ok(Value::Null) => Ok(None),
+            Ok(Value::Integer(_) | Value::Array(_)) => Err(self.unexpected("DUMP", "no payload")),
+            // A source whose slot migrates says so of a key that it does not hold.
+            Err(CallError::Refused { text, .. }) if text.starts_with("ASK ") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn text(&self, command: &'static str, args: &[&str]) -> Result<String, CallError> {
+        let reply = self.call(command, words(args)).await?;
+        reply.text().map(str::to_owned).ok_or_else(|| self.unexpected(command, "no text"))
+    }
+}
+
+fn words(args: &[&str]) -> Vec<Bytes> {
+    args.iter().map(|word| Bytes::from((*word).to_owned())).collect()
+}
+
+fn id(node: NodeId) -> Bytes {
+    node.to_string().into()
+}

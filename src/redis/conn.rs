@@ -1,0 +1,221 @@
+//! One connection to one node.
+//!
+//! The client library is used in the narrowest way that was measured to be safe: one server a client, no automatic
+//! reconnection, no second attempt of any command, a time-out on every call, and no command whose reply it could take
+//! for a pub/sub message (an array of three to five elements that begins with a word like `message`, as a listing of
+//! keys may). A connection that failed once is closed and never used again.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, ClusterInterface, TransactionInterface};
+use fred::types::config::Options;
+use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value as FredValue};
+
+use super::CallError;
+use crate::cluster::{Address, NodeId, Slot};
+
+/// A server's reply, without the client library's types.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// No value.
+    Null,
+    /// A number.
+    Integer(i64),
+    /// A string of any bytes; status replies such as `OK` too.
+    Bytes(Bytes),
+    /// A list; maps become lists of keys and values in turn.
+    Array(Vec<Value>),
+}
+
+impl Value {
+    /// The text, or `None` for anything else than a string in UTF-8.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
+            Self::Null | Self::Integer(_) | Self::Array(_) => None,
+        }
+    }
+}
+
+impl From<FredValue> for Value {
+    fn from(value: FredValue) -> Self {
+        match value {
+            FredValue::Null => Self::Null,
+            FredValue::Boolean(value) => Self::Integer(value.into()),
+            FredValue::Integer(value) => Self::Integer(value),
+            FredValue::Double(value) => Self::Bytes(value.to_string().into()),
+            FredValue::String(text) => Self::Bytes(text.into_inner()),
+            FredValue::Bytes(bytes) => Self::Bytes(bytes),
+            FredValue::Queued => Self::Bytes(Bytes::from_static(b"QUEUED")),
+            FredValue::Array(values) => Self::Array(values.into_iter().map(Self::from).collect()),
+            FredValue::Map(map) => Self::Array(
+                map.inner()
+                    .into_iter()
+                    .flat_map(|(key, value)| [Self::Bytes(key.into_bytes()), value.into()])
+                    .collect(),
+            ),
+        }
+    }
+}
+
+/// A live connection to the process of one node.
+///
+/// Proven at opening: [`Conn::node`] and [`Conn::run_id`] are the answering process's own words.
+pub struct Conn {
+    client: Client,
+    handle: ConnectHandle,
+    address: Address,
+    call_timeout: Duration,
+    failed: AtomicBool,
+    pub(super) proof: Option<Proof>,
+}
+
+/// Who answers at the other end.
+#[derive(Clone, Debug)]
+pub(super) struct Proof {
+    pub(super) node: NodeId,
+    pub(super) run_id: String,
+}
+
+impl Conn {
+    pub(super) fn new(client: Client, handle: ConnectHandle, address: Address, call_timeout: Duration) -> Self {
+        Self { client, handle, address, call_timeout, failed: AtomicBool::new(false), proof: None }
+    }
+
+    /// Where it was dialled.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The node that answers.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.proof().node
+    }
+
+    /// The process that answers: every start of a server has another `run_id`.
+    #[must_use]
+    pub fn run_id(&self) -> &str {
+        &self.proof().run_id
+    }
+
+    fn proof(&self) -> &Proof {
+        self.proof.as_ref().expect("a connection is handed out only after its proof")
+    }
+
+    /// Whether a call on it failed: it must not be used again.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Sends one command and awaits its reply, within the time of an ordinary call.
+    ///
+    /// Not for replies that are lists of names or values chosen by users (see the module's head): those go through
+    /// [`Conn::call_listing`].
+    pub async fn call(&self, command: &'static str, args: Vec<Bytes>) -> Result<Value, CallError> {
+        self.call_within(command, args, self.call_timeout).await
+    }
+
+    /// Sends one command and awaits its reply for this long. Dropping the future does not call the command back.
+    pub async fn call_within(
+        &self,
+        command: &'static str,
+        args: Vec<Bytes>,
+        timeout: Duration,
+    ) -> Result<Value, CallError> {
+        self.refuse_if_dead(command)?;
+        let args = args.into_iter().map(FredValue::Bytes).collect();
+        // Boxed: the library's futures are kilobytes, and would be copied into those of every caller.
+        let reply = Box::pin(self.client.with_options(&options(timeout)).custom(custom(command), args)).await;
+        self.sort(command, reply)
+    }
+
+    /// `CLUSTER COUNTKEYSINSLOT`.
+    ///
+    /// Not by [`Conn::call`]: the library flushes after each command that it does not know by name, and of the many
+    /// counts that are asked at once every one would travel, and be served, alone.
+    pub(super) async fn count_keys_in_slot(&self, slot: Slot) -> Result<Value, CallError> {
+        self.refuse_if_dead("CLUSTER COUNTKEYSINSLOT")?;
+        let client = self.client.with_options(&options(self.call_timeout));
+        let reply: Result<FredValue, _> = client.cluster_count_keys_in_slot(slot.number()).await;
+        self.sort("CLUSTER COUNTKEYSINSLOT", reply)
+    }
+
+    /// Sends commands whose replies are lists of user's names, and awaits all replies.
+    ///
+    /// They travel as one transaction, because the outer list then begins with a list, which no reader mistakes.
+    pub async fn call_listing(&self, command: &'static str, calls: Vec<Vec<Bytes>>) -> Result<Vec<Value>, CallError> {
+        self.refuse_if_dead(command)?;
+        let sent = calls.len();
+        let transaction = self.client.multi();
+        for args in calls {
+            let args = args.into_iter().map(FredValue::Bytes).collect();
+            let queued: Result<FredValue, _> =
+                Box::pin(transaction.with_options(&options(self.call_timeout)).custom(custom(command), args)).await;
+            self.sort(command, queued)?;
+        }
+        match self.sort(command, Box::pin(transaction.exec(true)).await)? {
+            Value::Array(replies) if replies.len() == sent => Ok(replies),
+            other @ (Value::Null | Value::Integer(_) | Value::Bytes(_) | Value::Array(_)) => {
+                Err(self.unexpected(command, format!("{sent} calls, and the reply {other:?}")))
+            }
+        }
+    }
+
+    /// A reply that does not fit the command.
+    pub(super) fn unexpected(&self, command: &'static str, what: impl Into<String>) -> CallError {
+        CallError::Unexpected { address: self.address.clone(), command, what: what.into() }
+    }
+
+    /// Ends the connection. Without it the library's task, and the socket, would stay.
+    pub fn close(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+        self.handle.abort();
+    }
+
+    fn refuse_if_dead(&self, command: &'static str) -> Result<(), CallError> {
+        if self.is_dead() {
+            let why = "the connection was closed after an earlier failure".to_owned();
+            return Err(CallError::NoAnswer { address: self.address.clone(), command, why });
+        }
+        Ok(())
+    }
+
+    fn sort(&self, command: &'static str, reply: Result<FredValue, fred::error::Error>) -> Result<Value, CallError> {
+        reply.map(Value::from).map_err(|error| {
+            let error = CallError::from_fred(&self.address, command, &error);
+            if let CallError::NoAnswer { .. } = error {
+                // After a time-out the next reply may be the one that is late: never use this connection again.
+                self.close();
+            }
+            error
+        })
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn").field("address", &self.address).field("proof", &self.proof).finish_non_exhaustive()
+    }
+}
+
+fn custom(command: &'static str) -> CustomCommand {
+    CustomCommand::new_static(command, ClusterHash::FirstKey, false)
+}
+
+fn options(timeout: Duration) -> Options {
+    Options { max_attempts: Some(1), timeout: Some(timeout), fail_fast: true, ..Options::default() }
+}

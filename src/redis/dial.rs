@@ -1,0 +1,250 @@
+//! Opening connections: address, login, TLS, name, and the proof of who answers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::error::ErrorKind;
+use fred::interfaces::ClientLike;
+use fred::socket2::TcpKeepalive;
+use fred::types::RespVersion;
+use fred::types::config::{
+    Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig, UnresponsiveConfig,
+};
+use secrecy::ExposeSecret;
+
+use super::conn::Proof;
+use super::{CallError, Conn, OpenError, Value, tls};
+use crate::cluster::{Address, NodeId};
+use crate::config::{Secrets, TlsFiles};
+
+/// What a connection is for; shown to everybody in its name (`CLIENT LIST`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// To move slots, if there are any to move.
+    Acting,
+    /// To look only.
+    Observing,
+}
+
+impl Intent {
+    /// The part of the connection's name that says it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Acting => "acting",
+            Self::Observing => "observing",
+        }
+    }
+}
+
+/// Opens connections for one cluster. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    settings: Arc<Settings>,
+}
+
+#[derive(Debug)]
+struct Settings {
+    username: Option<String>,
+    secrets: Secrets,
+    tls: Option<TlsFiles>,
+    address_map: BTreeMap<Address, Address>,
+    connect_timeout: Duration,
+    call_timeout: Duration,
+    name: String,
+}
+
+impl Dialer {
+    /// A dialer for the cluster of this configuration; `instance` tells this process's connections from another's.
+    #[must_use]
+    pub fn new(config: &crate::config::Config, intent: Intent, instance: &str) -> Self {
+        Self {
+            settings: Arc::new(Settings {
+                username: config.cluster.username.clone(),
+                secrets: Secrets::of(&config.cluster),
+                tls: config.cluster.tls.clone(),
+                address_map: config.cluster.address_map.clone(),
+                connect_timeout: config.migration.connect_timeout,
+                call_timeout: config.migration.call_timeout,
+                name: format!("evenkeel:{}:{instance}", intent.name()),
+            }),
+        }
+    }
+
+    /// A dialer for the demonstration's own servers, which ask for no password, whatever the environment says.
+    #[must_use]
+    pub fn of_demo(seed: &Address) -> Self {
+        let config = crate::config::Config::from_seeds(vec![seed.clone()]);
+        let name = format!("evenkeel:{}:demo-{}", Intent::Observing.name(), std::process::id());
+        Self {
+            settings: Arc::new(Settings {
+                username: None,
+                secrets: Secrets::none(),
+                tls: None,
+                address_map: BTreeMap::new(),
+                connect_timeout: config.migration.connect_timeout,
+                // Its servers share the machine with everything else that the demonstration runs.
+                call_timeout: config.migration.call_timeout * 4,
+                name,
+            }),
+        }
+    }
+
+    /// The name that the connections carry.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// How long an ordinary call may take.
+    #[must_use]
+    pub fn call_timeout(&self) -> Duration {
+        self.settings.call_timeout
+    }
+
+    /// Connects to whichever cluster node answers at an address.
+    ///
+    /// TLS verifies the configured server name, else `hostname` (what the node announces), else the address's host.
+    pub async fn open_any(&self, address: &Address, hostname: Option<&str>) -> Result<Conn, OpenError> {
+        let settings = &self.settings;
+        let dialled = settings.address_map.get(address).unwrap_or(address).clone();
+        let secrets = |why: String| OpenError::Secrets { address: dialled.clone(), why };
+        let password = settings.secrets.password().map_err(|error| secrets(error.to_string()))?;
+        let tls = settings.tls.as_ref().map(tls::client_config).transpose().map_err(secrets)?;
+        let server_name = settings.tls.as_ref().and_then(|tls| tls.server_name.as_deref().or(hostname));
+        let config = Config {
+            fail_fast: true,
+            username: settings.username.as_deref().map(quoted),
+            // A named user without a password is one that needs none (ACL `nopass`), and still has to sign in.
+            password: password
+                .map(|password| quoted(password.expose_secret()))
+                .or_else(|| settings.username.is_some().then(|| quoted(""))),
+            server: ServerConfig::Centralized { server: server(&dialled, server_name) },
+            version: RespVersion::RESP3,
+            tls: tls.map(TlsConfig::from),
+            ..Config::default()
+        };
+        let performance =
+            PerformanceConfig { default_command_timeout: settings.call_timeout, ..PerformanceConfig::default() };
+        let client = Client::new(config, Some(performance), Some(self.connection_config()), None);
+        // The library's own time-out covers the TCP connection, not what a silent server does after it.
+        let opened = tokio::time::timeout(settings.connect_timeout * 2, Box::pin(client.init())).await;
+        let handle = match opened {
+            Ok(Ok(handle)) => handle,
+            Ok(Err(error)) => return Err(open_error(&dialled, &error)),
+            Err(_) => {
+                let why = format!("no answer within {:?}", settings.connect_timeout * 2);
+                return Err(OpenError::Unreachable { address: dialled, why });
+            }
+        };
+        let mut conn = Conn::new(client, handle, dialled, settings.call_timeout);
+        conn.proof = Some(prove(&conn).await?);
+        let name = settings.name.clone();
+        // A name is for other people's eyes: a user who may not set it works all the same.
+        let _ = conn.call("CLIENT", vec![Bytes::from_static(b"SETNAME"), name.into()]).await;
+        Ok(conn)
+    }
+
+    /// Connects to one node; any other that answers at the address is an error.
+    pub async fn open(&self, address: &Address, hostname: Option<&str>, expected: NodeId) -> Result<Conn, OpenError> {
+        let conn = self.open_any(address, hostname).await?;
+        if conn.node() == expected {
+            return Ok(conn);
+        }
+        Err(OpenError::WrongNode { address: conn.address().clone(), found: conn.node(), expected })
+    }
+
+    fn connection_config(&self) -> ConnectionConfig {
+        ConnectionConfig {
+            connection_timeout: self.settings.connect_timeout,
+            internal_command_timeout: self.settings.connect_timeout,
+            max_command_attempts: 1,
+            max_redirections: 1,
+            // Killing a connection for being slow would make the library send the command again.
+            unresponsive: UnresponsiveConfig { max_timeout: None, ..UnresponsiveConfig::default() },
+            reconnect_on_auth_error: false,
+            auto_client_setname: false,
+            // Grouped SETSLOTs and counts are sent side by side: 16,384 slots at the most, and some room.
+            max_command_buffer_len: 20_000,
+            tcp: TcpConfig {
+                nodelay: Some(true),
+                // Closing discards what was not delivered: else the kernel would go on offering a call that we gave up,
+                // and a SETSLOT could be carried out long after everybody had decided that it never was.
+                linger: Some(Duration::ZERO),
+                keepalive: Some(TcpKeepalive::new().with_time(Duration::from_secs(10))),
+                ..TcpConfig::default()
+            },
+            ..ConnectionConfig::default()
+        }
+    }
+}
+
+fn server(address: &Address, tls_server_name: Option<&str>) -> Server {
+    Server { host: address.host.as_str().into(), port: address.port, tls_server_name: tls_server_name.map(Into::into) }
+}
+
+/// A user's name or password as a word of the line that the library signs in with.
+///
+/// It sends `HELLO 3 AUTH name password` as plain text, which the server splits at blanks and quotes. In double quotes
+/// the server reads `\xHH` as that byte, so nothing in the word can end it.
+fn quoted(word: &str) -> String {
+    let mut quoted = "\"".to_owned();
+    for byte in word.bytes() {
+        let _ = write!(quoted, "\\x{byte:02x}");
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn open_error(address: &Address, error: &fred::error::Error) -> OpenError {
+    let (address, why) = (address.clone(), error.details().to_owned());
+    let login = *error.kind() == ErrorKind::Auth
+        || ["NOAUTH", "WRONGPASS", "NOPERM", "AlertReceived"].iter().any(|word| why.contains(word));
+    if login { OpenError::Login { address, why } } else { OpenError::Unreachable { address, why } }
+}
+
+/// Asks the node who it is: its id, and the process.
+async fn prove(conn: &Conn) -> Result<Proof, OpenError> {
+    let id = match conn.call("CLUSTER", vec![Bytes::from_static(b"MYID")]).await {
+        Ok(value) => value.text().and_then(|text| text.parse().ok()),
+        Err(error) => return Err(proof_error(conn, "CLUSTER MYID", error)),
+    };
+    let Some(node) = id else {
+        let why = "it answered CLUSTER MYID with something that is not a node id".to_owned();
+        return Err(OpenError::Unreachable { address: conn.address().clone(), why });
+    };
+    let info = match conn.call("INFO", vec![Bytes::from_static(b"server")]).await {
+        Ok(value) => value,
+        Err(error) => return Err(proof_error(conn, "INFO", error)),
+    };
+    let run_id = run_id(&info);
+    let Some(run_id) = run_id else {
+        let why = "its INFO names no run_id".to_owned();
+        return Err(OpenError::Unreachable { address: conn.address().clone(), why });
+    };
+    Ok(Proof { node, run_id })
+}
+
+fn run_id(info: &Value) -> Option<String> {
+    info.text()?.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned())
+}
+
+fn proof_error(conn: &Conn, command: &'static str, error: CallError) -> OpenError {
+    let address = conn.address().clone();
+    match error {
+        CallError::Refused { text, .. } if text.contains("cluster support disabled") => {
+            OpenError::Standalone { address }
+        }
+        CallError::Refused { text, .. } if text.starts_with("NOPERM") => {
+            OpenError::NotPermitted { address, command, why: text }
+        }
+        CallError::Refused { text, .. } if text.starts_with("NOAUTH") => OpenError::Login { address, why: text },
+        error @ (CallError::Refused { .. } | CallError::NoAnswer { .. } | CallError::Unexpected { .. }) => {
+            OpenError::Unreachable { address, why: error.to_string() }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Talking to servers: the one place that names the client library.
+//!
+//! What is here: connections that prove which node they reach, the commands that evenkeel sends, and the errors by what
+//! the caller does next. What is not: any decision about slots.
+
+mod commands;
+mod conn;
+mod dial;
+mod error;
+mod permissions;
+mod tls;
+mod traffic;
+
+/// Under which name the client library logs: of every lost connection, which evenkeel tells of once.
+pub const LOG_TARGET: &str = "fred";
+
+pub use commands::{Counted, MigrateCall, MigrateLogin};
+pub use conn::{Conn, Value};
+pub use dial::{Dialer, Intent};
+pub use error::{CallError, OpenError};
+pub use permissions::missing_permissions;
+pub use traffic::{TrafficClient, TrafficError};

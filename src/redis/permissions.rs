@@ -1,0 +1,52 @@
+//! What the user may do, asked before the first slot is opened.
+
+use bytes::Bytes;
+
+use super::{CallError, Conn};
+
+/// A call that changes nothing, and the rule that permits it.
+///
+/// Servers check permissions before arguments, so a call with arguments that are certainly refused tells whether the
+/// user may make it (Redis 6.2 to 8.2 and Valkey 8.1 to 9.1, measured).
+const PROBES: [(&str, &str, &[&str]); 12] = [
+    // There is no slot 16384.
+    ("+cluster|setslot", "CLUSTER", &["SETSLOT", "16384", "STABLE"]),
+    ("+cluster|getkeysinslot", "CLUSTER", &["GETKEYSINSLOT", "16384", "1"]),
+    ("+cluster|countkeysinslot", "CLUSTER", &["COUNTKEYSINSLOT", "16384"]),
+    ("+cluster|info", "CLUSTER", &["INFO"]),
+    // A port that is no number.
+    ("+migrate ~*", "MIGRATE", &["127.0.0.1", "no-port", "", "0", "1", "KEYS", "evenkeel"]),
+    ("+dump ~*", "DUMP", &["evenkeel"]),
+    ("+asking", "ASKING", &[]),
+    ("+ping", "PING", &[]),
+    ("+client|list", "CLIENT", &["LIST", "ID", "0"]),
+    ("+config|get", "CONFIG", &["GET", "maxmemory"]),
+    // Last: a transaction that cannot be ended would take in whatever came after it.
+    ("+multi", "MULTI", &[]),
+    ("+exec", "EXEC", &[]),
+];
+
+/// What the `MIGRATE` user needs at the target: here asked of our own user, which is the same unless configured.
+const AT_TARGET: [(&str, &str, &[&str]); 2] = [
+    ("+restore-asking ~*", "RESTORE-ASKING", &["evenkeel", "0", "no-payload"]),
+    // A source begins with it, whatever the database.
+    ("+select", "SELECT", &["no-number"]),
+];
+
+/// The ACL rules that this connection's user lacks for moving slots; empty when it may do everything.
+///
+/// A connection that lacks any is not to be used for anything else afterwards. `as_target` asks also for what `MIGRATE`
+/// does at a target under this user's name.
+pub async fn missing_permissions(conn: &Conn, as_target: bool) -> Result<Vec<&'static str>, CallError> {
+    let mut missing = Vec::new();
+    for &(rule, command, args) in AT_TARGET.iter().filter(|_| as_target).chain(&PROBES) {
+        let args = args.iter().map(|arg| Bytes::from_static(arg.as_bytes())).collect();
+        match conn.call(command, args).await {
+            // EXEC is refused as `EXECABORT Transaction discarded because of: NOPERM …`.
+            Err(CallError::Refused { text, .. }) if text.contains("NOPERM") => missing.push(rule),
+            Ok(_) | Err(CallError::Refused { .. } | CallError::Unexpected { .. }) => {}
+            Err(error @ CallError::NoAnswer { .. }) => return Err(error),
+        }
+    }
+    Ok(missing)
+}
