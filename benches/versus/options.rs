@@ -1,0 +1,60 @@
+//! The command line.
+
+use clap::Parser;
+
+use super::load::Load;
+use super::support::Flavour;
+use super::tool::Tool;
+
+/// Measures `evenkeel rebalance` beside `redis-cli --cluster rebalance --cluster-use-empty-masters`
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    /// Runs of each tool with each load and server
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Keys of the load `small`
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) keys: usize,
+    /// What the slots hold: `empty`, or `small` for many keys of 64 bytes
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "empty,small")]
+    pub(crate) loads: Vec<Load>,
+    /// The servers
+    #[arg(long, value_parser = flavour, value_delimiter = ',', default_value = "redis-7.0,valkey-9.1")]
+    pub(crate) flavours: Vec<Flavour>,
+    /// `--cluster-pipeline` of redis-cli, whose own default is 10: one more tool for each number
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000")]
+    pub(crate) pipelines: Vec<u32>,
+    /// A round trip between any two processes, in milliseconds; 0 is the bare loopback
+    #[arg(long, default_value_t = 0.0, value_parser = round_trip)]
+    pub(crate) rtt_ms: f64,
+    /// Cargo says so when it is asked for a benchmark
+    #[arg(long, hide = true)]
+    pub(crate) bench: bool,
+}
+
+impl Options {
+    /// The tools, in the order in which they take turns.
+    ///
+    /// Where there are no keys `--cluster-pipeline` means nothing, and one number is as good as all.
+    pub(crate) fn tools(&self, load: Load) -> Vec<Tool> {
+        let differing = match load {
+            Load::Empty => 1,
+            Load::Small => self.pipelines.len(),
+        };
+        let others = self.pipelines.iter().take(differing).map(|&pipeline| Tool::RedisCli { pipeline });
+        std::iter::once(Tool::Evenkeel).chain(others).collect()
+    }
+}
+
+fn flavour(name: &str) -> Result<Flavour, String> {
+    let known = [Flavour::Redis62, Flavour::Redis70, Flavour::Redis82, Flavour::Valkey81, Flavour::Valkey91];
+    let names = || known.map(Flavour::name).join(", ");
+    known.into_iter().find(|flavour| flavour.name() == name).ok_or_else(|| format!("one of {}", names()))
+}
+
+fn round_trip(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(ms) if (0.0..=1_000.0).contains(&ms) => Ok(ms),
+        Ok(_) | Err(_) => Err("milliseconds from 0 to 1000".to_owned()),
+    }
+}

@@ -1,0 +1,98 @@
+//! Poller and supervisor, started together: the same engine for the daemon and for the commands that move slots.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::instance;
+use crate::config::{Config, Mode};
+use crate::daemon::{Ended, Goal, Parts, PollSettings, Records, Sight, Status, Supervisor, poll};
+use crate::metrics::Metrics;
+use crate::redis::{Dialer, Intent};
+
+/// A running engine.
+pub(super) struct Engine {
+    /// What it knows and does.
+    pub(super) status: watch::Receiver<Arc<Status>>,
+    /// Its counters.
+    pub(super) metrics: Arc<Metrics>,
+    /// Takes a new configuration.
+    pub(super) config: watch::Sender<Arc<Config>>,
+    /// Takes the fault of a configuration that was refused.
+    pub(super) config_error: watch::Sender<Option<String>>,
+    /// Asks it to come to rest: open slots are finished within `schedule.stop_grace`.
+    pub(super) stop: CancellationToken,
+    supervisor: JoinHandle<Ended>,
+    poller: JoinHandle<()>,
+    poller_stop: CancellationToken,
+}
+
+impl Engine {
+    /// Starts it. Fails when the journal that is configured cannot be used.
+    pub(super) async fn start(config: Config, goal: Goal) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        let metrics = Arc::new(Metrics::new(&config.cluster.name).context("the metrics cannot be registered")?);
+        let records = Records::open(config.state.dir.clone()).await?;
+        let instance = instance();
+        let intent = if config.schedule.mode == Mode::Act { Intent::Acting } else { Intent::Observing };
+        let dialer = Dialer::new(&config, intent, &instance);
+        let settings = PollSettings { dialer, seeds: config.cluster.seeds.clone(), every: config.schedule.poll };
+        let (poll_settings, settings) = watch::channel(settings);
+        let (sights_sender, sights) = watch::channel(Sight::default());
+        let (config_sender, config) = watch::channel(config);
+        let (config_error, config_error_receiver) = watch::channel(None);
+        let (stop, hurry, poller_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let nudge = Arc::new(Notify::new());
+        let first = Status::first(&config.borrow(), &instance);
+        let (status_sender, status) = watch::channel(Arc::new(first));
+        let poller = tokio::spawn(poll(settings, Arc::clone(&nudge), sights_sender, poller_stop.clone()));
+        let supervisor = Supervisor::new(Parts {
+            config,
+            config_error: config_error_receiver,
+            goal,
+            instance,
+            sights,
+            nudge,
+            poll_settings,
+            status: status_sender,
+            metrics: Arc::clone(&metrics),
+            records,
+            stop: stop.clone(),
+            hurry: hurry.clone(),
+        });
+        let supervisor = tokio::spawn(Box::pin(supervisor.run()));
+        tokio::spawn(heed_signals(stop.clone(), hurry));
+        Ok(Self { status, metrics, config: config_sender, config_error, stop, supervisor, poller, poller_stop })
+    }
+
+    /// Waits until it has come to rest.
+    pub(super) async fn ended(self) -> anyhow::Result<Ended> {
+        let ended = self.supervisor.await.context("the supervisor ended by a bug")?;
+        self.poller_stop.cancel();
+        self.poller.await.context("the poller ended by a bug")?;
+        Ok(ended)
+    }
+}
+
+/// The first SIGTERM or Ctrl-C asks to stop, a second one not to wait for the grace period.
+async fn heed_signals(stop: CancellationToken, hurry: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => {
+            warn!(%error, "signals cannot be heeded");
+            return;
+        }
+    };
+    for token in [stop, hurry] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    }
+}

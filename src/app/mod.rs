@@ -1,0 +1,76 @@
+//! The composition root: each command put together from the modules that do the work.
+
+mod check;
+mod engine;
+mod glimpse;
+mod logging;
+mod plan;
+mod progress;
+mod rebalance;
+mod reload;
+mod run;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command, ConfigCommand, ExitStatus, UsageError};
+use crate::config::Config;
+
+/// Runs the command line and says how the process ends.
+#[must_use]
+pub fn main(cli: Cli) -> ExitCode {
+    // Also where nothing needs TLS: a second provider somewhere in the tree would make the choice ambiguous.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("evenkeel: cannot start: {error}");
+            return ExitStatus::Failed.into();
+        }
+    };
+    let status = runtime.block_on(dispatch(cli));
+    // What still runs are connections on their way down; nothing waits for them.
+    runtime.shutdown_background();
+    status.into()
+}
+
+async fn dispatch(cli: Cli) -> ExitStatus {
+    let status = match cli.command {
+        Command::Run(args) => Box::pin(run::run(args)).await,
+        Command::Plan(args) => Box::pin(plan::plan(&args)).await,
+        Command::Rebalance(args) => Box::pin(rebalance::rebalance(&args)).await,
+        Command::Move(args) => Box::pin(rebalance::move_slots(&args)).await,
+        Command::Check(args) => Box::pin(check::check(&args)).await,
+        Command::Config(ConfigCommand::Check { file }) => Ok(check_config(&file)),
+        Command::Config(ConfigCommand::Example) => {
+            print!("{}", Config::example());
+            Ok(ExitStatus::Done)
+        }
+        Command::Demo(args) => Box::pin(crate::demo::demo(&args)).await,
+    };
+    status.unwrap_or_else(|error| {
+        eprintln!("evenkeel: {error:#}");
+        if error.is::<UsageError>() { ExitStatus::Usage } else { ExitStatus::Failed }
+    })
+}
+
+fn check_config(file: &std::path::Path) -> ExitStatus {
+    match Config::load(file) {
+        Ok(_) => {
+            println!("{}: nothing is wrong with it", file.display());
+            ExitStatus::Done
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitStatus::Usage
+        }
+    }
+}
+
+/// What this process calls itself in the names of its connections: the time of its start, its machine, its number.
+///
+/// The time comes first, so that of two instances the older can be told.
+fn instance() -> String {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let host = gethostname::gethostname().to_string_lossy().replace(|c: char| !c.is_ascii_graphic(), "_");
+    format!("{}-{host}-{}", since_epoch.as_millis(), std::process::id())
+}

@@ -1,0 +1,92 @@
+//! `evenkeel plan`: what would move, and why. Changes nothing.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+
+use super::{glimpse, logging};
+use crate::cli::{ExitStatus, PlanArgs};
+use crate::cluster::{NodeId, Slot, SlotSet, Unclear};
+use crate::config::LogLevel;
+use crate::daemon::{Drains, policy, shard_inputs};
+use crate::http::json::plan_document;
+use crate::plan::report::{Emptied, Notes, render};
+use crate::plan::{Plan, plan as make_plan};
+use glimpse::Glimpse;
+
+/// `evenkeel plan`.
+pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
+    let mut config = args.config()?;
+    config.log.level = LogLevel::Off;
+    logging::init(&config.log);
+    let glimpse = Glimpse::take(&config).await?;
+    let topology = &glimpse.topology;
+    if !topology.unclear.is_empty() {
+        let why: Vec<String> =
+            topology.unclear.iter().map(|unclear| format!("{}: {unclear}", unclear.name())).collect();
+        anyhow::bail!("no plan, because the picture of the cluster is unclear\n  {}", why.join("\n  "));
+    }
+    let shards = shard_inputs(topology);
+    let policy = Drains::default().in_force(&policy(&config.targets), &shards);
+    let plan = match make_plan(&shards, &policy) {
+        Ok(plan) => plan,
+        Err(faults) => {
+            for fault in faults {
+                eprintln!("evenkeel: {}: {fault}", fault.name());
+            }
+            return Ok(ExitStatus::Usage);
+        }
+    };
+    let keys = count_keys(&glimpse, &plan).await;
+    let emptied = emptied(&glimpse, &plan).await;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&plan_document(&plan))?);
+    } else {
+        let lookup = |slot: Slot| keys.get(&slot).copied();
+        print!("{}", render(&plan, Notes { keys: Some(&lookup), emptied: Some(&emptied) }));
+        if !topology.open.is_empty() {
+            let open: SlotSet = topology.open.keys().copied().collect();
+            println!("Open slots: {open}. They are finished before anything else; `evenkeel check` tells more.");
+        }
+    }
+    let left = !plan.moves.is_empty() || !topology.open.is_empty();
+    Ok(if left { ExitStatus::Left } else { ExitStatus::Done })
+}
+
+/// Keys of the slots that move, where the source tells.
+async fn count_keys(glimpse: &Glimpse, plan: &Plan) -> BTreeMap<Slot, u64> {
+    let mut by_source: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    for planned in &plan.moves {
+        by_source.entry(planned.source).or_default().extend(planned.slots.iter());
+    }
+    let counts = by_source.iter().map(|(&node, slots)| async move {
+        let counted = glimpse.count_keys(node, slots).await;
+        counted.unwrap_or_default()
+    });
+    join_all(counts).await.into_iter().flatten().collect()
+}
+
+/// What becomes of the primaries that lose their last slot: the server decides.
+async fn emptied(glimpse: &Glimpse, plan: &Plan) -> BTreeMap<NodeId, Emptied> {
+    let mut emptied = BTreeMap::new();
+    for line in plan.lines.iter().filter(|line| line.emptied) {
+        let Ok(conn) = glimpse.open(line.primary).await else { continue };
+        let migrates = conn.config_get("cluster-allow-replica-migration").await.ok().flatten();
+        // 6.2 knows no such setting and always does it. The longest move starts first, so the shortest is the last, and
+        // of equals the one to the greatest id.
+        let moves = plan.moves.iter().filter(|planned| planned.source == line.primary);
+        let last = moves.min_by_key(|planned| (planned.slots.len(), Reverse(planned.target)));
+        let fate = match (migrates.as_deref(), last) {
+            (Some("no"), _) | (_, None) => Emptied::StaysEmptyPrimary,
+            (_, Some(last)) => Emptied::BecomesReplica { of: last.target },
+        };
+        emptied.insert(line.primary, fate);
+    }
+    emptied
+}
+
+/// Whether nothing at all can be said of the cluster.
+pub(super) fn nothing_can_be_said(unclear: &[Unclear]) -> bool {
+    unclear.iter().any(|unclear| matches!(unclear, Unclear::NoPrimaryAnswered | Unclear::TwoClusters { .. }))
+}

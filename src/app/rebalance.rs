@@ -1,0 +1,130 @@
+//! `evenkeel rebalance` and `evenkeel move`: the engine with a goal that ends.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::engine::Engine;
+use super::{logging, progress};
+use crate::cli::{ExitStatus, MoveArgs, PlanArgs};
+use crate::config::{Config, LogLevel, Mode};
+use crate::daemon::{Ended, Goal, Reason, Work, node_name};
+
+/// How often a command looks: it is awaited by a person. Two looks this far apart must agree before it acts.
+const POLL: Duration = Duration::from_secs(1);
+
+/// `evenkeel rebalance`.
+pub(super) async fn rebalance(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
+    carry_out(args.config()?, Goal::Level, args.json).await
+}
+
+/// `evenkeel move`.
+pub(super) async fn move_slots(args: &MoveArgs) -> anyhow::Result<ExitStatus> {
+    let goal = Goal::Move { slots: args.slots.clone(), to: node_name(&args.to) };
+    carry_out(args.cluster.config()?, goal, args.json).await
+}
+
+async fn carry_out(mut config: Config, goal: Goal, json: bool) -> anyhow::Result<ExitStatus> {
+    config.schedule.mode = Mode::Act;
+    config.schedule.poll = config.schedule.poll.min(POLL);
+    if config.log.level > LogLevel::Warn {
+        // The progress tells what the log of a daemon would.
+        config.log.level = LogLevel::Warn;
+    }
+    logging::init(&config.log);
+    let engine = Engine::start(config, goal).await?;
+    let status = engine.status.clone();
+    let showing = tokio::spawn(progress::show(status.clone(), engine.stop.clone()));
+    let ended = engine.ended().await;
+    showing.abort();
+    let _ = showing.await;
+    let ended = ended?;
+    let work = status.borrow().work;
+    let result = result(&ended);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&Document::new(&ended, &work, result))?);
+    } else {
+        println!("{}", summary(&ended, &work));
+    }
+    Ok(result)
+}
+
+/// The exit status that the end amounts to.
+fn result(ended: &Ended) -> ExitStatus {
+    if ended.settled {
+        return ExitStatus::Done;
+    }
+    let something_is_left = ended.interrupted
+        || !ended.left_open.is_empty()
+        || !ended.set_aside.is_empty()
+        || ended.reasons.iter().any(|reason| {
+            matches!(reason, Reason::TargetFull { .. } | Reason::SetAside { .. } | Reason::ForeignOpenSlots { .. })
+        });
+    if ended.reasons.iter().any(|reason| matches!(reason, Reason::Targets(_))) {
+        ExitStatus::Usage
+    } else if something_is_left {
+        ExitStatus::Left
+    } else {
+        ExitStatus::Failed
+    }
+}
+
+fn summary(ended: &Ended, work: &Work) -> String {
+    let moved =
+        format!("{} slots and {} keys moved in {:.1} s", work.slots_moved, work.keys_moved, work.elapsed.as_secs_f64());
+    let mut lines = vec![match (ended.settled, work.slots_moved) {
+        (true, 0) => "nothing to move: the cluster is as it should be".to_owned(),
+        (true, _) => format!("done: {moved}"),
+        (false, _) if ended.interrupted => format!("stopped: {moved}"),
+        (false, _) => format!("not finished: {moved}"),
+    }];
+    if !ended.left_open.is_empty() {
+        lines.push(format!(
+            "slots {} are open, with their marks; clients reach every key. The next run finishes them",
+            ended.left_open
+        ));
+    }
+    lines.extend(
+        ended.reasons.iter().filter(|reason| **reason != Reason::Stopping).map(|reason| format!("because: {reason}")),
+    );
+    lines.join("\n")
+}
+
+/// The JSON document of a command that moves slots.
+#[derive(Serialize)]
+struct Document {
+    settled: bool,
+    interrupted: bool,
+    slots_moved: usize,
+    keys_moved: u64,
+    seconds: f64,
+    open_slots: String,
+    set_aside: String,
+    reasons: Vec<ReasonDocument>,
+    exit_status: u8,
+}
+
+#[derive(Serialize)]
+struct ReasonDocument {
+    name: &'static str,
+    text: String,
+}
+
+impl Document {
+    fn new(ended: &Ended, work: &Work, result: ExitStatus) -> Self {
+        let set_aside: crate::cluster::SlotSet = ended.set_aside.keys().copied().collect();
+        let reasons =
+            ended.reasons.iter().map(|reason| ReasonDocument { name: reason.name(), text: reason.to_string() });
+        Self {
+            settled: ended.settled,
+            interrupted: ended.interrupted,
+            slots_moved: work.slots_moved,
+            keys_moved: work.keys_moved,
+            seconds: work.elapsed.as_secs_f64(),
+            open_slots: ended.left_open.to_string(),
+            set_aside: set_aside.to_string(),
+            reasons: reasons.collect(),
+            exit_status: result.code(),
+        }
+    }
+}

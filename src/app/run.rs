@@ -1,0 +1,54 @@
+//! `evenkeel run`: the daemon.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::engine::Engine;
+use super::{logging, reload};
+use crate::cli::{ExitStatus, RunArgs};
+use crate::daemon::Goal;
+use crate::http;
+
+/// `evenkeel run`.
+pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
+    let config = args.config()?;
+    let level = logging::init(&config.log);
+    // Bound before anything is started: a port in use is an error at once, not after the first move.
+    let listener = http::bind(config.http.listen)?;
+    info!(
+        cluster = config.cluster.name, mode = ?config.schedule.mode, listen = %listener.local_addr()?,
+        version = env!("CARGO_PKG_VERSION"), "evenkeel starts"
+    );
+    let engine = Engine::start(config.clone(), Goal::Keep).await?;
+    let (poll_sender, poll) = watch::channel(config.schedule.poll);
+    let state = http::AppState {
+        status: engine.status.clone(),
+        metrics: Arc::clone(&engine.metrics),
+        poll: Arc::new(move || *poll.borrow()),
+    };
+    let http_stop = CancellationToken::new();
+    let server = tokio::spawn(http::serve(listener, http::router(state), http_stop.clone()));
+    let reloading = tokio::spawn(reload::watch(reload::Reload {
+        args,
+        config: engine.config.clone(),
+        config_error: engine.config_error.clone(),
+        poll: poll_sender,
+        metrics: Arc::clone(&engine.metrics),
+        level,
+    }));
+    let ended = engine.ended().await;
+    reloading.abort();
+    http_stop.cancel();
+    server.await.context("the HTTP server ended by a bug")?.context("the HTTP server failed")?;
+    let ended = ended?;
+    if ended.left_open.is_empty() {
+        info!("evenkeel ends; no slot is open");
+        return Ok(ExitStatus::Done);
+    }
+    warn!(slots = %ended.left_open, "evenkeel ends; these slots are open with their marks, and the next start finishes them");
+    Ok(ExitStatus::Left)
+}

@@ -1,0 +1,397 @@
+//! The command line: what can be typed, and the configuration that it amounts to.
+//!
+//! Nothing is carried out here. A password is never an argument: arguments are seen by everybody on the machine.
+
+#![expect(clippy::doc_markdown, reason = "the docs of arguments are help texts, which know no backticks")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, value_parser};
+use thiserror::Error;
+
+use crate::cluster::{Address, SlotSet};
+use crate::config::{Config, ConfigError, MAX_WEIGHT, Mode, TargetEntry, TlsFiles};
+
+#[cfg(test)]
+mod tests;
+
+const EXIT_HELP: &str = "\
+Exit status:
+  0   nothing is left to do
+  2   something is left: moves in a plan, findings, slots set aside, or a human is needed
+  1   could not tell or could not do: no connection, or the picture is unclear
+  64  bad usage or bad configuration";
+
+const ENVIRONMENT_HELP: &str = "\
+Environment:
+  EVENKEEL_PASSWORD  the cluster's password; goes before a password file. It is never an argument";
+
+const DEMO_HELP: &str = "\
+Exit status:
+  0    all slots and keys are where they should be, and the clients saw no error and no loss
+  1    something went wrong; it says what
+  64   bad usage
+  130  interrupted; nothing is left behind";
+
+/// How a command ended, for whoever called it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// Nothing is left to do.
+    Done,
+    /// Something is left: moves in a plan, findings, slots set aside, open slots, or a human is needed.
+    Left,
+    /// Could not tell or could not do.
+    Failed,
+    /// Bad usage or bad configuration (`EX_USAGE` of `sysexits.h`).
+    Usage,
+    /// The demonstration was interrupted before its end, and cleaned up (what a shell says of Ctrl-C).
+    Interrupted,
+}
+
+impl ExitStatus {
+    /// The number that the process exits with.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Left => 2,
+            Self::Usage => 64,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<ExitStatus> for ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status.code())
+    }
+}
+
+/// Keeps a Redis or Valkey Cluster on an even keel: moves hash slots between primaries under live traffic until each
+/// holds its share.
+#[derive(Clone, Debug, PartialEq, Parser)]
+#[command(
+    name = "evenkeel",
+    version,
+    after_help = format!("{ENVIRONMENT_HELP}\n\n{EXIT_HELP}"),
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Command {
+    /// Watch the cluster and keep it balanced, until stopped
+    Run(RunArgs),
+    /// Print what would move and why; changes nothing
+    Plan(PlanArgs),
+    /// Balance the cluster now, then exit
+    Rebalance(PlanArgs),
+    /// Move just these slots, whatever the targets say
+    Move(MoveArgs),
+    /// Look for open slots, slots without an owner, nodes that disagree and stray keys; changes nothing
+    Check(CheckArgs),
+    /// Check a configuration file, or print an annotated one
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Start a throw-away local cluster with traffic and watch it being balanced
+    Demo(DemoArgs),
+}
+
+/// `evenkeel run`.
+#[derive(Clone, Debug, PartialEq, Args)]
+#[command(after_help = EXIT_HELP)]
+pub struct RunArgs {
+    /// Watch and plan, and move nothing, whatever the configuration says
+    #[arg(long)]
+    pub observe: bool,
+    /// Where to serve metrics, status and the page [default: http.listen, which is 127.0.0.1:7380]
+    #[arg(long, value_name = "IP:PORT", env = "EVENKEEL_LISTEN", hide_env_values = true)]
+    pub listen: Option<SocketAddr>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// What the layout should be.
+    #[command(flatten)]
+    pub targets: TargetArgs,
+}
+
+/// `evenkeel plan` and `evenkeel rebalance`.
+#[derive(Clone, Debug, PartialEq, Args)]
+#[command(after_help = EXIT_HELP)]
+pub struct PlanArgs {
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// What the layout should be.
+    #[command(flatten)]
+    pub targets: TargetArgs,
+}
+
+/// `evenkeel move`.
+#[derive(Clone, Debug, PartialEq, Args)]
+#[command(after_help = EXIT_HELP)]
+pub struct MoveArgs {
+    /// The slots to move, as in 866,900-910
+    #[arg(long, value_name = "SLOTS", value_parser = slots)]
+    pub slots: SlotSet,
+    /// Where to: node id, id prefix of 8 or more, host:port or announced hostname
+    #[arg(long, value_name = "NODE", value_parser = NonEmptyStringValueParser::new())]
+    pub to: String,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `evenkeel check`.
+#[derive(Clone, Debug, PartialEq, Args)]
+#[command(after_help = EXIT_HELP)]
+pub struct CheckArgs {
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `evenkeel config`.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Report everything that is wrong with a file
+    Check {
+        /// The file to check
+        #[arg(default_value = "evenkeel.toml")]
+        file: PathBuf,
+    },
+    /// Print a file with every key, its range and its default
+    Example,
+}
+
+/// `evenkeel demo`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(after_help = DEMO_HELP)]
+pub struct DemoArgs {
+    /// How many keys to fill the cluster with
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = value_parser!(u64).range(1..=10_000_000))]
+    pub keys: u64,
+    /// Where to serve metrics, status and the page; another port when this one is in use [default: 127.0.0.1:7380]
+    #[arg(long, value_name = "IP:PORT", env = "EVENKEEL_LISTEN", hide_env_values = true)]
+    pub listen: Option<SocketAddr>,
+    /// Keep everything running after the end, until Ctrl-C
+    #[arg(long)]
+    pub hold: bool,
+    /// The redis-server or valkey-server to start [default: the first of the two that is found in PATH]
+    #[arg(long, value_name = "PATH")]
+    pub server: Option<PathBuf>,
+}
+
+/// Which cluster, and how it is reached. Options go before what a file says.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Cluster", group = ArgGroup::new("cluster").args(["config", "seeds"]).required(true))]
+pub struct ClusterArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Any node of the cluster, instead of a file; repeatable
+    #[arg(long = "seed", value_name = "HOST:PORT", value_parser = address)]
+    pub seeds: Vec<Address>,
+    /// The user to sign in as; the password comes from EVENKEEL_PASSWORD or a file
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub username: Option<String>,
+    /// The file that holds the password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Use TLS; the file with the authorities that sign the servers' certificates
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Our own certificate
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of our own certificate
+    #[arg(long, value_name = "FILE", requires_all = ["tls_ca", "tls_cert"])]
+    pub tls_key: Option<PathBuf>,
+    /// The name that the servers' certificates must carry
+    #[arg(long, value_name = "NAME", requires = "tls_ca", value_parser = NonEmptyStringValueParser::new())]
+    pub tls_server_name: Option<String>,
+}
+
+/// What the layout should be. Options go before what a file says.
+#[derive(Clone, Debug, PartialEq, Args)]
+#[command(next_help_heading = "Targets")]
+pub struct TargetArgs {
+    /// Give the node's shard this weight, as in 10.0.0.7:6379=2; repeatable
+    #[arg(long = "weight", value_name = "NODE=W", value_parser = weight)]
+    pub weights: Vec<(String, f64)>,
+    /// Move all slots away from the node's shard; repeatable
+    #[arg(long = "drain", value_name = "NODE", value_parser = NonEmptyStringValueParser::new())]
+    pub drains: Vec<String>,
+    /// Act when a node is off its share by more than this
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub threshold: Option<f64>,
+}
+
+/// A command line that cannot be obeyed. The process exits with [`ExitStatus::Usage`].
+#[derive(Debug, Error)]
+pub enum UsageError {
+    /// The configuration file cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Two options speak of one node.
+    #[error("--weight and --drain name `{node}` twice: give one of them for a node, once")]
+    NamedTwice {
+        /// The node, as it was written.
+        node: String,
+    },
+}
+
+impl Cli {
+    /// The process's own command line. Prints help or what is wrong with it and exits, with 0 or 64.
+    #[must_use]
+    pub fn parse_or_exit() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            // Nothing better can be done with an error of the terminal while leaving.
+            let _ = error.print();
+            std::process::exit(i32::from(exit_status(&error).code()))
+        })
+    }
+
+    /// The definition of the command line, for help texts and completions.
+    #[must_use]
+    pub fn definition() -> clap::Command {
+        Self::command()
+    }
+}
+
+/// How the process ends after clap's own word: help and version were asked for, everything else is bad usage.
+fn exit_status(error: &clap::Error) -> ExitStatus {
+    if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Done }
+}
+
+impl RunArgs {
+    /// The configuration that these options amount to. Reads the file anew at each call: a reload is another call.
+    pub fn config(&self) -> Result<Config, UsageError> {
+        let mut config = self.cluster.config()?;
+        self.targets.overlay(&mut config)?;
+        if self.observe {
+            config.schedule.mode = Mode::Observe;
+        }
+        if let Some(listen) = self.listen {
+            config.http.listen = listen;
+        }
+        Ok(config)
+    }
+}
+
+impl PlanArgs {
+    /// The configuration that these options amount to.
+    pub fn config(&self) -> Result<Config, UsageError> {
+        let mut config = self.cluster.config()?;
+        self.targets.overlay(&mut config)?;
+        Ok(config)
+    }
+}
+
+impl ClusterArgs {
+    /// The configuration of the file or of the seeds, with these options laid over it.
+    pub fn config(&self) -> Result<Config, UsageError> {
+        let mut config = match &self.config {
+            Some(file) => Config::load(file)?,
+            None => Config::from_seeds(self.seeds.clone()),
+        };
+        let cluster = &mut config.cluster;
+        if let Some(username) = &self.username {
+            cluster.username = Some(username.clone());
+        }
+        if let Some(file) = &self.password_file {
+            cluster.password_file = Some(file.clone());
+        }
+        if let Some(ca_file) = self.tls_ca.clone() {
+            // Together they replace the file's table: half of one and half of the other is what nobody meant.
+            let cert_key = self.tls_cert.clone().zip(self.tls_key.clone());
+            cluster.tls = Some(TlsFiles { ca_file, cert_key, server_name: self.tls_server_name.clone() });
+        }
+        Ok(config)
+    }
+}
+
+impl TargetArgs {
+    /// Lays these options over the targets of a configuration.
+    ///
+    /// A node is compared by its text only. An entry of the file that names the same shard otherwise is found when the
+    /// cluster is known.
+    fn overlay(&self, config: &mut Config) -> Result<(), UsageError> {
+        let named = self.weights.iter().map(|(node, _)| node).chain(&self.drains);
+        for (at, node) in named.clone().enumerate() {
+            if named.clone().skip(at + 1).any(|other| other == node) {
+                return Err(UsageError::NamedTwice { node: node.clone() });
+            }
+        }
+        let targets = &mut config.targets;
+        if let Some(percent) = self.threshold {
+            targets.threshold_percent = percent;
+        }
+        for (node, weight) in &self.weights {
+            let entry = entry_of(&mut targets.nodes, node);
+            *entry = TargetEntry { weight: Some(*weight), drain: false, ignore: false, ..entry.clone() };
+        }
+        for node in &self.drains {
+            let entry = entry_of(&mut targets.nodes, node);
+            *entry = TargetEntry { drain: true, ..TargetEntry::of(node) };
+        }
+        Ok(())
+    }
+}
+
+/// The entry with this node text, which is made when there is none.
+fn entry_of<'a>(entries: &'a mut Vec<TargetEntry>, node: &str) -> &'a mut TargetEntry {
+    let at = entries.iter().position(|entry| entry.node == node).unwrap_or_else(|| {
+        entries.push(TargetEntry::of(node));
+        entries.len() - 1
+    });
+    &mut entries[at]
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|_| "an address is host:port, as in 10.0.0.1:6379".to_owned())
+}
+
+fn slots(text: &str) -> Result<SlotSet, String> {
+    match text.parse::<SlotSet>() {
+        Ok(slots) if slots.is_empty() => Err("no slot is named".to_owned()),
+        Ok(slots) => Ok(slots),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn weight(text: &str) -> Result<(String, f64), String> {
+    let (node, weight) = text.rsplit_once('=').ok_or("a weight is NODE=W, as in 10.0.0.7:6379=2")?;
+    if node.trim().is_empty() {
+        return Err("no node stands before the `=`".to_owned());
+    }
+    number(weight, MAX_WEIGHT).map(|weight| (node.to_owned(), weight))
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    number(text, 100.0)
+}
+
+/// A number from 0 to `most`; NaN is none.
+fn number(text: &str, most: f64) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=most).contains(number));
+    number.ok_or_else(|| format!("not a number from 0 to {most}"))
+}

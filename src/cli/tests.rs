@@ -1,0 +1,543 @@
+//! Stories of command lines: what they amount to, and how a wrong one ends.
+
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
+use expect_test::{Expect, expect};
+
+use super::*;
+
+/// What a command line amounts to: the keys that differ from the defaults of a cluster at `a:1`, or how it ends.
+fn said(line: &str) -> String {
+    let cli = match Cli::try_parse_from(line.split_whitespace()) {
+        Ok(cli) => cli,
+        Err(error) => return format!("exit {}: {}", exit_status(&error).code(), error.render()),
+    };
+    let config = match cli.command {
+        Command::Run(args) => args.config(),
+        Command::Plan(args) | Command::Rebalance(args) => args.config(),
+        Command::Move(args) => args.cluster.config(),
+        Command::Check(args) => args.cluster.config(),
+        Command::Config(args) => return format!("{args:?}\n"),
+        Command::Demo(args) => return format!("{args:?}\n"),
+    };
+    let default = Config::from_seeds(vec![Address::new("a", 1)]).entries();
+    match config {
+        Ok(config) => {
+            let pairs = config.entries().into_iter().zip(default).filter(|(new, old)| new != old);
+            pairs.flat_map(|((key, value), _)| [key, ": ", &value, "\n"].map(str::to_owned)).collect()
+        }
+        Err(error) => format!("{error}\n"),
+    }
+}
+
+fn check(line: &str, expect: Expect) {
+    expect.assert_eq(&said(line));
+}
+
+/// A file in a directory of its own.
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("evenkeel.toml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    (dir, path)
+}
+
+/// What `--help` prints on a terminal of 100 columns.
+fn check_help(line: &str, expect: Expect) {
+    let asked = Cli::definition().term_width(100).try_get_matches_from(line.split_whitespace());
+    expect.assert_eq(&asked.expect_err("help is clap's word").to_string());
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::definition().debug_assert();
+}
+
+#[test]
+fn seeds_alone_are_enough() {
+    check("evenkeel rebalance --seed a:1", expect![[""]]);
+    check(
+        "evenkeel plan --seed b:1 --seed [::1]:7000",
+        expect![[r#"
+            cluster.seeds: [b:1, [::1]:7000]
+        "#]],
+    );
+    check(
+        "evenkeel check --json --seed b:1",
+        expect![[r#"
+            cluster.seeds: [b:1]
+        "#]],
+    );
+    check("evenkeel move --seed a:1 --slots 866,900-910 --to b:1", expect![[""]]);
+}
+
+#[test]
+fn options_become_configuration() {
+    check(
+        "evenkeel run --seed a:1 --username me --password-file /p --tls-ca /ca --tls-cert /c --tls-key /k \
+         --tls-server-name redis.local --weight b:1=2 --weight [::1]:1=0.5 --drain c:1 --threshold 5 --observe \
+         --listen 0.0.0.0:80",
+        expect![[r#"
+            cluster.username: me
+            cluster.password_file: /p
+            cluster.tls.ca_file: /ca
+            cluster.tls.cert_file: /c
+            cluster.tls.key_file: /k
+            cluster.tls.server_name: redis.local
+            targets.threshold_percent: 5
+            targets.nodes: [{ node = "b:1", weight = 2 }, { node = "[::1]:1", weight = 0.5 }, { node = "c:1", drain = true }]
+            schedule.mode: observe
+            http.listen: 0.0.0.0:80
+        "#]],
+    );
+}
+
+#[test]
+fn options_go_before_what_the_file_says() {
+    let (_dir, path) = file(
+        "[cluster]\nseeds = ['a:1']\nusername = 'file'\npassword_file = '/file'\n\
+         tls = { ca_file = '/ca', cert_file = '/cert', key_file = '/key' }\n\
+         [[targets.nodes]]\nnode = 'n1'\ndrain = true\n[[targets.nodes]]\nnode = 'n2'\nslots = '1'\n",
+    );
+    check(
+        &format!("evenkeel run --config {path}"),
+        expect![[r#"
+            cluster.username: file
+            cluster.password_file: /file
+            cluster.tls.ca_file: /ca
+            cluster.tls.cert_file: /cert
+            cluster.tls.key_file: /key
+            targets.nodes: [{ node = "n1", drain = true }, { node = "n2", slots = "1" }]
+        "#]],
+    );
+    check(
+        &format!("evenkeel run --config {path} --username me --tls-ca /other --weight n1=2 --weight n2=3"),
+        expect![[r#"
+            cluster.username: me
+            cluster.password_file: /file
+            cluster.tls.ca_file: /other
+            targets.nodes: [{ node = "n1", weight = 2 }, { node = "n2", weight = 3, slots = "1" }]
+        "#]],
+    );
+}
+
+#[test]
+fn bad_usage_exits_with_64() {
+    check(
+        "evenkeel plan",
+        expect![[r#"
+            exit 64: error: the following required arguments were not provided:
+              <--config <FILE>|--seed <HOST:PORT>>
+
+            Usage: evenkeel plan <--config <FILE>|--seed <HOST:PORT>>
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel plan --seed a:1 --config f",
+        expect![[r#"
+            exit 64: error: the argument '--seed <HOST:PORT>' cannot be used with '--config <FILE>'
+
+            Usage: evenkeel plan <--config <FILE>|--seed <HOST:PORT>>
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel plan --seed redis",
+        expect![[r#"
+            exit 64: error: invalid value 'redis' for '--seed <HOST:PORT>': an address is host:port, as in 10.0.0.1:6379
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel plan --seed a:1 --weight b:1",
+        expect![[r#"
+            exit 64: error: invalid value 'b:1' for '--weight <NODE=W>': a weight is NODE=W, as in 10.0.0.7:6379=2
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel plan --seed a:1 --weight b:1=nan",
+        expect![[r#"
+            exit 64: error: invalid value 'b:1=nan' for '--weight <NODE=W>': not a number from 0 to 1000000
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel plan --seed a:1 --weight =2",
+        expect![[r#"
+            exit 64: error: invalid value '=2' for '--weight <NODE=W>': no node stands before the `=`
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel plan --seed a:1 --threshold 101",
+        expect![[r#"
+            exit 64: error: invalid value '101' for '--threshold <PERCENT>': not a number from 0 to 100
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel plan --seed a:1 --tls-cert c",
+        expect![[r#"
+            exit 64: error: the following required arguments were not provided:
+              --tls-ca <FILE>
+              --tls-key <FILE>
+
+            Usage: evenkeel plan --tls-ca <FILE> --tls-cert <FILE> --tls-key <FILE> <--config <FILE>|--seed <HOST:PORT>>
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel plan --seed a:1 --password hunter2",
+        expect![[r#"
+            exit 64: error: unexpected argument '--password' found
+
+              tip: a similar argument exists: '--password-file'
+
+            Usage: evenkeel plan --password-file <FILE> <--config <FILE>|--seed <HOST:PORT>>
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel move --seed a:1 --slots 16384 --to b",
+        expect![[r#"
+            exit 64: error: invalid value '16384' for '--slots <SLOTS>': `16384` is not a slot: slots are the numbers 0 to 16383
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel balance",
+        expect![[r#"
+            exit 64: error: unrecognized subcommand 'balance'
+
+              tip: a similar subcommand exists: 'rebalance'
+
+            Usage: evenkeel <COMMAND>
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel demo --keys 0",
+        expect![[r#"
+            exit 64: error: invalid value '0' for '--keys <N>': 0 is not in 1..=10000000
+
+            For more information, try '--help'.
+        "#]],
+    );
+}
+
+#[test]
+fn a_call_without_a_command_is_bad_usage_and_a_call_for_help_is_not() {
+    assert!(said("evenkeel").starts_with("exit 64:"));
+    assert!(said("evenkeel --help").starts_with("exit 0:"));
+    assert!(said("evenkeel --version").starts_with("exit 0: evenkeel "));
+}
+
+#[test]
+fn two_options_that_contradict_each_other_are_bad_usage() {
+    check(
+        "evenkeel plan --seed a:1 --weight b:1=2 --drain b:1",
+        expect![[r#"
+            --weight and --drain name `b:1` twice: give one of them for a node, once
+        "#]],
+    );
+    check(
+        "evenkeel plan --seed a:1 --weight b:1=2 --weight b:1=3",
+        expect![[r#"
+            --weight and --drain name `b:1` twice: give one of them for a node, once
+        "#]],
+    );
+}
+
+#[test]
+fn commands_without_a_cluster_need_none() {
+    check(
+        "evenkeel config check",
+        expect![[r#"
+            Check { file: "evenkeel.toml" }
+        "#]],
+    );
+    check(
+        "evenkeel config check some.toml",
+        expect![[r#"
+            Check { file: "some.toml" }
+        "#]],
+    );
+    check(
+        "evenkeel config example",
+        expect![[r#"
+            Example
+        "#]],
+    );
+    check(
+        "evenkeel demo --keys 5 --hold --server /usr/bin/valkey-server",
+        expect![[r#"
+            DemoArgs { keys: 5, listen: None, hold: true, server: Some("/usr/bin/valkey-server") }
+        "#]],
+    );
+}
+
+#[test]
+fn help_tells_the_commands_the_environment_and_the_exit_statuses() {
+    check_help(
+        "evenkeel --help",
+        expect![[r#"
+            Keeps a Redis or Valkey Cluster on an even keel: moves hash slots between primaries under live
+            traffic until each holds its share
+
+            Usage: evenkeel <COMMAND>
+
+            Commands:
+              run        Watch the cluster and keep it balanced, until stopped
+              plan       Print what would move and why; changes nothing
+              rebalance  Balance the cluster now, then exit
+              move       Move just these slots, whatever the targets say
+              check      Look for open slots, slots without an owner, nodes that disagree and stray keys;
+                         changes nothing
+              config     Check a configuration file, or print an annotated one
+              demo       Start a throw-away local cluster with traffic and watch it being balanced
+              help       Print this message or the help of the given subcommand(s)
+
+            Options:
+              -h, --help     Print help
+              -V, --version  Print version
+
+            Environment:
+              EVENKEEL_PASSWORD  the cluster's password; goes before a password file. It is never an argument
+
+            Exit status:
+              0   nothing is left to do
+              2   something is left: moves in a plan, findings, slots set aside, or a human is needed
+              1   could not tell or could not do: no connection, or the picture is unclear
+              64  bad usage or bad configuration
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_run() {
+    check_help(
+        "evenkeel run --help",
+        expect![[r#"
+            Watch the cluster and keep it balanced, until stopped
+
+            Usage: evenkeel run [OPTIONS] <--config <FILE>|--seed <HOST:PORT>>
+
+            Options:
+                  --observe           Watch and plan, and move nothing, whatever the configuration says
+                  --listen <IP:PORT>  Where to serve metrics, status and the page [default: http.listen, which
+                                      is 127.0.0.1:7380] [env: EVENKEEL_LISTEN]
+              -h, --help              Print help
+
+            Cluster:
+                  --config <FILE>           The configuration file
+                  --seed <HOST:PORT>        Any node of the cluster, instead of a file; repeatable
+                  --username <NAME>         The user to sign in as; the password comes from EVENKEEL_PASSWORD or
+                                            a file
+                  --password-file <FILE>    The file that holds the password
+                  --tls-ca <FILE>           Use TLS; the file with the authorities that sign the servers'
+                                            certificates
+                  --tls-cert <FILE>         Our own certificate
+                  --tls-key <FILE>          The key of our own certificate
+                  --tls-server-name <NAME>  The name that the servers' certificates must carry
+
+            Targets:
+                  --weight <NODE=W>      Give the node's shard this weight, as in 10.0.0.7:6379=2; repeatable
+                  --drain <NODE>         Move all slots away from the node's shard; repeatable
+                  --threshold <PERCENT>  Act when a node is off its share by more than this
+
+            Exit status:
+              0   nothing is left to do
+              2   something is left: moves in a plan, findings, slots set aside, or a human is needed
+              1   could not tell or could not do: no connection, or the picture is unclear
+              64  bad usage or bad configuration
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_rebalance() {
+    check_help(
+        "evenkeel rebalance --help",
+        expect![[r#"
+            Balance the cluster now, then exit
+
+            Usage: evenkeel rebalance [OPTIONS] <--config <FILE>|--seed <HOST:PORT>>
+
+            Options:
+                  --json  Print one JSON document instead of text
+              -h, --help  Print help
+
+            Cluster:
+                  --config <FILE>           The configuration file
+                  --seed <HOST:PORT>        Any node of the cluster, instead of a file; repeatable
+                  --username <NAME>         The user to sign in as; the password comes from EVENKEEL_PASSWORD or
+                                            a file
+                  --password-file <FILE>    The file that holds the password
+                  --tls-ca <FILE>           Use TLS; the file with the authorities that sign the servers'
+                                            certificates
+                  --tls-cert <FILE>         Our own certificate
+                  --tls-key <FILE>          The key of our own certificate
+                  --tls-server-name <NAME>  The name that the servers' certificates must carry
+
+            Targets:
+                  --weight <NODE=W>      Give the node's shard this weight, as in 10.0.0.7:6379=2; repeatable
+                  --drain <NODE>         Move all slots away from the node's shard; repeatable
+                  --threshold <PERCENT>  Act when a node is off its share by more than this
+
+            Exit status:
+              0   nothing is left to do
+              2   something is left: moves in a plan, findings, slots set aside, or a human is needed
+              1   could not tell or could not do: no connection, or the picture is unclear
+              64  bad usage or bad configuration
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_move() {
+    check_help(
+        "evenkeel move --help",
+        expect![[r#"
+            Move just these slots, whatever the targets say
+
+            Usage: evenkeel move [OPTIONS] --slots <SLOTS> --to <NODE> <--config <FILE>|--seed <HOST:PORT>>
+
+            Options:
+                  --slots <SLOTS>  The slots to move, as in 866,900-910
+                  --to <NODE>      Where to: node id, id prefix of 8 or more, host:port or announced hostname
+                  --json           Print one JSON document instead of text
+              -h, --help           Print help
+
+            Cluster:
+                  --config <FILE>           The configuration file
+                  --seed <HOST:PORT>        Any node of the cluster, instead of a file; repeatable
+                  --username <NAME>         The user to sign in as; the password comes from EVENKEEL_PASSWORD or
+                                            a file
+                  --password-file <FILE>    The file that holds the password
+                  --tls-ca <FILE>           Use TLS; the file with the authorities that sign the servers'
+                                            certificates
+                  --tls-cert <FILE>         Our own certificate
+                  --tls-key <FILE>          The key of our own certificate
+                  --tls-server-name <NAME>  The name that the servers' certificates must carry
+
+            Exit status:
+              0   nothing is left to do
+              2   something is left: moves in a plan, findings, slots set aside, or a human is needed
+              1   could not tell or could not do: no connection, or the picture is unclear
+              64  bad usage or bad configuration
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_check() {
+    check_help(
+        "evenkeel check --help",
+        expect![[r#"
+            Look for open slots, slots without an owner, nodes that disagree and stray keys; changes nothing
+
+            Usage: evenkeel check [OPTIONS] <--config <FILE>|--seed <HOST:PORT>>
+
+            Options:
+                  --json  Print one JSON document instead of text
+              -h, --help  Print help
+
+            Cluster:
+                  --config <FILE>           The configuration file
+                  --seed <HOST:PORT>        Any node of the cluster, instead of a file; repeatable
+                  --username <NAME>         The user to sign in as; the password comes from EVENKEEL_PASSWORD or
+                                            a file
+                  --password-file <FILE>    The file that holds the password
+                  --tls-ca <FILE>           Use TLS; the file with the authorities that sign the servers'
+                                            certificates
+                  --tls-cert <FILE>         Our own certificate
+                  --tls-key <FILE>          The key of our own certificate
+                  --tls-server-name <NAME>  The name that the servers' certificates must carry
+
+            Exit status:
+              0   nothing is left to do
+              2   something is left: moves in a plan, findings, slots set aside, or a human is needed
+              1   could not tell or could not do: no connection, or the picture is unclear
+              64  bad usage or bad configuration
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_config() {
+    check_help(
+        "evenkeel config --help",
+        expect![[r#"
+            Check a configuration file, or print an annotated one
+
+            Usage: evenkeel config <COMMAND>
+
+            Commands:
+              check    Report everything that is wrong with a file
+              example  Print a file with every key, its range and its default
+              help     Print this message or the help of the given subcommand(s)
+
+            Options:
+              -h, --help  Print help
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_config_check() {
+    check_help(
+        "evenkeel config check --help",
+        expect![[r#"
+            Report everything that is wrong with a file
+
+            Usage: evenkeel config check [FILE]
+
+            Arguments:
+              [FILE]  The file to check [default: evenkeel.toml]
+
+            Options:
+              -h, --help  Print help
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_demo() {
+    check_help(
+        "evenkeel demo --help",
+        expect![[r#"
+            Start a throw-away local cluster with traffic and watch it being balanced
+
+            Usage: evenkeel demo [OPTIONS]
+
+            Options:
+                  --keys <N>          How many keys to fill the cluster with [default: 100000]
+                  --listen <IP:PORT>  Where to serve metrics, status and the page; another port when this one is
+                                      in use [default: 127.0.0.1:7380] [env: EVENKEEL_LISTEN]
+                  --hold              Keep everything running after the end, until Ctrl-C
+                  --server <PATH>     The redis-server or valkey-server to start [default: the first of the two
+                                      that is found in PATH]
+              -h, --help              Print help
+
+            Exit status:
+              0    all slots and keys are where they should be, and the clients saw no error and no loss
+              1    something went wrong; it says what
+              64   bad usage
+              130  interrupted; nothing is left behind
+        "#]],
+    );
+}

@@ -1,0 +1,47 @@
+//! Counts of the present work, from its first move to its last.
+
+use tokio::time::Instant;
+
+use super::Work;
+use super::meter::Meter;
+
+/// What is planned and what the moves that have ended brought.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Account {
+    since: Instant,
+    slots_moved: usize,
+    keys_moved: u64,
+    slots_planned: usize,
+    keys_planned: u64,
+    /// A plan is being carried out, and not only found slots finished: what it began it brings to an exact end.
+    pub(super) levelling: bool,
+}
+
+impl Account {
+    /// Work that begins now; the keys are an estimate.
+    pub(super) fn begin(slots_planned: usize, keys_planned: u64) -> Self {
+        let since = Instant::now();
+        Self { since, slots_moved: 0, keys_moved: 0, slots_planned, keys_planned, levelling: false }
+    }
+
+    /// A move has ended.
+    pub(super) fn add(&mut self, meter: &Meter) {
+        self.slots_moved += meter.slots();
+        self.keys_moved += meter.keys();
+    }
+
+    /// Progress, with what the moves that run have brought so far.
+    pub(super) fn work<'a>(&self, running: impl Iterator<Item = &'a Meter>) -> Work {
+        let (slots_moved, keys_moved) = running.fold((self.slots_moved, self.keys_moved), |(slots, keys), meter| {
+            (slots + meter.slots(), keys + meter.keys())
+        });
+        Work {
+            slots_planned: self.slots_planned.max(slots_moved),
+            slots_moved,
+            keys_planned: Some(self.keys_planned.max(keys_moved)),
+            keys_moved,
+            elapsed: self.since.elapsed(),
+            active: true,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What is asked of the servers before the first move: who else acts, what we may do, and whether our time-outs fit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+
+use super::Reason;
+use crate::cluster::{Address, NodeId, Topology};
+use crate::config::Config;
+use crate::redis::{CallError, Conn, Dialer, missing_permissions};
+
+/// Primaries that are asked side by side.
+const SIDE_BY_SIDE: usize = 32;
+
+/// Asks every primary; what comes back forbids moves.
+pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<Config>) -> Vec<Reason> {
+    let primaries: Vec<(NodeId, Address, Option<String>)> = topology
+        .shards
+        .values()
+        .filter(|shard| shard.usable())
+        .filter_map(|shard| Some((shard.primary.id, shard.primary.address.clone()?, shard.primary.hostname.clone())))
+        .collect();
+    let asks = primaries.into_iter().map(|(node, address, hostname)| {
+        let (dialer, config) = (&dialer, &config);
+        async move {
+            let conn = match dialer.open(&address, hostname.as_deref(), node).await {
+                Ok(conn) => conn,
+                Err(error) => return vec![Reason::ChecksFailed { why: error.to_string() }],
+            };
+            match check_node(&conn, dialer, config).await {
+                Ok(reasons) => reasons,
+                Err(error) => vec![Reason::ChecksFailed { why: error.to_string() }],
+            }
+        }
+    });
+    let found: Vec<Vec<Reason>> = stream::iter(asks).buffer_unordered(SIDE_BY_SIDE).collect().await;
+    let mut reasons: Vec<Reason> = Vec::new();
+    for reason in found.into_iter().flatten() {
+        // The same other instance is connected to every node.
+        if !reasons.iter().any(|known| same(known, &reason)) {
+            reasons.push(reason);
+        }
+    }
+    reasons
+}
+
+async fn check_node(conn: &Conn, dialer: &Dialer, config: &Config) -> Result<Vec<Reason>, CallError> {
+    let missing = missing_permissions(conn, config.cluster.migrate.is_none()).await?;
+    if !missing.is_empty() {
+        let user = config.cluster.username.clone().unwrap_or_else(|| "default".to_owned());
+        return Ok(vec![Reason::PermissionMissing { node: conn.node(), user, rules: missing }]);
+    }
+    let mut reasons = Vec::new();
+    let ours = dialer.name();
+    let others = conn.client_names().await?;
+    reasons.extend(
+        others
+            .into_iter()
+            .filter(|(name, _)| goes_first(name, ours))
+            .map(|(name, from)| Reason::OtherInstance { name, from }),
+    );
+    let node_timeout = conn.config_get("cluster-node-timeout").await?.and_then(|text| text.parse().ok());
+    let migrate_timeout = config.migration.migrate_timeout;
+    if let Some(node_timeout) = node_timeout.map(Duration::from_millis)
+        && migrate_timeout * 2 >= node_timeout
+    {
+        reasons.push(Reason::TimeoutTooLong { node: conn.node(), migrate_timeout, node_timeout });
+    }
+    Ok(reasons)
+}
+
+/// Whether a connection of this name belongs to another acting evenkeel that has the right of way.
+///
+/// The name ends with the instance, which begins with the time at which it was started: the older one goes on, so that
+/// of two that see each other exactly one waits. See [`crate::app`] for how instances are named.
+fn goes_first(name: &str, ours: &str) -> bool {
+    const ACTING: &str = "evenkeel:acting:";
+    let instance = |name: &str| name.strip_prefix(ACTING).map(started);
+    match (instance(name), ours.strip_prefix(ACTING).map(started)) {
+        (Some(theirs), Some(own)) => theirs < own,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// An instance's time of start and the rest of its name, in the order in which instances go first.
+fn started(instance: &str) -> (u64, String) {
+    let time = instance.split('-').next().and_then(|time| time.parse().ok()).unwrap_or(0);
+    (time, instance.to_owned())
+}
+
+fn same(a: &Reason, b: &Reason) -> bool {
+    match (a, b) {
+        (Reason::OtherInstance { name: a, .. }, Reason::OtherInstance { name: b, .. }) => a == b,
+        (a, b) => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::goes_first;
+
+    #[test]
+    fn of_two_acting_instances_the_older_goes_first() {
+        let check =
+            |name: &str, expect: bool| assert_eq!(goes_first(name, "evenkeel:acting:200-b-7"), expect, "{name}");
+        check("evenkeel:acting:100-a-9", true);
+        check("evenkeel:acting:200-a-9", true);
+        check("evenkeel:acting:200-b-7", false);
+        check("evenkeel:acting:1000-a-1", false);
+        check("evenkeel:observing:100-a-9", false);
+        check("", false);
+        check("app", false);
+    }
+}

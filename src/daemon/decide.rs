@@ -1,0 +1,409 @@
+//! What to do about the picture as it is now. A pure function: the supervisor carries the decision out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::memory::{Memory, pair_of};
+use super::{Look, Reason, SetAside};
+use crate::cluster::{Finding, NodeId, NodeInfo, Shard, Slot, SlotSet, Topology};
+use crate::migration::Pair;
+use crate::plan::{self, Member, NodeName, Plan, Policy, ShardInput};
+use crate::throttle::{Limits, Order, admit};
+
+/// Margin on the estimate of what a target will need: measured, a moved key costs up to a third more than at home
+/// while tables grow.
+const MEMORY_MARGIN: f64 = 1.3;
+
+/// What evenkeel is run for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Goal {
+    /// Keep the cluster level, for ever.
+    Keep,
+    /// Level it once.
+    Level,
+    /// Move just these slots, whatever the targets say.
+    Move {
+        /// The slots.
+        slots: SlotSet,
+        /// Any member of the shard that is to have them.
+        to: NodeName,
+    },
+}
+
+/// A move that runs.
+#[derive(Clone, Debug)]
+pub(super) struct RunningMove {
+    pub(super) pair: Pair,
+    /// Slots that it has not finished.
+    pub(super) slots: SlotSet,
+}
+
+/// Everything that the decision depends on.
+pub(super) struct Situation<'a> {
+    pub(super) now: Instant,
+    pub(super) look: &'a Look,
+    pub(super) topology: &'a Topology,
+    pub(super) memory: &'a Memory,
+    pub(super) goal: &'a Goal,
+    pub(super) policy: &'a Policy,
+    pub(super) observing: bool,
+    pub(super) stopping: bool,
+    pub(super) settle: u32,
+    pub(super) adopt_after: Duration,
+    pub(super) foreign_quiet: Duration,
+    pub(super) limits: Limits,
+    pub(super) memory_limit_percent: u8,
+    pub(super) running: &'a [RunningMove],
+    /// Whether work has begun that is not finished: then it is levelled exactly, whatever the thresholds.
+    pub(super) at_work: bool,
+    /// Open slots that are ours.
+    pub(super) ours: &'a SlotSet,
+    pub(super) set_aside: &'a BTreeMap<Slot, SetAside>,
+    /// What the checks before the first move found; `None` while they have not been made.
+    pub(super) checks: Option<&'a [Reason]>,
+}
+
+/// A move to start.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Start {
+    pub(super) pair: Pair,
+    pub(super) slots: SlotSet,
+}
+
+/// What to do now.
+#[derive(Debug, Default)]
+pub(super) struct Decision {
+    /// Open slots to finish: ours, or adopted.
+    pub(super) resume: Vec<Start>,
+    /// Moves to start.
+    pub(super) start: Vec<Start>,
+    /// Moves of the plan that wait for their turn.
+    pub(super) waiting: usize,
+    /// The plan, if the picture allows one.
+    pub(super) plan: Option<Plan>,
+    /// Why nothing (more) is started.
+    pub(super) reasons: Vec<Reason>,
+    /// The checks before the first move are wanted.
+    pub(super) wants_checks: bool,
+    /// Nothing is left to do: the plan is empty, nothing runs, and no slot of ours is open.
+    pub(super) settled: bool,
+}
+
+/// Decides.
+pub(super) fn decide(situation: &Situation<'_>) -> Decision {
+    let mut decision = Decision { reasons: reasons(situation), ..Decision::default() };
+    match make_plan(situation) {
+        Ok(plan) => decision.plan = plan,
+        Err(reasons) => decision.reasons.extend(reasons),
+    }
+    if situation.observing || situation.stopping {
+        return decision;
+    }
+    decision.resume = resumable(situation);
+    let own_open_left = situation.topology.open.keys().any(|slot| situation.ours.contains(*slot));
+    let Some(plan) = &decision.plan else { return decision };
+    let wanted: Vec<Start> = plan
+        .moves
+        .iter()
+        .map(|planned| Start {
+            pair: Pair { source: planned.source, target: planned.target },
+            slots: planned.slots.iter().filter(|slot| due(situation, *slot)).collect(),
+        })
+        .filter(|start| !start.slots.is_empty())
+        .collect();
+    let idle = situation.running.is_empty() && decision.resume.is_empty() && !own_open_left;
+    decision.settled = idle && plan.moves.is_empty() && decision.reasons.is_empty();
+    decision.waiting = wanted.len();
+    if let Some(waiting) = set_aside(situation, plan) {
+        decision.reasons.push(waiting);
+    }
+    // Half-done work first: nothing new is opened while slots of ours wait to be finished.
+    if wanted.is_empty() || !decision.resume.is_empty() {
+        return decision;
+    }
+    let blocking = blocking(&decision.reasons);
+    // The checks take their time while the cluster settles.
+    decision.wants_checks =
+        situation.checks.is_none() && blocking.iter().all(|reason| matches!(reason, Reason::Settling { .. }));
+    if !blocking.is_empty() || situation.checks.is_none() {
+        return decision;
+    }
+    if let Some(found) = situation.checks.filter(|found| !found.is_empty()) {
+        decision.reasons.extend(found.iter().cloned());
+        return decision;
+    }
+    let mut possible = Vec::new();
+    for start in wanted {
+        match obstacle(situation, &start) {
+            None => possible.extend(keep_foothold(situation, plan, start)),
+            Some(reason) => decision.reasons.push(reason),
+        }
+    }
+    let running: Vec<Pair> = situation.running.iter().map(|running| running.pair).collect();
+    let orders: Vec<Order> =
+        possible.iter().map(|start| Order { pair: start.pair, weight: weight(situation, start) }).collect();
+    for at in admit(&running, &orders, situation.limits) {
+        decision.start.push(possible[at].clone());
+    }
+    decision.waiting -= decision.start.len();
+    decision
+}
+
+/// The move without the source's last slot, where the source is to own slots after the plan; `None` when nothing is
+/// left of it for now.
+///
+/// A primary that loses its last slot may turn itself into a replica (`cluster-allow-replica-migration`, the servers'
+/// default), and nothing could be given to it any more. The slot kept back leaves once another has come.
+fn keep_foothold(situation: &Situation<'_>, plan: &Plan, start: Start) -> Option<Start> {
+    let source = start.pair.source;
+    let stays = plan.layout.shards.iter().any(|shard| shard.primary == source && !shard.slots.is_empty());
+    let held = situation.topology.shards.get(&source).map(|shard| shard.slots.clone()).unwrap_or_default();
+    let leaving = situation.running.iter().filter(|running| running.pair.source == source);
+    let leaving = leaving.fold(start.slots.clone(), |all, running| all.union(&running.slots));
+    if !stays || !held.difference(&leaving).is_empty() {
+        return Some(start);
+    }
+    let last = start.slots.iter().last()?;
+    let slots = start.slots.difference(&SlotSet::from_iter([last]));
+    (!slots.is_empty()).then_some(Start { slots, ..start })
+}
+
+/// Reasons that concern everything; those that concern one move or one slot stop nothing else.
+fn blocking(reasons: &[Reason]) -> Vec<&Reason> {
+    reasons.iter().filter(|reason| !matches!(reason, Reason::SetAside { .. })).collect()
+}
+
+fn reasons(situation: &Situation<'_>) -> Vec<Reason> {
+    let mut reasons: Vec<Reason> = situation.topology.unclear.iter().cloned().map(Reason::Unclear).collect();
+    if situation.stopping {
+        reasons.push(Reason::Stopping);
+    }
+    if situation.observing {
+        reasons.push(Reason::Observing);
+    }
+    // Before the first move only: while moves of ours run, epochs and owners change because of them.
+    if situation.running.is_empty() && !situation.at_work && situation.memory.settled() < situation.settle {
+        reasons.push(Reason::Settling { have: situation.memory.settled(), want: situation.settle });
+    }
+    reasons.extend(foreign_slots(situation));
+    if let Some(quiet_in) = situation.memory.quiet_in(situation.now, situation.foreign_quiet) {
+        reasons.push(Reason::ForeignMove { quiet_in });
+    }
+    reasons
+}
+
+/// Open slots that are not ours and not adopted.
+fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
+    let (mut waiting, mut for_humans) = (SlotSet::new(), SlotSet::new());
+    let mut longest = Duration::ZERO;
+    for (slot, untouched) in situation.memory.foreign(situation.now) {
+        let known = situation.topology.open.get(&slot).and_then(|open| pair_of(open, situation.topology));
+        if known.is_none() {
+            for_humans.insert(slot);
+        } else if untouched < situation.adopt_after {
+            waiting.insert(slot);
+            longest = longest.max(situation.adopt_after.saturating_sub(untouched));
+        }
+    }
+    let waiting = Reason::ForeignOpenSlots { slots: waiting, adopted_in: Some(longest) };
+    let for_humans = Reason::ForeignOpenSlots { slots: for_humans, adopted_in: None };
+    [waiting, for_humans]
+        .into_iter()
+        .filter(|reason| matches!(reason, Reason::ForeignOpenSlots { slots, .. } if !slots.is_empty()))
+        .collect()
+}
+
+/// Open slots that may be finished now, by pair.
+fn resumable(situation: &Situation<'_>) -> Vec<Start> {
+    let adopted: SlotSet = situation
+        .memory
+        .foreign(situation.now)
+        .filter(|(_, untouched)| *untouched >= situation.adopt_after)
+        .map(|(slot, _)| slot)
+        .collect();
+    let mut by_pair: BTreeMap<Pair, SlotSet> = BTreeMap::new();
+    for (&slot, open) in &situation.topology.open {
+        let ours = situation.ours.contains(slot) || adopted.contains(slot);
+        let runs = situation.running.iter().any(|running| running.slots.contains(slot));
+        if !ours || runs || !due(situation, slot) {
+            continue;
+        }
+        if let Some(pair) = pair_of(open, situation.topology) {
+            by_pair.entry(pair).or_default().insert(slot);
+        }
+    }
+    // One task a source; and a pair at an end that cannot answer would only wait.
+    let mut sources: Vec<NodeId> = situation.running.iter().map(|running| running.pair.source).collect();
+    let mut resume = Vec::new();
+    for (pair, slots) in by_pair {
+        let answers = |node| situation.topology.shards.get(&node).is_some_and(Shard::answered);
+        if !sources.contains(&pair.source) && answers(pair.source) && answers(pair.target) {
+            sources.push(pair.source);
+            resume.push(Start { pair, slots });
+        }
+    }
+    resume
+}
+
+/// Whether a slot that was set aside may be tried again.
+fn due(situation: &Situation<'_>, slot: Slot) -> bool {
+    situation.set_aside.get(&slot).is_none_or(|aside| aside.next_try.is_some_and(|next_try| next_try <= situation.now))
+}
+
+fn set_aside(situation: &Situation<'_>, plan: &Plan) -> Option<Reason> {
+    let planned = |slot: &Slot| plan.moves.iter().any(|planned| planned.slots.contains(*slot));
+    let wanted = |slot: &Slot| situation.topology.open.contains_key(slot) || planned(slot);
+    let waiting: Vec<_> =
+        situation.set_aside.iter().filter(|(slot, _)| !due(situation, **slot) && wanted(slot)).collect();
+    let (_, first) = waiting.first()?;
+    Some(Reason::SetAside { slots: waiting.iter().map(|(slot, _)| **slot).collect(), why: first.why.clone() })
+}
+
+/// The plan for the cluster as it will be once the running moves are done, looked over by a checker that shares no code
+/// with the planner.
+fn make_plan(situation: &Situation<'_>) -> Result<Option<Plan>, Vec<Reason>> {
+    if !situation.topology.unclear.is_empty() {
+        return Ok(None);
+    }
+    let shards = shards(situation);
+    let (plan, violations) = if let Goal::Move { slots, to } = situation.goal {
+        let refuse = |fault| vec![Reason::Targets(fault)];
+        let to = plan::resolve(&shards, to).map_err(refuse)?;
+        let plan = plan::explicit(&shards, slots, to).map_err(refuse)?;
+        let violations = plan::check::check_explicit(&shards, slots, to, &plan);
+        (plan, violations)
+    } else {
+        let mut policy = situation.policy.clone();
+        policy.nodes.retain(|entry| !names_unusable(situation, &entry.node));
+        if situation.at_work {
+            // Trigger wide, fix tight: what has begun is brought to an exact end.
+            (policy.threshold_percent, policy.threshold_slots) = (0.0, 1);
+        }
+        let refuse = |faults: Vec<plan::TargetFault>| faults.into_iter().map(Reason::Targets).collect::<Vec<_>>();
+        let plan = plan::plan(&shards, &policy).map_err(refuse)?;
+        let violations = plan::check::check(&shards, &policy, &plan);
+        (plan, violations)
+    };
+    if violations.is_empty() {
+        return Ok(Some(plan));
+    }
+    let why = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    Err(vec![Reason::PlanUnsound { why }])
+}
+
+/// The shards that take part, with every slot of a running move where it is going.
+fn shards(situation: &Situation<'_>) -> Vec<ShardInput> {
+    let mut shards = shard_inputs(situation.topology);
+    for shard in &mut shards {
+        for running in situation.running {
+            if running.pair.source == shard.primary {
+                shard.slots = shard.slots.difference(&running.slots);
+            }
+            if running.pair.target == shard.primary {
+                shard.slots = shard.slots.union(&running.slots);
+            }
+        }
+    }
+    shards
+}
+
+/// The shards that take part in a plan: all that own slots, and the empty ones that can be used.
+#[must_use]
+pub fn shard_inputs(topology: &Topology) -> Vec<ShardInput> {
+    let part = topology.shards.values().filter(|shard| shard.usable() || !shard.slots.is_empty());
+    part.map(|shard| ShardInput { primary: shard.primary.id, members: members(shard), slots: shard.slots.clone() })
+        .collect()
+}
+
+/// The members of a shard as the planner knows them.
+fn members(shard: &Shard) -> Vec<Member> {
+    std::iter::once(&shard.primary)
+        .chain(&shard.replicas)
+        .filter_map(|member| {
+            let (id, hostname) = (member.id, member.hostname.clone());
+            Some(Member { id, address: member.address.clone()?, hostname })
+        })
+        .collect()
+}
+
+/// A target entry for a primary without slots that cannot be used now has no say: it may be switched off for good.
+fn names_unusable(situation: &Situation<'_>, name: &NodeName) -> bool {
+    let unusable = situation.topology.shards.values().filter(|shard| !shard.usable() && shard.slots.is_empty());
+    unusable.flat_map(members).any(|member| name.names(&member))
+}
+
+/// What stands in the way of one move.
+fn obstacle(situation: &Situation<'_>, start: &Start) -> Option<Reason> {
+    for node in [start.pair.source, start.pair.target] {
+        let why = match situation.topology.shards.get(&node) {
+            None => Some("it is not a primary".to_owned()),
+            Some(shard) if !shard.usable() => Some(format!("{:?}", shard.standing).to_lowercase()),
+            Some(shard) => stale_replica(situation.topology, shard),
+        };
+        if let Some(why) = why {
+            return Some(Reason::NodeNotUsable { node, why });
+        }
+    }
+    let infos = &situation.look.observation.nodes;
+    let (source, target) = (&infos.get(&start.pair.source)?.info, &infos.get(&start.pair.target)?.info);
+    no_room(situation, start, source, target)
+}
+
+/// A replica that sees its shard's slots differently would, if promoted, take the shard back to that view.
+fn stale_replica(topology: &Topology, shard: &Shard) -> Option<String> {
+    topology.findings.iter().find_map(|finding| match finding {
+        Finding::ReplicaViewStale { replica, .. } if shard.replicas.iter().any(|member| member.id == *replica) => {
+            Some(finding.to_string())
+        }
+        Finding::ReplicaViewStale { .. }
+        | Finding::OpenSlot(_)
+        | Finding::EmptyPrimarySilent { .. }
+        | Finding::EmptyPrimaryNotServing { .. }
+        | Finding::EmptyPrimaryFailing { .. }
+        | Finding::ReplicaSilent { .. }
+        | Finding::ReplicaFailing { .. }
+        | Finding::ReplicaUnlinked { .. }
+        | Finding::Handshake { .. }
+        | Finding::UnknownNode { .. }
+        | Finding::LinkDown { .. }
+        | Finding::SaveFailed { .. } => None,
+    })
+}
+
+/// A target that would come too near to its limit: it would refuse keys, or throw some away to make room.
+fn no_room(situation: &Situation<'_>, start: &Start, source: &NodeInfo, target: &NodeInfo) -> Option<Reason> {
+    if target.max_memory == 0 {
+        return None;
+    }
+    let limit = target.max_memory / 100 * u64::from(situation.memory_limit_percent);
+    let owned = situation.topology.shards.get(&start.pair.source).map_or(0, |shard| shard.slots.len());
+    let others: usize = situation
+        .running
+        .iter()
+        .filter(|running| running.pair.target == start.pair.target)
+        .map(|running| running.slots.len())
+        .sum();
+    let slots = (start.slots.len() + others) as f64;
+    let per_slot = source.dataset_bytes as f64 / owned.max(1) as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
+    let incoming = (per_slot * slots * MEMORY_MARGIN) as u64;
+    let holds_keys = source.keys.values().sum::<u64>() > 0;
+    (holds_keys && target.used_memory + incoming > limit).then_some(Reason::TargetFull {
+        node: start.pair.target,
+        used: target.used_memory,
+        incoming,
+        limit,
+    })
+}
+
+/// Keys that the move is likely to carry, and its slots, which cost something even when they are empty.
+fn weight(situation: &Situation<'_>, start: &Start) -> u64 {
+    let keys = situation.look.observation.nodes.get(&start.pair.source).map_or(0, |node| node.info.keys.values().sum());
+    let owned = situation.topology.shards.get(&start.pair.source).map_or(1, |shard| shard.slots.len().max(1)) as u64;
+    keys * start.slots.len() as u64 / owned + start.slots.len() as u64
+}
+
+#[cfg(test)]
+mod tests;

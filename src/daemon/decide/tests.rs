@@ -1,0 +1,277 @@
+//! Stories of decisions: a cluster in a few lines, the circumstances, and what is decided.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::super::memory::Seen;
+use super::*;
+use crate::cluster::fixtures::{id, observation, with_names};
+
+/// Three primaries, level, and an empty fourth.
+const THREE_AND_ONE: &str = "a 0-5460\nb 5461-10922\nc 10923-16383\nd";
+
+/// What a decision depends on, beside the cluster.
+struct Circumstances {
+    /// Earlier looks at the same cluster.
+    looks: u32,
+    /// How long ago the first of them was.
+    watched: Duration,
+    goal: Goal,
+    policy: Policy,
+    observing: bool,
+    stopping: bool,
+    at_work: bool,
+    /// `a>d 0-9`.
+    running: Vec<&'static str>,
+    ours: &'static str,
+    set_aside: &'static str,
+    checks: Option<Vec<Reason>>,
+    limits: Limits,
+}
+
+impl Default for Circumstances {
+    fn default() -> Self {
+        Self {
+            looks: 2,
+            watched: Duration::from_secs(1),
+            goal: Goal::Keep,
+            policy: Policy::default(),
+            observing: false,
+            stopping: false,
+            at_work: false,
+            running: Vec::new(),
+            ours: "",
+            set_aside: "",
+            checks: Some(Vec::new()),
+            limits: Limits { parallel: 8, per_target: 8 },
+        }
+    }
+}
+
+/// What is decided, as text: `resume a>b 5`, `start a>d 1365 slots`, `checks`, `settled`, and the reasons' names.
+fn decided(story: &str, circumstances: Circumstances) -> String {
+    let slots = |text: &str| text.parse::<SlotSet>().unwrap();
+    let observation = observation(story);
+    let running: Vec<RunningMove> = circumstances
+        .running
+        .iter()
+        .map(|text| {
+            let (pair, moving) = text.split_once(' ').unwrap();
+            let (source, target) = pair.split_once('>').unwrap();
+            RunningMove { pair: Pair { source: id(source), target: id(target) }, slots: slots(moving) }
+        })
+        .collect();
+    let touched = running.iter().fold(SlotSet::new(), |all, running| all.union(&running.slots));
+    let topology = Arc::new(Topology::merge(&observation, &touched));
+    let began = Instant::now();
+    let now = began + circumstances.watched;
+    let ours = slots(circumstances.ours);
+    let mut memory = Memory::default();
+    for look in 0..circumstances.looks {
+        let at = if look == 0 { began } else { now };
+        let mover_calls = BTreeMap::new();
+        memory.on_look(&Seen { at, topology: &topology, mover_calls: &mover_calls, touched: &touched, ours: &ours });
+    }
+    let look = Look { number: 1, observation, mover_calls: BTreeMap::new(), began: now, ended: now };
+    let next_try = Some(now + Duration::from_secs(9));
+    let set_aside = slots(circumstances.set_aside)
+        .iter()
+        .map(|slot| (slot, SetAside { attempts: 1, why: "a test".to_owned(), next_try }))
+        .collect();
+    let decision = decide(&Situation {
+        now,
+        look: &look,
+        topology: &topology,
+        memory: &memory,
+        goal: &circumstances.goal,
+        policy: &circumstances.policy,
+        observing: circumstances.observing,
+        stopping: circumstances.stopping,
+        settle: 2,
+        adopt_after: Duration::from_mins(1),
+        foreign_quiet: Duration::from_secs(30),
+        limits: circumstances.limits,
+        memory_limit_percent: 80,
+        running: &running,
+        at_work: circumstances.at_work,
+        ours: &ours,
+        set_aside: &set_aside,
+        checks: circumstances.checks.as_deref(),
+    });
+    let name = |node: NodeId| with_names(&node.short(), &look.observation);
+    let pair = |pair: Pair| format!("{}>{}", name(pair.source), name(pair.target));
+    let mut parts: Vec<String> =
+        decision.resume.iter().map(|start| format!("resume {} {}", pair(start.pair), start.slots)).collect();
+    parts.extend(decision.start.iter().map(|start| format!("start {} {}", pair(start.pair), start.slots.len())));
+    parts.extend(decision.wants_checks.then(|| "checks".to_owned()));
+    parts.extend(decision.settled.then(|| "settled".to_owned()));
+    let names: BTreeSet<&str> = decision.reasons.iter().map(Reason::name).collect();
+    parts.extend(names.into_iter().map(|name| format!("[{name}]")));
+    parts.join("; ")
+}
+
+#[track_caller]
+fn check(story: &str, circumstances: Circumstances, expect: &str) {
+    assert_eq!(decided(story, circumstances), expect, "{story}");
+}
+
+#[test]
+fn a_new_empty_primary_gets_slots_from_every_other_at_once() {
+    check(THREE_AND_ONE, Circumstances::default(), "start b>d 1366; start a>d 1365; start c>d 1365");
+}
+
+#[test]
+fn nothing_starts_before_the_cluster_was_seen_to_be_settled() {
+    check(THREE_AND_ONE, Circumstances { looks: 1, ..Circumstances::default() }, "[settling]");
+}
+
+#[test]
+fn nothing_starts_before_the_checks_and_nothing_after_what_they_found() {
+    check(THREE_AND_ONE, Circumstances { checks: None, ..Circumstances::default() }, "checks");
+    let other = Reason::OtherInstance { name: "x".to_owned(), from: "y".to_owned() };
+    let checks = Some(vec![other]);
+    check(THREE_AND_ONE, Circumstances { checks, ..Circumstances::default() }, "[other_instance]");
+}
+
+#[test]
+fn an_observer_plans_and_moves_nothing() {
+    check(THREE_AND_ONE, Circumstances { observing: true, ..Circumstances::default() }, "[observing]");
+    let open = format!("{THREE_AND_ONE}\na 0-5460 [5->-d]\nd [5-<-a]");
+    check(&open, Circumstances { observing: true, ours: "5", ..Circumstances::default() }, "[observing]");
+}
+
+#[test]
+fn who_was_asked_to_stop_starts_nothing() {
+    check(THREE_AND_ONE, Circumstances { stopping: true, ..Circumstances::default() }, "[stopping]");
+}
+
+#[test]
+fn a_level_cluster_is_settled_and_a_running_move_is_not() {
+    check("a 0-8191\nb 8192-16383", Circumstances::default(), "settled");
+    let running = vec!["a>b 0-9"];
+    check("a 0-8191\nb 8192-16383", Circumstances { running, ..Circumstances::default() }, "");
+}
+
+#[test]
+fn what_runs_counts_as_done_and_the_rest_of_the_plan_follows() {
+    // 1365 of a and of c are on their way: only b is still to give.
+    let running = vec!["a>d 0-1364", "c>d 10923-12287"];
+    let at_work = Circumstances { running, at_work: true, ..Circumstances::default() };
+    check(THREE_AND_ONE, at_work, "start b>d 1366");
+}
+
+#[test]
+fn work_that_has_begun_is_brought_to_an_exact_end() {
+    // Two slots off: too little to begin for, and not too little to finish.
+    let story = "a 0-8193\nb 8194-16383";
+    check(story, Circumstances::default(), "settled");
+    check(story, Circumstances { at_work: true, ..Circumstances::default() }, "start a>b 2");
+}
+
+#[test]
+fn the_caps_hold_back_what_is_too_much_at_once() {
+    let limits = Limits { parallel: 8, per_target: 2 };
+    check(THREE_AND_ONE, Circumstances { limits, ..Circumstances::default() }, "start b>d 1366; start a>d 1365");
+}
+
+#[test]
+fn slots_of_our_own_are_finished_before_anything_new() {
+    let story = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
+    check(story, Circumstances { ours: "5", ..Circumstances::default() }, "resume a>d 5");
+    // Even while the picture is unclear elsewhere.
+    let story = format!("{story}\nb says c fail? 10923-16383");
+    check(&story, Circumstances { ours: "5", ..Circumstances::default() }, "resume a>d 5; [node_failing]");
+}
+
+#[test]
+fn open_slots_of_somebody_else_stop_everything_until_they_are_old_enough_to_adopt() {
+    let story = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
+    check(story, Circumstances::default(), "[foreign_open_slots]");
+    let watched = Duration::from_mins(1);
+    check(story, Circumstances { watched, ..Circumstances::default() }, "resume a>d 5");
+}
+
+#[test]
+fn marks_that_tell_no_single_story_are_left_to_a_human() {
+    let story = "a 0-5460 [5->-d]\nb 5461-10922 [5-<-a]\nc 10923-16383\nd [5-<-a]";
+    let watched = Duration::from_hours(1);
+    check(story, Circumstances { watched, ..Circumstances::default() }, "[foreign_open_slots]");
+}
+
+#[test]
+fn a_slot_that_was_set_aside_waits_and_stops_no_other() {
+    let set_aside = "0-5460";
+    let circumstances = Circumstances { set_aside, ..Circumstances::default() };
+    check(THREE_AND_ONE, circumstances, "start b>d 1366; start c>d 1365; [set_aside]");
+}
+
+#[test]
+fn an_unclear_picture_opens_nothing_new() {
+    for (line, name) in [
+        ("a says b 5462-10922", "views_disagree"),
+        ("b info cluster_state:fail", "cluster_down"),
+        ("c silent timed out", "node_silent"),
+        ("a says b fail 5461-10922", "node_failing"),
+    ] {
+        let got = decided(&format!("{THREE_AND_ONE}\n{line}"), Circumstances::default());
+        assert!(got.contains(name) && !got.contains("start"), "{line}: {got}");
+    }
+}
+
+#[test]
+fn a_dead_replica_elsewhere_stops_nothing() {
+    let story = format!("{THREE_AND_ONE}\na1 of a\na1 silent timed out");
+    check(&story, Circumstances::default(), "start b>d 1366; start a>d 1365; start c>d 1365");
+}
+
+#[test]
+fn a_target_without_room_gets_nothing() {
+    let story = format!(
+        "{THREE_AND_ONE}\nd info used_memory:70\nd info maxmemory:100\na info used_memory_dataset:1000\n\
+         a info db0:keys=10,expires=0,avg_ttl=0"
+    );
+    let got = decided(&story, Circumstances::default());
+    assert!(!got.contains("a>d") && got.contains("[target_full]"), "{got}");
+}
+
+#[test]
+fn named_slots_move_whatever_the_targets_say() {
+    let goal = |slots: &str| Goal::Move { slots: slots.parse().unwrap(), to: NodeName::Id(id("c")) };
+    let story = "a 0-5460\nb 5461-10922\nc 10923-16383";
+    check(story, Circumstances { goal: goal("866"), ..Circumstances::default() }, "start a>c 1");
+    check(story, Circumstances { goal: goal("16000"), ..Circumstances::default() }, "settled");
+}
+
+#[test]
+fn targets_that_name_nobody_start_no_move() {
+    let nodes = vec![plan::NodeTarget::new(NodeName::Hostname("nobody".to_owned()))];
+    let policy = Policy { nodes, ..Policy::default() };
+    check(THREE_AND_ONE, Circumstances { policy, ..Circumstances::default() }, "[target_unmatched]");
+}
+
+/// Entries that pin slots to nodes: `a 0-9`.
+fn pinned(entries: &[&str]) -> Policy {
+    let nodes = entries.iter().map(|entry| {
+        let (node, slots) = entry.split_once(' ').unwrap();
+        plan::NodeTarget { slots: slots.parse().unwrap(), ..plan::NodeTarget::new(NodeName::Id(id(node))) }
+    });
+    Policy { nodes: nodes.collect(), ..Policy::default() }
+}
+
+#[test]
+fn a_primary_that_is_to_own_other_slots_keeps_its_last_one_until_they_have_come() {
+    let policy = || pinned(&["a 8192-16383", "b 0-8191"]);
+    let swapped = Circumstances { policy: policy(), ..Circumstances::default() };
+    check("a 0-8191\nb 8192-16383", swapped, "start a>b 8191");
+    let back = Circumstances { policy: policy(), at_work: true, ..Circumstances::default() };
+    check("a 8191\nb 0-8190 8192-16383", back, "start b>a 8192");
+    let last = Circumstances { policy: policy(), at_work: true, ..Circumstances::default() };
+    check("a 8191-16383\nb 0-8190", last, "start a>b 1");
+}
+
+#[test]
+fn a_primary_that_is_to_own_nothing_gives_its_last_slot_away() {
+    let drain = plan::NodeTarget { drain: true, ..plan::NodeTarget::new(NodeName::Id(id("a"))) };
+    let policy = Policy { nodes: vec![drain], ..Policy::default() };
+    check("a 0-8191\nb 8192-16383", Circumstances { policy, ..Circumstances::default() }, "start a>b 8192");
+}

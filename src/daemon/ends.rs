@@ -1,0 +1,262 @@
+//! A worker's connections to both ends of its pair, and the steps of a move as calls on them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cluster::{Address, Marker, NodeView, Product, Role, Slot, SlotSet};
+use crate::migration::{End, EndFacts, Ends, Key, Pair, Reply, Step};
+use crate::redis::{CallError, Conn, Counted, Dialer, MigrateCall, MigrateLogin, OpenError};
+
+/// One end as the supervisor last saw it.
+#[derive(Clone, Debug)]
+pub(super) struct EndPoint {
+    pub(super) address: Address,
+    pub(super) hostname: Option<String>,
+    /// The process that the move begins with.
+    pub(super) run_id: String,
+    pub(super) product: Product,
+}
+
+/// Why a step brought no reply.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// No answer, or none that could be read.
+    NoAnswer { at: End, why: String },
+    /// Another process answers.
+    ProcessChanged { at: End },
+}
+
+/// Connections to both ends. The data connection to the source carries `MIGRATE` and listings, one call at a time;
+/// everything else goes by the control connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    dialer: Dialer,
+    pair: Pair,
+    source: EndPoint,
+    target: EndPoint,
+    /// The target's address as the source lists it: that is where the source connects to.
+    migrate_to: Address,
+    login: Option<MigrateLogin>,
+    migrate_timeout: Duration,
+    source_control: Option<Conn>,
+    target_control: Option<Conn>,
+    /// By database.
+    source_data: BTreeMap<u32, Conn>,
+    round_trip: Duration,
+}
+
+impl Connections {
+    pub(super) fn new(
+        dialer: Dialer,
+        pair: Pair,
+        ends: (EndPoint, EndPoint),
+        migrate_to: Address,
+        login: Option<MigrateLogin>,
+        migrate_timeout: Duration,
+    ) -> Self {
+        Self {
+            dialer,
+            pair,
+            source: ends.0,
+            target: ends.1,
+            migrate_to,
+            login,
+            migrate_timeout,
+            source_control: None,
+            target_control: None,
+            source_data: BTreeMap::new(),
+            round_trip: Duration::ZERO,
+        }
+    }
+
+    /// Opens the connections, proves both processes, and times an empty round trip to the source.
+    pub(super) async fn open(&mut self) -> Result<(), Fault> {
+        self.control(End::Target).await?;
+        self.control(End::Source).await?;
+        let data = self.source_data(0).await?;
+        let mut shortest = Duration::MAX;
+        for _ in 0..3 {
+            let began = Instant::now();
+            data.call("PING", Vec::new()).await.map_err(no_answer(End::Source))?;
+            shortest = shortest.min(began.elapsed());
+        }
+        self.round_trip = shortest;
+        Ok(())
+    }
+
+    /// The shortest of a few empty round trips to the source.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.round_trip
+    }
+
+    pub(super) fn close(&mut self) {
+        self.source_control = None;
+        self.target_control = None;
+        self.source_data.clear();
+    }
+
+    /// Keys of each slot at the source, over all databases.
+    pub(super) async fn count_at_source(&mut self, slots: &SlotSet) -> Result<Counted, Fault> {
+        let databases = self.control(End::Source).await?.databases().await.map_err(no_answer(End::Source))?;
+        self.count_databases(End::Source, slots, &databases).await
+    }
+
+    /// Carries out one step on the servers.
+    pub(super) async fn perform(&mut self, step: Step) -> Result<Reply, Fault> {
+        match step {
+            Step::ReadEnds { slots, count_target } => {
+                let ends = Ends {
+                    target: self.read_end(End::Target, &slots, count_target).await?,
+                    source: self.read_end(End::Source, &slots, true).await?,
+                };
+                Ok(Reply::Ends(Box::new(ends)))
+            }
+            Step::SetSlots { at, mark, slots } => {
+                let pair = self.pair;
+                let product = match at {
+                    End::Source => self.source.product,
+                    End::Target => self.target.product,
+                };
+                let valkey = product == Product::Valkey;
+                let conn = self.control(at).await?;
+                conn.set_slots(&slots, mark, pair, valkey).await.map(Reply::Marked).map_err(no_answer(at))
+            }
+            Step::ListKeys { db, slots, count } => {
+                let conn = self.source_data(db).await?;
+                conn.list_keys(&slots, count).await.map(Reply::Listed).map_err(no_answer(End::Source))
+            }
+            Step::MoveKeys(batch) => {
+                self.source_data(batch.db).await?;
+                let conn = &self.source_data[&batch.db];
+                let call = MigrateCall {
+                    target: &self.migrate_to,
+                    login: self.login.as_ref(),
+                    batch: &batch,
+                    timeout: self.migrate_timeout,
+                };
+                conn.migrate(&call).await.map(Reply::Moved).map_err(no_answer(End::Source))
+            }
+            Step::CompareKeys(batch) => self.compare(batch.db, &batch.keys).await,
+            Step::TakeFinalise | Step::YieldFinalise | Step::Pause(_) | Step::End(_) => Ok(Reply::Go),
+        }
+    }
+
+    /// A node's own line, and after it the counts, so that a count of zero is later than the mark that keeps it so.
+    async fn read_end(&mut self, at: End, slots: &SlotSet, count: bool) -> Result<EndFacts, Fault> {
+        let conn = self.control(at).await?;
+        // Sent together and answered in this order. Nearly always the keys are in the first database only.
+        let counting = async { if count { conn.count_keys(slots).await } else { Ok(Counted::new()) } };
+        let (view, databases, mut keys) =
+            tokio::try_join!(conn.cluster_nodes(), conn.databases(), counting).map_err(no_answer(at))?;
+        let view = NodeView::parse(&view).map_err(|error| Fault::NoAnswer { at, why: error.to_string() })?;
+        let others: Vec<u32> = databases.iter().copied().filter(|&db| db != 0).collect();
+        if count && !others.is_empty() {
+            for (slot, more) in self.count_databases(at, slots, &others).await? {
+                *keys.entry(slot).or_default() += more;
+            }
+        }
+        Ok(facts(&view, keys, databases))
+    }
+
+    async fn count_databases(&mut self, at: End, slots: &SlotSet, databases: &[u32]) -> Result<Counted, Fault> {
+        let mut total: Counted = slots.iter().map(|slot| (slot, 0)).collect();
+        for &db in databases {
+            let opened;
+            let conn = match at {
+                End::Source => self.source_data(db).await?,
+                End::Target => {
+                    opened = self.dial(End::Target, db).await?;
+                    &opened
+                }
+            };
+            for (slot, keys) in conn.count_keys(slots).await.map_err(no_answer(at))? {
+                *total.entry(slot).or_default() += keys;
+            }
+        }
+        Ok(total)
+    }
+
+    async fn compare(&mut self, db: u32, keys: &[Key]) -> Result<Reply, Fault> {
+        // A connection of its own: between ASKING and the call that it is for, nothing else may be sent.
+        let target = self.dial(End::Target, db).await?;
+        let source = self.source_data(db).await?;
+        let compared = source.compare_keys(&target, keys).await;
+        let at = if target.is_dead() { End::Target } else { End::Source };
+        compared.map(Reply::Compared).map_err(no_answer(at))
+    }
+
+    async fn control(&mut self, at: End) -> Result<&Conn, Fault> {
+        let current = match at {
+            End::Source => &self.source_control,
+            End::Target => &self.target_control,
+        };
+        if current.as_ref().is_none_or(Conn::is_dead) {
+            let conn = self.dial(at, 0).await?;
+            match at {
+                End::Source => self.source_control = Some(conn),
+                End::Target => self.target_control = Some(conn),
+            }
+        }
+        let opened = match at {
+            End::Source => &self.source_control,
+            End::Target => &self.target_control,
+        };
+        opened.as_ref().ok_or_else(|| unreachable(at))
+    }
+
+    async fn source_data(&mut self, db: u32) -> Result<&Conn, Fault> {
+        if self.source_data.get(&db).is_none_or(Conn::is_dead) {
+            let conn = self.dial(End::Source, db).await?;
+            self.source_data.insert(db, conn);
+        }
+        self.source_data.get(&db).ok_or_else(|| unreachable(End::Source))
+    }
+
+    /// A new connection to the process that the move began with, in this database.
+    async fn dial(&mut self, at: End, db: u32) -> Result<Conn, Fault> {
+        let end = match at {
+            End::Source => &mut self.source,
+            End::Target => &mut self.target,
+        };
+        let opened = self.dialer.open(&end.address, end.hostname.as_deref(), self.pair.node(at)).await;
+        let conn = opened.map_err(|error: OpenError| Fault::NoAnswer { at, why: error.to_string() })?;
+        if conn.run_id() != end.run_id {
+            // Said once: what the new process knows is read by the look that follows.
+            conn.run_id().clone_into(&mut end.run_id);
+            return Err(Fault::ProcessChanged { at });
+        }
+        if db != 0 {
+            conn.select(db).await.map_err(no_answer(at))?;
+        }
+        Ok(conn)
+    }
+}
+
+fn unreachable(at: End) -> Fault {
+    Fault::NoAnswer { at, why: "no connection".to_owned() }
+}
+
+/// An answer that is an error is as little an answer as none: what to do next is to look again.
+fn no_answer(at: End) -> impl Fn(CallError) -> Fault {
+    move |error| Fault::NoAnswer { at, why: error.to_string() }
+}
+
+fn facts(view: &NodeView, keys: BTreeMap<Slot, u64>, databases: Vec<u32>) -> EndFacts {
+    let myself = view.myself();
+    let mut facts = EndFacts {
+        primary: myself.role == Role::Primary,
+        owned: myself.slots.clone(),
+        keys,
+        databases,
+        ..EndFacts::default()
+    };
+    for marker in &myself.markers {
+        match *marker {
+            Marker::Migrating { slot, to } => facts.migrating.insert(slot, to),
+            Marker::Importing { slot, from } => facts.importing.insert(slot, from),
+        };
+    }
+    facts
+}

@@ -1,0 +1,178 @@
+//! The one finalise of the cluster: who holds it, and who waits for it.
+//!
+//! Two finalises in flight that share a node lose every key of a slot whenever their epochs fall the wrong way. So there
+//! is one, and it is state: nothing that a failing task drops gives it back by accident.
+
+use std::collections::VecDeque;
+
+use super::MoveId;
+use crate::migration::Pair;
+
+/// The lock and its queue. `G` is how a permission is handed over.
+#[derive(Debug)]
+pub(super) struct Finalise<G> {
+    held: Option<Held>,
+    waiting: VecDeque<Waiting<G>>,
+}
+
+#[derive(Debug)]
+struct Waiting<G> {
+    id: MoveId,
+    pair: Pair,
+    /// It finishes slots that were found open, and so may inherit; a move of other slots of the pair may not.
+    finishes: bool,
+    grant: G,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    id: MoveId,
+    pair: Pair,
+    /// Its worker died: it is inherited by whoever finishes the same pair's open slots, and by nobody else.
+    orphaned: bool,
+    /// It was inherited.
+    inherited: bool,
+}
+
+impl<G> Finalise<G> {
+    pub(super) fn new() -> Self {
+        Self { held: None, waiting: VecDeque::new() }
+    }
+
+    /// A move wants it; `finishes` when it finishes slots that were found open.
+    pub(super) fn want(&mut self, id: MoveId, pair: Pair, finishes: bool, grant: G) {
+        self.waiting.push_back(Waiting { id, pair, finishes, grant });
+    }
+
+    /// Whether somebody waits for it although nobody has it.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.held.is_none() && !self.waiting.is_empty()
+    }
+
+    /// Gives it to the next who may have it, if it is free for anybody.
+    pub(super) fn next(&mut self) -> Option<(MoveId, G)> {
+        let at = match self.held {
+            None => 0,
+            Some(Held { orphaned: false, .. }) => return None,
+            Some(Held { pair: heir, .. }) => {
+                self.waiting.iter().position(|waiting| waiting.finishes && waiting.pair == heir)?
+            }
+        };
+        let Waiting { id, pair, grant, .. } = self.waiting.remove(at)?;
+        self.held = Some(Held { id, pair, orphaned: false, inherited: self.held.is_some() });
+        Some((id, grant))
+    }
+
+    /// The permission that [`Finalise::next`] gave could not be handed over: nobody was told anything under it.
+    pub(super) fn undelivered(&mut self, id: MoveId) {
+        match self.held {
+            Some(held) if held.id == id && held.inherited => self.held = Some(Held { orphaned: true, ..held }),
+            Some(held) if held.id == id => self.held = None,
+            Some(_) | None => {}
+        }
+    }
+
+    /// Its holder gives it back: the source no longer claims the slots, or nobody was told anything.
+    pub(super) fn give_back(&mut self, id: MoveId) {
+        if self.held.is_some_and(|held| held.id == id) {
+            self.held = None;
+        }
+    }
+
+    /// A move has ended; `closed` when it finished slots that were found open and left none of them open. Says whether it died with the finalise in its hands.
+    pub(super) fn ended(&mut self, id: MoveId, pair: Pair, closed: bool) -> bool {
+        self.waiting.retain(|waiting| waiting.id != id);
+        match self.held {
+            Some(held) if held.id == id => {
+                self.held = Some(Held { orphaned: true, ..held });
+                true
+            }
+            // Its heir found every slot of the pair closed, on both ends' own words.
+            Some(held) if held.orphaned && held.pair == pair && closed => {
+                self.held = None;
+                false
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fixtures::id;
+
+    fn pair(text: &str) -> Pair {
+        let (source, target) = text.split_once('>').unwrap();
+        Pair { source: id(source), target: id(target) }
+    }
+
+    /// Says what happens, one event after the other; `next` gives what `expect` says, in order.
+    fn check(events: &[(&str, u64, &str)], expect: &[Option<u64>]) {
+        let mut finalise = Finalise::new();
+        let mut given = Vec::new();
+        for &(event, number, of) in events {
+            let id = MoveId(number);
+            match event {
+                "want" => finalise.want(id, pair(of), false, ()),
+                "finishing" => finalise.want(id, pair(of), true, ()),
+                "next" => given.push(finalise.next().map(|(id, ())| id.0)),
+                "back" => finalise.give_back(id),
+                "undelivered" => finalise.undelivered(id),
+                "ended" => drop(finalise.ended(id, pair(of), false)),
+                "closed" => drop(finalise.ended(id, pair(of), true)),
+                other => panic!("{other}"),
+            }
+        }
+        assert_eq!(given, expect, "{events:?}");
+    }
+
+    #[test]
+    fn one_at_a_time_in_the_order_of_asking() {
+        check(
+            &[
+                ("want", 1, "a>d"),
+                ("want", 2, "b>d"),
+                ("next", 0, ""),
+                ("next", 0, ""),
+                ("back", 2, ""),
+                ("next", 0, ""),
+                ("back", 1, ""),
+                ("next", 0, ""),
+            ],
+            &[Some(1), None, None, Some(2)],
+        );
+    }
+
+    #[test]
+    fn a_move_that_dies_with_it_leaves_it_to_whoever_finishes_its_pair() {
+        let died = [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d")];
+        let others = [("want", 2, "b>d"), ("want", 4, "a>d"), ("next", 0, "")];
+        let heir = [("finishing", 3, "a>d"), ("next", 0, ""), ("back", 3, ""), ("next", 0, "")];
+        check(&[&died[..], &others, &heir].concat(), &[Some(1), None, Some(3), Some(2)]);
+    }
+
+    #[test]
+    fn an_heir_that_finds_everything_closed_frees_it_and_one_that_does_not_leaves_it() {
+        let died = [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d"), ("want", 2, "b>d")];
+        check(&[&died[..], &[("closed", 3, "a>d"), ("next", 0, "")]].concat(), &[Some(1), Some(2)]);
+        check(&[&died[..], &[("ended", 3, "a>d"), ("next", 0, "")]].concat(), &[Some(1), None]);
+        check(&[&died[..], &[("closed", 3, "c>d"), ("next", 0, "")]].concat(), &[Some(1), None]);
+    }
+
+    #[test]
+    fn a_permission_that_is_not_taken_goes_on_to_the_next() {
+        let wanted = [("want", 1, "a>d"), ("want", 2, "b>d"), ("next", 0, "")];
+        check(&[&wanted[..], &[("undelivered", 1, ""), ("next", 0, "")]].concat(), &[Some(1), Some(2)]);
+        // An inherited one goes back to being nobody's but the pair's.
+        let died =
+            [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d"), ("want", 2, "b>d"), ("finishing", 3, "a>d")];
+        let inherited = [("next", 0, ""), ("undelivered", 3, ""), ("next", 0, "")];
+        check(&[&died[..], &inherited].concat(), &[Some(1), Some(3), None]);
+    }
+
+    #[test]
+    fn who_has_ended_waits_no_longer() {
+        check(&[("want", 1, "a>d"), ("ended", 1, "a>d"), ("next", 0, "")], &[None]);
+    }
+}

@@ -1,0 +1,32 @@
+//! The running system: a poller that looks, a supervisor that decides what runs, workers that carry moves out, and one
+//! status value that tells everybody else.
+
+mod account;
+mod checks;
+mod decide;
+mod drains;
+mod ends;
+mod finalise;
+mod memory;
+mod meter;
+mod patience;
+mod policy;
+mod poller;
+mod reason;
+mod records;
+mod status;
+mod supervisor;
+mod worker;
+
+pub use decide::{Goal, shard_inputs};
+pub use drains::Drains;
+pub use policy::{node_name, policy};
+pub use poller::{Look, PollSettings, Poller, Sight, poll};
+pub use reason::Reason;
+pub use records::Records;
+pub use status::{MoveStatus, SetAside, Status, View, Work};
+pub use supervisor::{Ended, Parts, Supervisor};
+
+/// A number for each move of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct MoveId(u64);

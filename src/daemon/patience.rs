@@ -1,0 +1,40 @@
+//! When a command with an end stops waiting.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Reason, SetAside};
+use crate::cluster::Slot;
+use crate::config::ScheduleConfig;
+
+/// How often such a command tries a slot.
+const ATTEMPTS: u32 = 3;
+/// How long it waits for the picture to become clear: failovers and elections take seconds.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Whether waiting any longer is of no use. `waited` is how long there has been a reason not to act; `never_seen` says
+/// that no look has succeeded so far.
+pub(super) fn is_over(
+    reasons: &[Reason],
+    set_aside: &BTreeMap<Slot, SetAside>,
+    schedule: &ScheduleConfig,
+    waited: Duration,
+    never_seen: bool,
+) -> bool {
+    let unreachable = matches!(reasons.first(), Some(Reason::NoView { errors }) if !errors.is_empty());
+    if unreachable && never_seen || reasons.iter().any(|reason| !reason.passes_by_itself()) {
+        return true;
+    }
+    if !set_aside.is_empty() && set_aside.values().all(|aside| aside.attempts >= ATTEMPTS) {
+        return true;
+    }
+    let for_others = |reason: &Reason| {
+        matches!(reason, Reason::ForeignOpenSlots { .. } | Reason::ForeignMove { .. } | Reason::Settling { .. })
+    };
+    let patience = if reasons.iter().any(for_others) {
+        schedule.adopt_after.max(schedule.foreign_quiet) * 2 + PATIENCE
+    } else {
+        PATIENCE
+    };
+    waited > patience
+}

@@ -1,0 +1,326 @@
+//! Looking at the cluster: connections to every node that anyone knows of, and one full reading of all of them a pass.
+//!
+//! What the nodes said is only collected here. Whether it makes sense is the affair of [`Topology::merge`].
+//!
+//! [`Topology::merge`]: crate::cluster::Topology::merge
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::cluster::{Address, NodeId, NodeInfo, NodeView, Observation, Observed, Silent};
+use crate::redis::{Conn, Dialer, OpenError};
+
+/// Nodes that are dialled or read side by side: enough to hide their latency, few enough for a file limit of 1,024.
+const SIDE_BY_SIDE: usize = 64;
+/// How often newly heard-of nodes are followed in one pass. Each round finds the neighbours of the one before; nodes
+/// gossip about all others, so one round nearly always suffices.
+const DISCOVERY_ROUNDS: usize = 3;
+/// A node that could not be reached is left alone for this many times as long as the attempt took: one that refuses is
+/// tried in every pass, and one that swallows packets slows few of them down.
+const REDIAL_AFTER: u32 = 5;
+
+/// One full reading of the cluster.
+#[derive(Debug)]
+pub struct Look {
+    /// Looks since the start, this one included.
+    pub number: u64,
+    /// What every node said.
+    pub observation: Observation,
+    /// Of nodes that hold marks: how often `MIGRATE` and `SETSLOT` were called there, ever.
+    pub mover_calls: BTreeMap<NodeId, u64>,
+    /// When the reading began.
+    pub began: Instant,
+    /// When it ended.
+    pub ended: Instant,
+}
+
+/// The last look, and what has gone wrong since.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// The last look that reached any node.
+    pub look: Option<Arc<Look>>,
+    /// Why the looks after it reached none; empty when the last one did.
+    pub errors: Vec<String>,
+    /// Looks that have ended, well or not.
+    pub looks_ended: u64,
+}
+
+/// How to reach a node that was heard of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Endpoint {
+    address: Address,
+    hostname: Option<String>,
+}
+
+/// A node that could not be reached or read.
+#[derive(Clone, Debug)]
+struct Unreachable {
+    endpoint: Endpoint,
+    why: String,
+    dial_again: Instant,
+}
+
+/// Reads the cluster. Owns one connection to each node.
+#[derive(Debug)]
+pub struct Poller {
+    dialer: Dialer,
+    seeds: Vec<Address>,
+    conns: BTreeMap<NodeId, Conn>,
+    unreachable: BTreeMap<NodeId, Unreachable>,
+    seeds_tried: bool,
+    number: u64,
+}
+
+impl Poller {
+    /// A poller that has not connected to anything yet.
+    #[must_use]
+    pub fn new(dialer: Dialer, seeds: Vec<Address>) -> Self {
+        let (conns, unreachable) = (BTreeMap::new(), BTreeMap::new());
+        Self { dialer, seeds, conns, unreachable, seeds_tried: false, number: 0 }
+    }
+
+    /// Uses another login, other seeds, from the next look on; open connections stay.
+    pub fn reconfigure(&mut self, dialer: Dialer, seeds: Vec<Address>) {
+        self.seeds_tried &= self.seeds == seeds;
+        // The connections' name says whether we act: with another name they must be new ones.
+        if self.dialer.name() != dialer.name() {
+            self.conns.clear();
+        }
+        (self.dialer, self.seeds) = (dialer, seeds);
+    }
+
+    /// Reads every node that anyone knows of. Fails when no node at all can be reached, with each seed's error.
+    pub async fn look(&mut self) -> Result<Look, Vec<OpenError>> {
+        let began = Instant::now();
+        self.conns.retain(|_, conn| !conn.is_dead());
+        if self.conns.is_empty() || !self.seeds_tried {
+            self.dial_seeds().await?;
+        }
+        let mut read = BTreeMap::new();
+        for _ in 0..DISCOVERY_ROUNDS {
+            self.read_new(&mut read).await;
+            if !self.dial_heard_of(&read).await {
+                break;
+            }
+        }
+        if read.is_empty() {
+            // Every connection died under the reading: next time by the seeds again.
+            self.seeds_tried = false;
+        }
+        self.number += 1;
+        let observation = self.observation(&mut read);
+        let mover_calls = self.mover_calls(&observation).await;
+        Ok(Look { number: self.number, observation, mover_calls, began, ended: Instant::now() })
+    }
+
+    /// Ends every connection.
+    pub fn close(&mut self) {
+        self.conns.clear();
+    }
+
+    async fn dial_seeds(&mut self) -> Result<(), Vec<OpenError>> {
+        let dials: Vec<_> = self.seeds.iter().map(|seed| self.dialer.open_any(seed, None)).collect();
+        let dialled = side_by_side(dials).await;
+        let mut errors = Vec::new();
+        for opened in dialled {
+            match opened {
+                Ok(conn) => {
+                    self.conns.entry(conn.node()).or_insert(conn);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if self.conns.is_empty() {
+            return Err(errors);
+        }
+        for error in errors {
+            warn!(%error, "a seed does not answer");
+        }
+        self.seeds_tried = true;
+        Ok(())
+    }
+
+    /// Reads the nodes with a connection that this pass has not read yet.
+    async fn read_new(&mut self, read: &mut BTreeMap<NodeId, Observed>) {
+        let new = self.conns.values().filter(|conn| !read.contains_key(&conn.node()));
+        let readings: Vec<_> = new.map(read_node).collect();
+        for (node, address, reading) in side_by_side(readings).await {
+            match reading {
+                Ok(observed) => {
+                    self.unreachable.remove(&node);
+                    read.insert(node, observed);
+                }
+                Err(why) => {
+                    self.conns.remove(&node);
+                    self.lost(node, Endpoint { address, hostname: None }, why, Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    /// Connects to nodes that somebody knows of and we do not. Says whether there is a new connection to read.
+    async fn dial_heard_of(&mut self, read: &BTreeMap<NodeId, Observed>) -> bool {
+        let mut wanted: BTreeMap<NodeId, Endpoint> = BTreeMap::new();
+        let lines = read.values().flat_map(|observed| observed.view.lines());
+        for line in lines.filter(|line| !line.handshake && !self.conns.contains_key(&line.id)) {
+            if let Some(address) = &line.address {
+                let (address, hostname) = (address.clone(), line.hostname.clone());
+                wanted.insert(line.id, Endpoint { address, hostname });
+            }
+        }
+        wanted.retain(|node, endpoint| match self.unreachable.get(node) {
+            Some(tried) => tried.endpoint != *endpoint || tried.dial_again <= Instant::now(),
+            None => true,
+        });
+        let dialer = &self.dialer;
+        let dial = |(node, endpoint): (NodeId, Endpoint)| async move {
+            let began = Instant::now();
+            let opened = dialer.open(&endpoint.address, endpoint.hostname.as_deref(), node).await;
+            (node, endpoint, opened, began.elapsed())
+        };
+        let dials: Vec<_> = wanted.into_iter().map(dial).collect();
+        let mut any = false;
+        for (node, endpoint, opened, took) in side_by_side(dials).await {
+            match opened {
+                Ok(conn) => {
+                    if self.unreachable.remove(&node).is_some() {
+                        info!(node = %node, address = %conn.address(), "node answers again");
+                    }
+                    self.conns.insert(node, conn);
+                    any = true;
+                }
+                Err(error) => self.lost(node, endpoint, error.to_string(), took),
+            }
+        }
+        any
+    }
+
+    /// Remembers a node that does not answer; logged once until it answers again.
+    fn lost(&mut self, node: NodeId, endpoint: Endpoint, why: String, took: Duration) {
+        if self.unreachable.contains_key(&node) {
+            debug!(node = %node, address = %endpoint.address, why, "node still does not answer");
+        } else {
+            warn!(node = %node, address = %endpoint.address, why, "node does not answer");
+        }
+        let dial_again = Instant::now() + took * REDIAL_AFTER;
+        self.unreachable.insert(node, Unreachable { endpoint, why, dial_again });
+    }
+
+    fn observation(&mut self, read: &mut BTreeMap<NodeId, Observed>) -> Observation {
+        let nodes = std::mem::take(read);
+        let heard_of: BTreeSet<NodeId> =
+            nodes.values().flat_map(|observed| observed.view.lines()).map(|line| line.id).collect();
+        // A node that nobody knows of any more is gone, not silent.
+        self.unreachable.retain(|node, _| heard_of.contains(node));
+        self.conns.retain(|node, _| nodes.contains_key(node));
+        let silent = self
+            .unreachable
+            .iter()
+            .filter(|(node, _)| !nodes.contains_key(node))
+            .map(|(&node, lost)| (node, Silent { address: Some(lost.endpoint.address.clone()), why: lost.why.clone() }))
+            .collect();
+        Observation { nodes, silent }
+    }
+
+    /// Counts of moving commands, of the nodes that hold marks: whether somebody is at work on them.
+    async fn mover_calls(&self, observation: &Observation) -> BTreeMap<NodeId, u64> {
+        let marked = observation.nodes.iter().filter(|(_, observed)| !observed.view.myself().markers.is_empty());
+        let ask = |conn| async move {
+            Some((Conn::node(conn), count_mover_calls(&conn.info(Some("commandstats")).await.ok()?)))
+        };
+        let asks: Vec<_> = marked.filter_map(|(node, _)| self.conns.get(node)).map(ask).collect();
+        side_by_side(asks).await.into_iter().flatten().collect()
+    }
+}
+
+/// Awaits all of them, a bounded number at a time; the order of the results is not theirs.
+async fn side_by_side<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    stream::iter(futures).buffer_unordered(SIDE_BY_SIDE).collect().await
+}
+
+async fn read_node(conn: &Conn) -> (NodeId, Address, Result<Observed, String>) {
+    let read = async {
+        let (view, info, cluster_info) = tokio::try_join!(conn.cluster_nodes(), conn.info(None), conn.cluster_info())
+            .map_err(|error| error.to_string())?;
+        let view = NodeView::parse(&view).map_err(|error| format!("its CLUSTER NODES cannot be read: {error}"))?;
+        let info =
+            NodeInfo::parse(&info, &cluster_info).map_err(|error| format!("its INFO cannot be read: {error}"))?;
+        Ok(Observed { dialled: conn.address().clone(), view, info })
+    };
+    (conn.node(), conn.address().clone(), Box::pin(read).await)
+}
+
+/// `cmdstat_migrate:calls=5,usec=…` and `cmdstat_cluster|setslot:calls=…` (from 7.0), added up.
+fn count_mover_calls(commandstats: &str) -> u64 {
+    let calls = |line: &str| {
+        let (name, rest) = line.split_once(":calls=")?;
+        matches!(name, "cmdstat_migrate" | "cmdstat_cluster|setslot" | "cmdstat_restore-asking")
+            .then(|| rest.split(',').next()?.parse::<u64>().ok())?
+    };
+    commandstats.lines().filter_map(calls).sum()
+}
+
+/// What the poller's task is told from outside.
+#[derive(Clone, Debug)]
+pub struct PollSettings {
+    /// How to dial.
+    pub dialer: Dialer,
+    /// Where to begin.
+    pub seeds: Vec<Address>,
+    /// Time from the end of one look to the next.
+    pub every: Duration,
+}
+
+/// Looks again and again until `stop`, and at once when `nudge` asks for it; every look is published in `sights`.
+pub async fn poll(
+    mut settings: watch::Receiver<PollSettings>,
+    nudge: Arc<Notify>,
+    sights: watch::Sender<Sight>,
+    stop: CancellationToken,
+) {
+    let first = settings.borrow_and_update().clone();
+    let mut poller = Poller::new(first.dialer, first.seeds);
+    while !stop.is_cancelled() {
+        if settings.has_changed().unwrap_or(false) {
+            let new = settings.borrow_and_update().clone();
+            poller.reconfigure(new.dialer, new.seeds);
+        }
+        let looked = poller.look().await;
+        sights.send_modify(|sight| {
+            sight.looks_ended += 1;
+            match looked {
+                Ok(look) => (sight.look, sight.errors) = (Some(Arc::new(look)), Vec::new()),
+                Err(errors) => sight.errors = errors.iter().map(ToString::to_string).collect(),
+            }
+        });
+        let every = settings.borrow().every;
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = nudge.notified() => {}
+            changed = settings.changed() => if changed.is_err() { break },
+            () = stop.cancelled() => {}
+        }
+    }
+    poller.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count_mover_calls;
+
+    #[test]
+    fn the_calls_of_movers_are_added_up_whatever_the_version() {
+        let redis_7 = "cmdstat_migrate:calls=5,usec=1\r\ncmdstat_cluster|setslot:calls=7,usec=1\r\ncmdstat_get:calls=9";
+        assert_eq!(count_mover_calls(redis_7), 12);
+        let redis_6 = "# Commandstats\r\ncmdstat_migrate:calls=5,usec=1\r\ncmdstat_cluster:calls=700,usec=1\r\n";
+        assert_eq!(count_mover_calls(redis_6), 5);
+    }
+}

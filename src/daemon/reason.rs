@@ -1,0 +1,231 @@
+//! Why nothing new is opened: one enum, shown under the same names in log, metrics, API, page and command line.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::cluster::{NodeId, SlotSet, Unclear};
+use crate::plan::TargetFault;
+
+/// A reason not to open any further slot. What is open already is finished all the same.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
+    /// The cluster has not been read yet, or none of the seeds answers.
+    NoView {
+        /// What was seen instead; empty before the first look has ended.
+        errors: Vec<String>,
+    },
+    /// The picture of the cluster is unclear.
+    Unclear(Unclear),
+    /// The set of primaries, or the epoch, changed a moment ago.
+    Settling {
+        /// Looks in a row that saw the same.
+        have: u32,
+        /// Looks in a row that are wanted.
+        want: u32,
+    },
+    /// The daemon was told to observe only.
+    Observing,
+    /// Another evenkeel moves slots in this cluster.
+    OtherInstance {
+        /// The name of its connections.
+        name: String,
+        /// The address that it connects from.
+        from: String,
+    },
+    /// Slots are open that are not ours; they are adopted when nobody has touched them for long enough.
+    ForeignOpenSlots {
+        /// The slots.
+        slots: SlotSet,
+        /// How long until they are adopted if they stay as they are; `None` when only a human can decide.
+        adopted_in: Option<Duration>,
+    },
+    /// Somebody else moved slots a moment ago.
+    ForeignMove {
+        /// How long until that is long enough ago.
+        quiet_in: Duration,
+    },
+    /// The targets cannot be met.
+    Targets(TargetFault),
+    /// The checker found fault with the plan: a bug of evenkeel's.
+    PlanUnsound {
+        /// What it found.
+        why: String,
+    },
+    /// Our user may not do what moving slots needs.
+    PermissionMissing {
+        /// The node that does not permit it.
+        node: NodeId,
+        /// The user.
+        user: String,
+        /// The ACL rules that are missing.
+        rules: Vec<&'static str>,
+    },
+    /// `migration.migrate_timeout` is too long for the cluster: a hung target would make a healthy source fail over.
+    TimeoutTooLong {
+        /// The node that has the shortest limit.
+        node: NodeId,
+        /// Our time-out.
+        migrate_timeout: Duration,
+        /// The node's `cluster-node-timeout`.
+        node_timeout: Duration,
+    },
+    /// A target has no room for what the plan gives it.
+    TargetFull {
+        /// The target.
+        node: NodeId,
+        /// Bytes that it uses.
+        used: u64,
+        /// Bytes that it is to take, estimated.
+        incoming: u64,
+        /// Bytes that it may use: the configured part of its `maxmemory`.
+        limit: u64,
+    },
+    /// A node cannot take part in a move now.
+    NodeNotUsable {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        why: String,
+    },
+    /// The checks before the first move did not get through.
+    ChecksFailed {
+        /// What went wrong.
+        why: String,
+    },
+    /// Slots that could not be moved wait for their next try, or for a human.
+    SetAside {
+        /// The slots.
+        slots: SlotSet,
+        /// Why the first of them could not.
+        why: String,
+    },
+    /// evenkeel was asked to stop.
+    Stopping,
+}
+
+impl Reason {
+    /// The name under which it is shown everywhere.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NoView { .. } => "no_view",
+            Self::Unclear(unclear) => unclear.name(),
+            Self::Settling { .. } => "settling",
+            Self::Observing => "observing",
+            Self::OtherInstance { .. } => "other_instance",
+            Self::ForeignOpenSlots { .. } => "foreign_open_slots",
+            Self::ForeignMove { .. } => "foreign_move",
+            Self::Targets(fault) => fault.name(),
+            Self::PlanUnsound { .. } => "plan_unsound",
+            Self::PermissionMissing { .. } => "permission_missing",
+            Self::TimeoutTooLong { .. } => "timeout_too_long",
+            Self::TargetFull { .. } => "target_full",
+            Self::NodeNotUsable { .. } => "node_not_usable",
+            Self::ChecksFailed { .. } => "checks_failed",
+            Self::SetAside { .. } => "set_aside",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// Every name that [`Reason::name`] can give.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        const OWN: [&str; 14] = [
+            "no_view",
+            "settling",
+            "observing",
+            "other_instance",
+            "foreign_open_slots",
+            "foreign_move",
+            "plan_unsound",
+            "permission_missing",
+            "timeout_too_long",
+            "target_full",
+            "node_not_usable",
+            "checks_failed",
+            "set_aside",
+            "stopping",
+        ];
+        OWN.into_iter().chain(Unclear::NAMES).chain(TargetFault::NAMES)
+    }
+
+    /// Whether waiting alone can make it go away within seconds, as a cluster that is settling does.
+    #[must_use]
+    pub const fn passes_by_itself(&self) -> bool {
+        match self {
+            // Seeds that name two clusters are an operator's mistake; any other unclear picture may become clear.
+            Self::Unclear(Unclear::TwoClusters { .. })
+            | Self::Observing
+            | Self::OtherInstance { .. }
+            | Self::ForeignOpenSlots { adopted_in: None, .. }
+            | Self::Targets(_)
+            | Self::PlanUnsound { .. }
+            | Self::PermissionMissing { .. }
+            | Self::TimeoutTooLong { .. }
+            | Self::TargetFull { .. }
+            | Self::Stopping => false,
+            Self::NoView { .. }
+            | Self::Unclear(_)
+            | Self::Settling { .. }
+            | Self::ForeignOpenSlots { adopted_in: Some(_), .. }
+            | Self::ForeignMove { .. }
+            | Self::NodeNotUsable { .. }
+            | Self::ChecksFailed { .. }
+            | Self::SetAside { .. } => true,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoView { errors } if errors.is_empty() => f.write_str("the cluster has not been read yet"),
+            Self::NoView { errors } => write!(f, "no seed answers: {}", errors.join("; ")),
+            Self::Unclear(unclear) => unclear.fmt(f),
+            Self::Settling { have, want } => {
+                write!(f, "waiting until the same primaries were seen {want} times in a row ({have} so far)")
+            }
+            Self::Observing => f.write_str("told to observe only (schedule.mode, --observe)"),
+            Self::OtherInstance { name, from } => {
+                write!(f, "another evenkeel acts on this cluster: {name}, connected from {from}; stop one of the two")
+            }
+            Self::ForeignOpenSlots { slots, adopted_in: Some(left) } => write!(
+                f,
+                "slots {slots} are open and not ours; they are finished if nobody touches them for another {} s",
+                left.as_secs()
+            ),
+            Self::ForeignOpenSlots { slots, adopted_in: None } => {
+                write!(f, "slots {slots} are open in a way that a human must look at; run `evenkeel check`")
+            }
+            Self::ForeignMove { quiet_in } => {
+                write!(f, "somebody else moved slots a moment ago; waiting another {} s", quiet_in.as_secs())
+            }
+            Self::Targets(fault) => fault.fmt(f),
+            Self::PlanUnsound { why } => {
+                write!(f, "the plan is not carried out, because it breaks its own rules (please report this): {why}")
+            }
+            Self::PermissionMissing { node, user, rules } => write!(
+                f,
+                "{} does not permit what moving slots needs; run there: ACL SETUSER {user} {}",
+                node.short(),
+                rules.join(" ")
+            ),
+            Self::TimeoutTooLong { node, migrate_timeout, node_timeout } => write!(
+                f,
+                "migration.migrate_timeout of {} ms is not below half of the cluster-node-timeout of {} ms at {}; lower it",
+                migrate_timeout.as_millis(),
+                node_timeout.as_millis(),
+                node.short()
+            ),
+            Self::TargetFull { node, used, incoming, limit } => write!(
+                f,
+                "{} has no room: it uses {used} bytes, is to take about {incoming}, and may use {limit} \
+                 (migration.memory_limit_percent of its maxmemory)",
+                node.short()
+            ),
+            Self::NodeNotUsable { node, why } => write!(f, "{} cannot take part in a move: {why}", node.short()),
+            Self::ChecksFailed { why } => write!(f, "the checks before the first move failed: {why}"),
+            Self::SetAside { slots, why } => write!(f, "slots {slots} are set aside: {why}"),
+            Self::Stopping => f.write_str("asked to stop"),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The journal as the supervisor uses it: written off the event loop, and nothing at all where none is configured.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use tracing::{error, warn};
+
+use crate::cluster::{NodeId, SlotSet};
+use crate::journal::{Journal, JournalError, Moved, Opened, Process};
+use crate::migration::Pair;
+
+/// The journal, or none.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    journal: Option<Arc<Mutex<Journal>>>,
+}
+
+impl Records {
+    /// Opens the journal of this directory. Configured and not usable is an error: it would be missed when needed.
+    pub async fn open(dir: Option<PathBuf>) -> anyhow::Result<Self> {
+        let Some(dir) = dir else { return Ok(Self::default()) };
+        let opened = tokio::task::spawn_blocking(move || Journal::open(&dir)).await;
+        let journal = opened.context("opening the journal ended by a bug")??;
+        if journal.torn() {
+            warn!("the journal's last line was cut short, by a crash while it was written, and is dropped");
+        }
+        Ok(Self { journal: Some(Arc::new(Mutex::new(journal))) })
+    }
+
+    /// Open slots on record whose both processes still run, by what `run_id` tells of a node.
+    pub(super) fn open_slots(&self, run_id: impl Fn(NodeId) -> Option<String>) -> SlotSet {
+        let Some(journal) = &self.journal else { return SlotSet::new() };
+        let unchanged = |process: &Process| run_id(process.node).is_some_and(|now| now == process.run_id);
+        let journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = journal.open_slots().filter(|opened| unchanged(&opened.source) && unchanged(&opened.target));
+        ours.fold(SlotSet::new(), |all, opened| all.union(&opened.slots))
+    }
+
+    /// Records that slots are about to be opened. On disk when it returns.
+    pub(super) async fn opened(&self, slots: &SlotSet, source: Process, target: Process) -> Result<(), JournalError> {
+        let opened = Opened { slots: slots.clone(), source, target, at: SystemTime::now() };
+        self.write(move |journal| journal.opened(opened)).await
+    }
+
+    /// Records that slots are closed. Losing this record costs a look at slots that turn out to be closed.
+    pub(super) async fn closed(&self, slots: &SlotSet) {
+        let slots = slots.clone();
+        self.note(move |journal| journal.closed(&slots)).await;
+    }
+
+    /// Records how a move ended.
+    pub(super) async fn moved(&self, pair: Pair, slots: &SlotSet, keys: u64, took: Duration, outcome: String) {
+        let (slots, at) = (slots.clone(), SystemTime::now());
+        let (source, target, why) = (pair.source, pair.target, "plan".to_owned());
+        let moved = Moved { slots, source, target, why, keys, took, outcome, at };
+        self.note(move |journal| journal.moved(moved)).await;
+    }
+
+    async fn note(&self, write: impl FnOnce(&mut Journal) -> Result<(), JournalError> + Send + 'static) {
+        if let Err(error) = self.write(write).await {
+            error!(%error, "the journal cannot be written");
+        }
+    }
+
+    async fn write(
+        &self,
+        write: impl FnOnce(&mut Journal) -> Result<(), JournalError> + Send + 'static,
+    ) -> Result<(), JournalError> {
+        let Some(journal) = self.journal.clone() else { return Ok(()) };
+        let written =
+            tokio::task::spawn_blocking(move || write(&mut journal.lock().unwrap_or_else(PoisonError::into_inner)));
+        match written.await {
+            Ok(written) => written,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+}

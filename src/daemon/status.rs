@@ -1,0 +1,178 @@
+//! What evenkeel knows and does, as one value: the supervisor publishes it, everybody else only reads it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::Reason;
+use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
+use crate::config::{Config, Mode};
+use crate::migration::{Pair, Purpose};
+use crate::plan::Plan;
+
+/// The state of one evenkeel, as of its last turn.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// `cluster.name`.
+    pub cluster: String,
+    /// What this process calls itself in the names of its connections.
+    pub instance: String,
+    /// Whether it acts or observes.
+    pub mode: Mode,
+    /// When the process began.
+    pub started: SystemTime,
+    /// When the supervisor last turned.
+    pub turned: Instant,
+    /// The last look at the cluster, if any has succeeded.
+    pub view: Option<View>,
+    /// What the last look or looks failed with; empty after a success.
+    pub look_errors: Vec<String>,
+    /// The plan for the last look; `None` while the picture does not allow one.
+    pub plan: Option<Arc<Plan>>,
+    /// Why nothing new is opened; empty while moves run freely, and when nothing is left to do.
+    pub reasons: Vec<Reason>,
+    /// The moves that run now.
+    pub moves: Vec<MoveStatus>,
+    /// Moves of the plan that wait for their turn.
+    pub waiting: usize,
+    /// How far the present work has come.
+    pub work: Work,
+    /// Slots that could not be moved, and when they are tried again.
+    pub set_aside: BTreeMap<Slot, SetAside>,
+    /// How the last reload of the configuration ended: the fault, if it was refused.
+    pub config_error: Option<String>,
+    /// Reloads that were taken over since the start.
+    pub config_generation: u64,
+}
+
+impl Status {
+    /// The status before the first turn.
+    #[must_use]
+    pub fn first(config: &Config, instance: &str) -> Self {
+        Self {
+            cluster: config.cluster.name.clone(),
+            instance: instance.to_owned(),
+            mode: config.schedule.mode,
+            started: SystemTime::now(),
+            turned: Instant::now(),
+            view: None,
+            look_errors: Vec::new(),
+            plan: None,
+            reasons: vec![Reason::NoView { errors: Vec::new() }],
+            moves: Vec::new(),
+            waiting: 0,
+            work: Work::default(),
+            set_aside: BTreeMap::new(),
+            config_error: None,
+            config_generation: 0,
+        }
+    }
+}
+
+/// What one look at the cluster brought.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Shards, owners, open slots, findings.
+    pub topology: Arc<Topology>,
+    /// `INFO` of every node that answered.
+    pub infos: Arc<BTreeMap<NodeId, NodeInfo>>,
+    /// When the look began.
+    pub at: Instant,
+    /// How long it took.
+    pub took: Duration,
+    /// How many looks there have been, this one included.
+    pub number: u64,
+}
+
+/// One running move.
+#[derive(Clone, Debug)]
+pub struct MoveStatus {
+    /// Who gives to whom.
+    pub pair: Pair,
+    /// A planned move, or open slots that are finished.
+    pub purpose: Purpose,
+    /// All its slots.
+    pub slots: SlotSet,
+    /// Slots that both ends confirmed.
+    pub slots_moved: usize,
+    /// Keys of acknowledged calls.
+    pub keys_moved: u64,
+    /// The keys of one call at present.
+    pub batch: usize,
+    /// When it began.
+    pub since: Instant,
+    /// What it waits for at present, in words; empty while it moves.
+    pub waits_for: String,
+}
+
+/// Progress of the present work: from the first move after a time of rest to the next rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Slots that the work comprises, moved ones included.
+    pub slots_planned: usize,
+    /// Slots that both ends confirmed.
+    pub slots_moved: usize,
+    /// Keys in the slots that the work comprises, moved ones included, as counted when their move was planned; `None`
+    /// until they have been counted.
+    pub keys_planned: Option<u64>,
+    /// Keys of acknowledged calls.
+    pub keys_moved: u64,
+    /// How long the work has been going on; zero while at rest.
+    pub elapsed: Duration,
+    /// Whether any move runs or waits.
+    pub active: bool,
+}
+
+impl Work {
+    /// Time left at the rate so far: by slots or by keys, whichever is further behind. `None` before anything moved.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        if !self.active || self.slots_moved == 0 {
+            return None;
+        }
+        let by_slots = share_left(self.slots_moved as f64, self.slots_planned as f64);
+        let by_keys = self.keys_planned.filter(|&keys| keys > 0 && self.keys_moved > 0);
+        let by_keys = by_keys.map_or(0.0, |planned| share_left(self.keys_moved as f64, planned as f64));
+        Duration::try_from_secs_f64(self.elapsed.as_secs_f64() * by_slots.max(by_keys)).ok()
+    }
+}
+
+/// What is left, as a multiple of what is done.
+fn share_left(done: f64, planned: f64) -> f64 {
+    (planned - done).max(0.0) / done
+}
+
+/// A slot that could not be moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why the last try failed.
+    pub why: String,
+    /// When it is tried again; `None` when only a human can help.
+    pub next_try: Option<Instant>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_follows_whatever_is_further_behind() {
+        let work = Work {
+            slots_planned: 400,
+            slots_moved: 100,
+            keys_planned: Some(1_000),
+            keys_moved: 100,
+            elapsed: Duration::from_secs(10),
+            active: true,
+        };
+        assert_eq!(work.time_left(), Some(Duration::from_secs(90)));
+        assert_eq!(Work { keys_moved: 900, ..work }.time_left(), Some(Duration::from_secs(30)));
+        assert_eq!(Work { keys_planned: None, ..work }.time_left(), Some(Duration::from_secs(30)));
+        assert_eq!(Work { slots_moved: 0, ..work }.time_left(), None);
+        assert_eq!(Work { active: false, ..work }.time_left(), None);
+    }
+}

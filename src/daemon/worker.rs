@@ -1,0 +1,359 @@
+//! One task a move: carries out the steps that the state machine names, on connections of its own.
+//!
+//! The machine decides; the worker asks the servers and the supervisor, and reports what they said. It ends between
+//! steps only, and never drops a call that changes something.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::ends::{Connections, Fault};
+use super::meter::Meter;
+use super::{MoveId, Sight};
+use crate::cluster::{Slot, SlotSet, Topology};
+use crate::metrics::{Metrics, StepName};
+use crate::migration::{End, Ending, Mark, MigrateReply, Migration, Pair, Purpose, Reply, Step, Trouble};
+use crate::throttle::{BatchSize, GroupLimits, next_group};
+
+/// Slots that are counted ahead of the group that is opened next.
+const COUNT_AHEAD: usize = 1_024;
+/// The first pause after a refusal, and the longest: long enough for a failover or a full disk to be noticed by others.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// How often a paused worker that holds the finalise looks whether everybody names the target by now.
+const RELEASE_CHECK: Duration = Duration::from_millis(500);
+
+/// What a worker tells the supervisor.
+#[derive(Debug)]
+pub(super) enum FromWorker {
+    /// These slots are about to be opened; the answer comes when that is on record.
+    Opening { id: MoveId, slots: SlotSet, recorded: oneshot::Sender<()> },
+    /// These slots are finished on both ends.
+    Finished { id: MoveId, slots: SlotSet },
+    /// The finalise is wanted; the answer is the permission.
+    WantsFinalise { id: MoveId, grant: oneshot::Sender<()> },
+    /// The finalise is given back: the source no longer claims the slots, or nobody was told anything.
+    YieldsFinalise { id: MoveId },
+    /// The worker has ended.
+    Ended { id: MoveId, report: Report },
+}
+
+/// How a worker ended.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// Slots that may be open, with whatever marks they have.
+    pub(super) left_open: SlotSet,
+    /// Slots that were not moved, and why.
+    pub(super) troubled: BTreeMap<Slot, Trouble>,
+    /// Slots that were not begun, for no fault of theirs.
+    pub(super) not_begun: SlotSet,
+}
+
+/// What a worker works with.
+pub(super) struct Worker {
+    pub(super) id: MoveId,
+    pub(super) pair: Pair,
+    pub(super) slots: SlotSet,
+    pub(super) purpose: Purpose,
+    pub(super) ends: Connections,
+    pub(super) batch: BatchSize,
+    pub(super) group: GroupLimits,
+    /// Estimate for the count of bytes: the source's data per key.
+    pub(super) bytes_per_key: f64,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) supervisor: mpsc::Sender<FromWorker>,
+    pub(super) sights: watch::Receiver<Sight>,
+    /// Begin no further group.
+    pub(super) stop: CancellationToken,
+    /// Leave what is open as it is, at the next step at which that is safe.
+    pub(super) leave: CancellationToken,
+}
+
+impl Worker {
+    /// Runs to the end; the report goes to the caller, who passes it on even when this panics.
+    pub(super) async fn run(mut self) -> Report {
+        let report = match self.ends.open().await {
+            Ok(()) if self.purpose == Purpose::Resume => self.resume().await,
+            Ok(()) => Box::pin(self.move_all()).await,
+            Err(fault) => self.unopened(&self.slots.clone(), fault.trouble(self.pair)),
+        };
+        self.ends.close();
+        report
+    }
+
+    /// Finishes slots that are open already.
+    async fn resume(&mut self) -> Report {
+        let slots = self.slots.clone();
+        let mut report = Report::empty();
+        self.carry(slots, Purpose::Resume, &mut report).await;
+        report
+    }
+
+    /// Moves group after group.
+    async fn move_all(&mut self) -> Report {
+        let mut report = Report::empty();
+        let mut rest = self.slots.clone();
+        let mut counts = BTreeMap::new();
+        while !rest.is_empty() && !self.stop.is_cancelled() && !self.leave.is_cancelled() {
+            if counts.is_empty() {
+                let ahead: SlotSet = rest.iter().take(COUNT_AHEAD).collect();
+                counts = match self.ends.count_at_source(&ahead).await {
+                    Ok(counts) => counts,
+                    Err(fault) => {
+                        let failed = self.unopened(&rest, fault.trouble(self.pair));
+                        report.troubled.extend(failed.troubled);
+                        return report;
+                    }
+                };
+            }
+            let group = next_group(&counts, self.group);
+            counts.retain(|slot, _| !group.contains(*slot));
+            rest = rest.difference(&group);
+            let (recorded, on_record) = oneshot::channel();
+            self.tell(FromWorker::Opening { id: self.id, slots: group.clone(), recorded }).await;
+            if on_record.await.is_err() {
+                break;
+            }
+            if !self.carry(group, Purpose::Move, &mut report).await {
+                break;
+            }
+        }
+        report.not_begun = rest;
+        report
+    }
+
+    /// Drives one machine to its end. Says whether the next group may begin.
+    async fn carry(&mut self, slots: SlotSet, purpose: Purpose, report: &mut Report) -> bool {
+        let began = Instant::now();
+        let mut machine = Migration::new(self.pair, slots.clone(), purpose);
+        let ending = self.drive(&mut machine).await;
+        let unfinished = machine.slots().clone();
+        let troubled: SlotSet = machine.troubled().keys().copied().collect();
+        let finished = slots.difference(&unfinished).difference(&troubled);
+        let took = began.elapsed();
+        self.account(&machine, &finished, took).await;
+        for (slot, trouble) in machine.troubled() {
+            self.metrics.trouble(trouble.name());
+            warn!(%slot, source = %self.pair.source, target = %self.pair.target, why = %trouble, "slot not moved");
+            report.troubled.insert(*slot, trouble.clone());
+            report.left_open.insert(*slot);
+        }
+        let (why, open) = match ending {
+            Ending::Done => return true,
+            Ending::NotStarted(why) => (why, false),
+            Ending::Left(why) => (why, true),
+        };
+        if why != Trouble::Interrupted {
+            self.metrics.trouble(why.name());
+            let (source, target) = (self.pair.source, self.pair.target);
+            warn!(slots = %unfinished, %source, %target, open, %why, "slots not finished");
+        }
+        report.troubled.extend(unfinished.iter().map(|slot| (slot, why.clone())));
+        if open {
+            report.left_open.extend(unfinished.iter());
+        }
+        // What is true of one group's servers is true of the next; a refused or stray slot is that slot's own affair.
+        unfinished.is_empty()
+    }
+
+    async fn account(&self, machine: &Migration, finished: &SlotSet, took: Duration) {
+        let keys = machine.progress().keys;
+        if !finished.is_empty() {
+            self.metrics.slots_moved(finished.len(), took);
+            self.tell(FromWorker::Finished { id: self.id, slots: finished.clone() }).await;
+            info!(
+                source = %self.pair.source, target = %self.pair.target, slots = %finished, count = finished.len(), keys,
+                took_ms = took.as_millis(), "slots moved"
+            );
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
+        self.metrics.bytes_moved((keys as f64 * self.bytes_per_key) as u64);
+    }
+
+    async fn drive(&mut self, machine: &mut Migration) -> Ending {
+        let mut pauses = 0;
+        loop {
+            if self.leave.is_cancelled() {
+                machine.interrupt(Trouble::Interrupted);
+            }
+            let step = machine.next_step(self.batch.keys());
+            let reply = match step {
+                Step::End(ending) => return ending,
+                Step::TakeFinalise => match self.take_finalise().await {
+                    Some(reply) => reply,
+                    None => continue,
+                },
+                Step::YieldFinalise => {
+                    self.tell(FromWorker::YieldsFinalise { id: self.id }).await;
+                    Reply::Go
+                }
+                Step::Pause(why) => {
+                    pauses += 1;
+                    self.pause(machine, &why, pauses).await
+                }
+                Step::ReadEnds { .. }
+                | Step::SetSlots { .. }
+                | Step::ListKeys { .. }
+                | Step::MoveKeys(_)
+                | Step::CompareKeys(_) => self.perform(step).await,
+            };
+            if let Reply::Moved(MigrateReply::Moved) = reply {
+                pauses = 0;
+            }
+            let moved_before = machine.progress();
+            if let Err(error) = machine.on_reply(reply) {
+                // A bug: nothing can be concluded from such a reply, so the slots stay as they are.
+                warn!(%error, "the state machine refused a reply");
+                return Ending::Left(Trouble::Stuck);
+            }
+            let moved = machine.progress();
+            self.meter.add(moved.slots - moved_before.slots, moved.keys - moved_before.keys);
+        }
+    }
+
+    /// One step on the servers, timed.
+    async fn perform(&mut self, step: Step) -> Reply {
+        let name = step_name(&step);
+        let (keys, listed) = match &step {
+            Step::MoveKeys(batch) => (batch.keys.len(), 0),
+            Step::ListKeys { slots, .. } => (0, slots.len()),
+            Step::ReadEnds { .. }
+            | Step::SetSlots { .. }
+            | Step::CompareKeys(_)
+            | Step::TakeFinalise
+            | Step::YieldFinalise
+            | Step::Pause(_)
+            | Step::End(_) => (0, 0),
+        };
+        let began = Instant::now();
+        let reply = match self.ends.perform(step).await {
+            Ok(reply) => reply,
+            Err(fault) => fault.into_reply(),
+        };
+        let took = began.elapsed();
+        self.metrics.step_ended(name, took);
+        if name == StepName::Migrate {
+            if reply == Reply::Moved(MigrateReply::Moved) {
+                self.metrics.migrate_call(keys, took);
+            }
+            self.batch.on_call(keys, took.saturating_sub(self.ends.round_trip()));
+            self.meter.set_batch(self.batch.keys());
+        }
+        debug!(step = ?name, keys, listed, took_us = took.as_micros(), "step");
+        reply
+    }
+
+    /// Waits for the permission to finalise; `None` when the slots are to be left instead.
+    async fn take_finalise(&mut self) -> Option<Reply> {
+        let began = Instant::now();
+        let (grant, mut granted) = oneshot::channel();
+        self.tell(FromWorker::WantsFinalise { id: self.id, grant }).await;
+        let permitted = tokio::select! {
+            permission = &mut granted => permission.is_ok(),
+            () = self.leave.cancelled() => {
+                // It may have been granted at this very moment; then it is ours, and is used or given back.
+                granted.close();
+                granted.try_recv().is_ok()
+            }
+        };
+        self.metrics.step_ended(StepName::FinaliseWait, began.elapsed());
+        if !permitted {
+            // The supervisor is gone, or we are to leave: nothing may be assigned without its permission.
+            self.leave.cancel();
+        }
+        permitted.then_some(Reply::Go)
+    }
+
+    async fn pause(&mut self, machine: &Migration, why: &Trouble, pauses: u32) -> Reply {
+        if pauses == 1 {
+            warn!(
+                source = %self.pair.source, target = %self.pair.target, slots = %machine.slots(), %why, "move waits"
+            );
+        }
+        self.meter.waits_for(&why.to_string());
+        let wait = (PAUSES.0 * 2u32.saturating_pow(pauses.saturating_sub(1).min(8))).min(PAUSES.1);
+        let until = Instant::now() + wait;
+        let reply = loop {
+            if machine.holds_finalise() && self.everyone_names_target(machine.slots(), until - wait) {
+                break Reply::EveryoneNamesTarget;
+            }
+            let now = Instant::now();
+            if now >= until {
+                break Reply::Go;
+            }
+            tokio::select! {
+                () = tokio::time::sleep((until - now).min(RELEASE_CHECK)) => {}
+                () = self.leave.cancelled(), if !machine.holds_finalise() => break Reply::Go,
+            }
+        };
+        self.meter.waits_for("");
+        reply
+    }
+
+    /// Whether a look that began after `since` shows the source replaced and every primary naming the target.
+    fn everyone_names_target(&self, slots: &SlotSet, since: Instant) -> bool {
+        let look = self.sights.borrow().look.clone();
+        let Some(look) = look.filter(|look| look.began > since) else { return false };
+        let topology = Topology::merge(&look.observation, &SlotSet::new());
+        let replaced = !topology.shards.contains_key(&self.pair.source);
+        replaced
+            && topology.unclear.is_empty()
+            && slots.iter().all(|slot| topology.owner(slot) == Some(self.pair.target))
+    }
+
+    async fn tell(&self, message: FromWorker) {
+        // The supervisor outlives its workers; if it is gone the whole process is on its way out.
+        let _ = self.supervisor.send(message).await;
+    }
+
+    fn unopened(&self, slots: &SlotSet, why: Trouble) -> Report {
+        self.metrics.trouble(why.name());
+        let (source, target) = (self.pair.source, self.pair.target);
+        warn!(slots = %slots, %source, %target, %why, "move could not begin");
+        let left_open = if self.purpose == Purpose::Resume { slots.clone() } else { SlotSet::new() };
+        let troubled = slots.iter().map(|slot| (slot, why.clone())).collect();
+        Report { left_open, troubled, not_begun: SlotSet::new() }
+    }
+}
+
+impl Report {
+    fn empty() -> Self {
+        Self { left_open: SlotSet::new(), troubled: BTreeMap::new(), not_begun: SlotSet::new() }
+    }
+}
+
+impl Fault {
+    fn trouble(&self, pair: Pair) -> Trouble {
+        match self {
+            Self::NoAnswer { at, why } => Trouble::NoAnswer { node: pair.node(*at), why: why.clone() },
+            Self::ProcessChanged { at } => Trouble::ProcessChanged { node: pair.node(*at) },
+        }
+    }
+
+    fn into_reply(self) -> Reply {
+        match self {
+            Self::NoAnswer { at, why } => Reply::NoAnswer { at, why },
+            Self::ProcessChanged { at } => Reply::ProcessChanged { at },
+        }
+    }
+}
+
+const fn step_name(step: &Step) -> StepName {
+    match step {
+        Step::ReadEnds { .. } => StepName::Look,
+        Step::SetSlots { mark: Mark::Importing, .. } => StepName::MarkImporting,
+        Step::SetSlots { mark: Mark::Migrating, .. } => StepName::MarkMigrating,
+        Step::SetSlots { mark: Mark::Assigned, at: End::Target, .. } => StepName::AssignTarget,
+        Step::SetSlots { mark: Mark::Assigned, at: End::Source, .. } => StepName::AssignSource,
+        Step::SetSlots { mark: Mark::Stable, .. } => StepName::Unmark,
+        Step::ListKeys { .. } => StepName::List,
+        Step::MoveKeys(_) => StepName::Migrate,
+        Step::CompareKeys(_) => StepName::Compare,
+        Step::TakeFinalise | Step::YieldFinalise | Step::Pause(_) | Step::End(_) => StepName::FinaliseWait,
+    }
+}

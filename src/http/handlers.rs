@@ -1,0 +1,135 @@
+//! One function for each path, and what decides between 200 and 503.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::AppState;
+use super::json::{ErrorDocument, plan_document, reason_document, status_document, topology_document};
+use crate::clock::Now;
+use crate::daemon::Status;
+use crate::metrics;
+
+/// Polls that may fail to happen before somebody should look: one may be late, two may fall on a failover.
+const POLLS_MISSED_MAX: u32 = 3;
+
+const INDEX: &str = "\
+evenkeel keeps a Redis or Valkey Cluster on an even keel.
+
+/api/v1/status    what runs, how far it has come, and why nothing (more) is moved
+/api/v1/topology  shards, slots, open slots, findings
+/api/v1/plan      what is to move, and why
+/metrics          Prometheus
+/healthz          200 while the supervisor turns
+/readyz           200 while the view of the cluster is fresh
+";
+
+pub(super) async fn index() -> &'static str {
+    INDEX
+}
+
+pub(super) async fn metrics(State(state): State<AppState>) -> Response {
+    match state.metrics.render(&state.latest()) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be told: {error}")),
+    }
+}
+
+pub(super) async fn healthz(State(state): State<AppState>) -> Response {
+    told(health(&state.latest(), Now::read(), (state.poll)()))
+}
+
+pub(super) async fn readyz(State(state): State<AppState>) -> Response {
+    told(readiness(&state.latest(), Now::read(), (state.poll)()))
+}
+
+pub(super) async fn status(State(state): State<AppState>) -> Response {
+    fresh(status_document(&state.latest(), Now::read()))
+}
+
+pub(super) async fn topology(State(state): State<AppState>) -> Response {
+    let status = state.latest();
+    match &status.view {
+        Some(view) => fresh(topology_document(&view.topology, &view.infos)),
+        None => unavailable("the cluster has not been read yet", &status),
+    }
+}
+
+pub(super) async fn plan(State(state): State<AppState>) -> Response {
+    let status = state.latest();
+    match &status.plan {
+        Some(plan) => fresh(plan_document(plan)),
+        None => unavailable("there is no plan at present", &status),
+    }
+}
+
+pub(super) async fn not_found(uri: Uri) -> Response {
+    failure(StatusCode::NOT_FOUND, format!("there is nothing at {}; / lists what there is", uri.path()))
+}
+
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    failure(StatusCode::METHOD_NOT_ALLOWED, format!("{} takes GET and HEAD, not {method}", uri.path()))
+}
+
+/// Whether the process lives: 503 asks for a restart, so it never depends on what the cluster does.
+pub(super) fn health(status: &Status, now: Now, poll: Duration) -> Result<String, String> {
+    let (age, limit) = (now.since(status.turned), poll * POLLS_MISSED_MAX);
+    let what = format!("the supervisor turned {} ago", seconds(age));
+    if age < limit { Ok(what) } else { Err(format!("{what}; it should every {}", seconds(poll))) }
+}
+
+/// Whether what it says of the cluster is up to date: 503 asks nobody to do anything but to wait.
+pub(super) fn readiness(status: &Status, now: Now, poll: Duration) -> Result<String, String> {
+    let limit = poll * POLLS_MISSED_MAX;
+    let seen = match &status.view {
+        None => Err("the cluster has not been read yet".to_owned()),
+        Some(view) => {
+            let age = now.since(view.at);
+            let what = format!("the cluster was last read {} ago", seconds(age));
+            if age < limit { Ok(what) } else { Err(format!("{what}, a view is fresh for {}", seconds(limit))) }
+        }
+    };
+    seen.map_err(|why| match status.look_errors.as_slice() {
+        [] => why,
+        errors => format!("{why}: {}", errors.join("; ")),
+    })
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+impl AppState {
+    /// The status as last published. A copy: nothing is locked while an answer is made.
+    fn latest(&self) -> Arc<Status> {
+        self.status.borrow().clone()
+    }
+}
+
+fn told(judged: Result<String, String>) -> Response {
+    match judged {
+        Ok(text) => (StatusCode::OK, format!("ok: {text}\n")),
+        Err(text) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ok: {text}\n")),
+    }
+    .into_response()
+}
+
+/// A document that is true only now.
+fn fresh(document: impl Serialize) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], Json(document)).into_response()
+}
+
+/// There is no such document yet, or none at present.
+fn unavailable(what: &str, status: &Status) -> Response {
+    let reasons = status.reasons.iter().map(reason_document).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, Json(ErrorDocument { error: what.to_owned(), reasons })).into_response()
+}
+
+fn failure(code: StatusCode, error: String) -> Response {
+    (code, Json(ErrorDocument { error, reasons: Vec::new() })).into_response()
+}

@@ -1,0 +1,204 @@
+//! What runs, how far it has come, and why nothing (more) is moved.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ReasonDocument, Slots, reason_document, seconds};
+use crate::clock::Now;
+use crate::cluster::{Slot, SlotSet};
+use crate::config::Mode;
+use crate::daemon::{MoveStatus, SetAside, Status, Work};
+use crate::migration::Purpose;
+
+/// The state of one evenkeel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusDocument {
+    /// `cluster.name`.
+    pub cluster: String,
+    /// What the process calls itself in the names of its connections.
+    pub instance: String,
+    /// evenkeel's version.
+    pub version: String,
+    /// `act` or `observe`.
+    pub mode: String,
+    /// When the process began; `null` for a time that RFC 3339 cannot write.
+    pub started_at: Option<String>,
+    /// How long ago that was.
+    pub uptime_s: f64,
+    /// How long ago the supervisor last turned.
+    pub turn_age_s: f64,
+    /// Why no further slot is opened; empty while moves run freely, and when nothing is left to do.
+    pub reasons: Vec<ReasonDocument>,
+    /// The moves that run now.
+    pub moves: Vec<RunningMove>,
+    /// Moves of the plan that wait for their turn.
+    pub moves_waiting: usize,
+    /// How far the present work has come.
+    pub work: WorkDocument,
+    /// Slots that could not be moved, in ascending order.
+    pub set_aside: Vec<SetAsideSlot>,
+    /// Slots with a mark at any primary.
+    pub open_slots: Slots,
+    /// The last look at the cluster.
+    pub look: LookDocument,
+    /// The configuration in use.
+    pub config: ConfigDocument,
+}
+
+/// One running move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunningMove {
+    /// The primary that gives.
+    pub source: String,
+    /// The primary that takes.
+    pub target: String,
+    /// `move`, or `resume` for open slots that are finished.
+    pub purpose: String,
+    /// All its slots.
+    pub slots: Slots,
+    /// Slots that both ends confirmed.
+    pub slots_moved: usize,
+    /// Keys of acknowledged calls.
+    pub keys_moved: u64,
+    /// The keys of one call at present.
+    pub batch_keys: usize,
+    /// How long it has been running.
+    pub running_s: f64,
+    /// What it waits for at present, for people; `null` while it moves.
+    pub waits_for: Option<String>,
+}
+
+/// Progress from the first move after a time of rest to the next rest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkDocument {
+    /// Whether any move runs or waits.
+    pub active: bool,
+    /// Slots that it comprises, moved ones included.
+    pub slots_planned: usize,
+    /// Slots that both ends confirmed.
+    pub slots_moved: usize,
+    /// Keys that it comprises, moved ones included; `null` until they have been counted.
+    pub keys_planned: Option<u64>,
+    /// Keys of acknowledged calls.
+    pub keys_moved: u64,
+    /// How long it has been going on.
+    pub elapsed_s: f64,
+    /// How long it still takes at the rate so far; `null` at rest and before anything moved.
+    pub left_s: Option<f64>,
+}
+
+/// A slot that could not be moved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SetAsideSlot {
+    /// The slot.
+    pub slot: u16,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why the last try failed, for people.
+    pub why: String,
+    /// How long until the next try; `null` when only a human can help.
+    pub next_try_in_s: Option<f64>,
+}
+
+/// A look at the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LookDocument {
+    /// How many looks there have been; 0 before the first has succeeded.
+    pub number: u64,
+    /// How long ago the last successful one began; `null` while there was none.
+    pub age_s: Option<f64>,
+    /// How long that one took; `null` while there was none.
+    pub took_s: Option<f64>,
+    /// What went wrong since; empty after a success.
+    pub errors: Vec<String>,
+}
+
+/// The configuration in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigDocument {
+    /// Reloads that were taken over since the start.
+    pub generation: u64,
+    /// Why the last reload was refused; `null` when it was not.
+    pub error: Option<String>,
+}
+
+/// The status as JSON, with ages as of `now`.
+#[must_use]
+pub fn status_document(status: &Status, now: Now) -> StatusDocument {
+    let view = status.view.as_ref();
+    let open: SlotSet = view.iter().flat_map(|view| view.topology.open.keys().copied()).collect();
+    StatusDocument {
+        cluster: status.cluster.clone(),
+        instance: status.instance.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        mode: mode(status.mode).to_owned(),
+        started_at: time(status.started),
+        uptime_s: seconds(now.since_wall(status.started)),
+        turn_age_s: seconds(now.since(status.turned)),
+        reasons: status.reasons.iter().map(reason_document).collect(),
+        moves: status.moves.iter().map(|m| running_move(m, now)).collect(),
+        moves_waiting: status.waiting,
+        work: work(&status.work),
+        set_aside: status.set_aside.iter().map(|(&slot, why)| set_aside(slot, why, now)).collect(),
+        open_slots: Slots::from(&open),
+        look: LookDocument {
+            number: view.map_or(0, |view| view.number),
+            age_s: view.map(|view| seconds(now.since(view.at))),
+            took_s: view.map(|view| seconds(view.took)),
+            errors: status.look_errors.clone(),
+        },
+        config: ConfigDocument { generation: status.config_generation, error: status.config_error.clone() },
+    }
+}
+
+fn running_move(m: &MoveStatus, now: Now) -> RunningMove {
+    let purpose = match m.purpose {
+        Purpose::Move => "move",
+        Purpose::Resume => "resume",
+    };
+    RunningMove {
+        source: m.pair.source.to_string(),
+        target: m.pair.target.to_string(),
+        purpose: purpose.to_owned(),
+        slots: Slots::from(&m.slots),
+        slots_moved: m.slots_moved,
+        keys_moved: m.keys_moved,
+        batch_keys: m.batch,
+        running_s: seconds(now.since(m.since)),
+        waits_for: Some(m.waits_for.clone()).filter(|text| !text.is_empty()),
+    }
+}
+
+fn work(work: &Work) -> WorkDocument {
+    WorkDocument {
+        active: work.active,
+        slots_planned: work.slots_planned,
+        slots_moved: work.slots_moved,
+        keys_planned: work.keys_planned,
+        keys_moved: work.keys_moved,
+        elapsed_s: seconds(work.elapsed),
+        left_s: work.time_left().map(seconds),
+    }
+}
+
+fn set_aside(slot: Slot, set_aside: &SetAside, now: Now) -> SetAsideSlot {
+    SetAsideSlot {
+        slot: slot.number(),
+        attempts: set_aside.attempts,
+        why: set_aside.why.clone(),
+        next_try_in_s: set_aside.next_try.map(|then| seconds(now.until(then))),
+    }
+}
+
+const fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Act => "act",
+        Mode::Observe => "observe",
+    }
+}
+
+fn time(time: SystemTime) -> Option<String> {
+    let time = jiff::Timestamp::try_from(time).ok()?;
+    Some(format!("{time:.3}"))
+}

@@ -1,0 +1,186 @@
+//! What is true at present, read from a [`Status`].
+
+use std::collections::BTreeSet;
+
+use prometheus::Error;
+
+use super::families::Families;
+use crate::clock::Now;
+use crate::cluster::{NodeId, Shard};
+use crate::config::Mode;
+use crate::daemon::{Reason, Status};
+use crate::plan::Line;
+
+/// What a gauge says that has no value at present. Comparisons with it are false, so no alert fires by it.
+const NOT_KNOWN: f64 = f64::NAN;
+
+/// Every gauge, made anew: what the status does not mention has no series.
+pub(super) fn read(cluster: &str, status: &Status, now: Now) -> Result<Families, Error> {
+    let families = Families::new(cluster)?;
+    process(&families, status)?;
+    view(&families, status, now)?;
+    plan(&families, status)?;
+    moves(&families, status)?;
+    work(&families, status)?;
+    Ok(families)
+}
+
+fn process(families: &Families, status: &Status) -> Result<(), Error> {
+    families.gauges(
+        "evenkeel_build_info",
+        "Always 1; the label tells the version.",
+        ["version"],
+        [([env!("CARGO_PKG_VERSION").to_owned()], 1.0)],
+    )?;
+    families.gauges(
+        "evenkeel_mode",
+        "1 for the mode that evenkeel is in: act moves slots, observe only watches and plans.",
+        ["mode"],
+        [("act", Mode::Act), ("observe", Mode::Observe)].map(|(name, mode)| one_of(name, status.mode == mode)),
+    )?;
+    families.gauge(
+        "evenkeel_config_generation",
+        "Reloads of the configuration that were taken over since the start.",
+        count(status.config_generation),
+    )?;
+    families.gauge(
+        "evenkeel_config_reload_failed",
+        "1 while the configuration file was refused and an older one is in use.",
+        flag(status.config_error.is_some()),
+    )
+}
+
+fn view(families: &Families, status: &Status, now: Now) -> Result<(), Error> {
+    let age = status.view.as_ref().map_or_else(|| now.since_wall(status.started), |view| now.since(view.at));
+    families.gauge(
+        "evenkeel_poll_age_seconds",
+        "Age of the last successful look at the cluster; while there was none, time since the start.",
+        age.as_secs_f64(),
+    )?;
+    let topology = status.view.as_ref().map(|view| &view.topology);
+    let shards: Vec<&Shard> = topology.iter().flat_map(|topology| topology.shards.values()).collect();
+    families.gauges(
+        "evenkeel_node_slots",
+        "Slots that a primary owns by the word of all primaries.",
+        ["node"],
+        shards.iter().map(|shard| ([shard.primary.id.to_string()], count(shard.slots.len() as u64))),
+    )?;
+    families.gauges(
+        "evenkeel_node_info",
+        "Always 1; the labels tell a node's address and the least node id of its shard, which no failover changes.",
+        ["node", "address", "shard"],
+        shards.iter().flat_map(|shard| node_info(shard)),
+    )?;
+    families.gauge(
+        "evenkeel_open_slots",
+        "Slots that are marked as migrating or importing at any primary.",
+        count(topology.map_or(0, |topology| topology.open.len()) as u64),
+    )
+}
+
+fn node_info(shard: &Shard) -> impl Iterator<Item = ([String; 3], f64)> {
+    let members = || std::iter::once(&shard.primary).chain(&shard.replicas);
+    let key = members().map(|member| member.id).min().unwrap_or(shard.primary.id);
+    members().map(move |member| {
+        let address = member.address.as_ref().map_or_else(String::new, ToString::to_string);
+        ([member.id.to_string(), address, key.to_string()], 1.0)
+    })
+}
+
+fn plan(families: &Families, status: &Status) -> Result<(), Error> {
+    let plan = status.plan.as_ref();
+    let lines: &[Line] = plan.map_or(&[], |plan| &plan.lines);
+    // Of nodes that are gone the view is newer than the plan.
+    let present: BTreeSet<NodeId> = status.view.iter().flat_map(|view| view.topology.shards.keys().copied()).collect();
+    families.gauges(
+        "evenkeel_node_target_slots",
+        "Slots that a primary should own by the targets; no series while there is no plan.",
+        ["node"],
+        lines
+            .iter()
+            .filter(|line| present.contains(&line.primary))
+            .map(|line| ([line.primary.to_string()], f64::from(line.target))),
+    )?;
+    let worst = |off: fn(&Line) -> f64| plan.map_or(NOT_KNOWN, |_| lines.iter().map(off).fold(0.0, f64::max));
+    families.gauge(
+        "evenkeel_imbalance_slots",
+        "Slots that the primary furthest from its target is off by; NaN while there is no plan.",
+        worst(slots_off),
+    )?;
+    families.gauge(
+        "evenkeel_imbalance_ratio",
+        "The largest distance of a primary from its target as a part of the target, a target of 0 taken as 1; \
+         NaN while there is no plan.",
+        worst(|line| slots_off(line) / f64::from(line.target.max(1))),
+    )?;
+    families.gauge(
+        "evenkeel_moves_planned_slots",
+        "Slots that the present plan moves; 0 while there is no plan.",
+        plan.map_or(0.0, |plan| f64::from(plan.slots_moved())),
+    )
+}
+
+fn slots_off(line: &Line) -> f64 {
+    f64::from(line.now.abs_diff(line.target))
+}
+
+fn moves(families: &Families, status: &Status) -> Result<(), Error> {
+    families.gauge("evenkeel_moves_running", "Moves that run now.", count(status.moves.len() as u64))?;
+    families.gauge(
+        "evenkeel_moves_waiting",
+        "Moves of the plan that wait for their turn.",
+        count(status.waiting as u64),
+    )?;
+    families.gauge(
+        "evenkeel_set_aside_slots",
+        "Slots that could not be moved and wait for their next try, or for a human.",
+        count(status.set_aside.len() as u64),
+    )?;
+    let reasons: BTreeSet<&str> = status.reasons.iter().map(Reason::name).collect();
+    families.gauges(
+        "evenkeel_reason",
+        "1 for each reason why no further slot is opened now.",
+        ["reason"],
+        Reason::names().map(|name| one_of(name, reasons.contains(name))),
+    )
+}
+
+fn work(families: &Families, status: &Status) -> Result<(), Error> {
+    let work = &status.work;
+    // At rest there is nothing to count; in mid-work it may not have been counted yet.
+    let or_unless_active = |known: Option<f64>| known.unwrap_or(if work.active { NOT_KNOWN } else { 0.0 });
+    let states = |planned: f64, moved: u64| {
+        [("planned", planned), ("moved", count(moved))].map(|(state, value)| ([state.to_owned()], value))
+    };
+    families.gauges(
+        "evenkeel_work_slots",
+        "Slots of the present work, which lasts from the first move to the next rest: planned (moved ones included) \
+         and moved.",
+        ["state"],
+        states(count(work.slots_planned as u64), work.slots_moved as u64),
+    )?;
+    families.gauges(
+        "evenkeel_work_keys",
+        "Keys of the present work: planned (moved ones included; NaN until they have been counted) and moved.",
+        ["state"],
+        states(or_unless_active(work.keys_planned.map(count)), work.keys_moved),
+    )?;
+    families.gauge(
+        "evenkeel_work_seconds_left",
+        "Time that the present work still takes at the rate so far; 0 at rest, NaN until anything has moved.",
+        or_unless_active(work.time_left().map(|left| left.as_secs_f64())),
+    )
+}
+
+fn one_of(name: &str, is_it: bool) -> ([String; 1], f64) {
+    ([name.to_owned()], flag(is_it))
+}
+
+const fn flag(set: bool) -> f64 {
+    if set { 1.0 } else { 0.0 }
+}
+
+/// Prometheus counts in floating point; beyond 2^53 the last digits are rounded.
+const fn count(number: u64) -> f64 {
+    number as f64
+}
