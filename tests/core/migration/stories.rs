@@ -1,0 +1,586 @@
+//! One move each, as the sequence of its steps.
+
+use std::collections::BTreeSet;
+
+use evenkeel::cluster::{NodeId, SlotSet};
+use evenkeel::migration::{Batch, End, Ending, Key, Mark, Purpose, SetSlotReply, Step, Trouble};
+use expect_test::{Expect, expect};
+
+use super::driver::{Driver, Fate};
+use super::model::{Kind, Model, Place};
+
+/// Plays a story and compares its steps, one line from each look at the ends to the next.
+///
+/// The story is how things stand, and then, after the number of a step, what happens right before that step:
+/// `slots 866; keys 866 a b; 5: interrupt`. Slots of keys may name a database: `keys 866/3 c`.
+fn check(story: &str, expect: Expect) {
+    let mut driver = begin(story);
+    let mut told = String::new();
+    for turn in 1..200 {
+        let mut fate = Fate::Answered;
+        for words in story.split(';').map(words) {
+            if words.first() == Some(&format!("{turn}:").as_str()) {
+                fate = happens(&mut driver, &words[1..]).unwrap_or(fate);
+            }
+        }
+        let step = driver.wants();
+        let between = if matches!(step, Step::ReadEnds { .. }) { "\n" } else { "; " };
+        told.push_str(if turn == 1 { "" } else { between });
+        told.push_str(&text(&step));
+        if driver.turn(fate).is_some() {
+            driver.assert_clients();
+            return expect.assert_eq(&told);
+        }
+    }
+    panic!("no end of {told}");
+}
+
+fn words(item: &str) -> Vec<&str> {
+    item.split_whitespace().collect()
+}
+
+/// A slot's number, with a database or without.
+fn place(text: &str) -> Place {
+    let (slot, db) = text.split_once('/').unwrap_or((text, "0"));
+    (slot.parse().unwrap(), db.parse().unwrap())
+}
+
+fn third() -> NodeId {
+    "c".repeat(40).parse().unwrap()
+}
+
+fn begin(story: &str) -> Driver {
+    let items: Vec<Vec<&str>> = story.split(';').map(words).collect();
+    let has = |word: &str| items.iter().any(|item| item[0] == word);
+    let slots: SlotSet = items.iter().find(|item| item[0] == "slots").expect("a story has slots")[1].parse().unwrap();
+    let kind = if has("valkey") { Kind::Valkey } else { Kind::Redis };
+    let mut model = Model::new(kind, &slots, has("last"));
+    let mut used = BTreeSet::new();
+    for item in &items {
+        let keys = || item[2..].iter().map(|&key| (place(item[1]), Key::from(key.to_owned())));
+        match item[0] {
+            "slots" | "valkey" | "last" | "resume" | "race" => {}
+            "keys" | "moved" | "copied" => {
+                for (place, key) in keys() {
+                    model.client_sets(place, &key);
+                    let value = model.source.get(place, &key);
+                    if item[0] != "keys" {
+                        model.target.put(place, &key, value);
+                    }
+                    if item[0] == "moved" {
+                        model.source.put(place, &key, None);
+                    }
+                    used.insert((place, key));
+                }
+            }
+            "stray" => keys().for_each(|(place, key)| model.target.put(place, &key, Some(u64::MAX))),
+            "importing" => drop(model.target.importing.insert(place(item[1]).0, model.pair.source)),
+            "migrating" => drop(model.source.migrating.insert(place(item[1]).0, model.pair.target)),
+            "foreign" => drop(model.source.migrating.insert(place(item[1]).0, third())),
+            "assigned" => model.target.claims.extend([place(item[1]).0]),
+            "given" => drop(model.source.claims.remove(place(item[1]).0)),
+            number if number.ends_with(':') => {}
+            other => panic!("no such item: {other}"),
+        }
+    }
+    // What a crash or a race left is not always readable; then only what the end leaves is looked at.
+    let purpose = if has("resume") { Purpose::Resume } else { Purpose::Move };
+    let (places, keys): (Vec<Place>, Vec<Key>) = used.into_iter().unzip();
+    Driver::new(model, slots, purpose, places, keys).checking_every_step(!has("resume") && !has("race"))
+}
+
+fn happens(driver: &mut Driver, words: &[&str]) -> Option<Fate> {
+    let number = |text: &str| text.parse().unwrap();
+    match *words {
+        ["ioerr", moved, copied] => return Some(Fate::Broken { moved: number(moved), copied: number(copied) }),
+        ["lost"] => return Some(Fate::LostBefore),
+        ["unheard"] => return Some(Fate::LostAfter),
+        ["full"] => driver.model.full = true,
+        ["space"] => driver.model.full = false,
+        ["refuse"] => {
+            let slow = "ERR Slot import in progress.";
+            driver.model.next_setslot = Some(SetSlotReply::from_error(slow));
+        }
+        ["noreplicas"] => driver.model.next_setslot = Some(SetSlotReply::NoReplicas),
+        ["interrupt"] => driver.machine.interrupt(Trouble::Interrupted),
+        ["gossip"] => driver.model.gossip_to_source(),
+        ["restart"] => driver.model.at(End::Source).process += 1,
+        ["set", at, key] => driver.model.client_sets(place(at), &Key::from(key.to_owned())),
+        ["script", at, key] => driver.model.script_sets(place(at), &Key::from(key.to_owned())),
+        ["foreign", at] => drop(driver.model.source.migrating.insert(place(at).0, third())),
+        ["unmark", at] => drop(driver.model.target.importing.remove(&place(at).0)),
+        _ => panic!("no such event: {words:?}"),
+    }
+    None
+}
+
+fn text(step: &Step) -> String {
+    let batch = |verb: &str, batch: &Batch| {
+        let keys: Vec<_> = batch.keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+        let database = if batch.db == 0 { String::new() } else { format!("/{}", batch.db) };
+        let replace = if batch.replace { " replace" } else { "" };
+        format!("{verb} {}{database} {}{replace}", batch.slot, keys.join(","))
+    };
+    let name = |end: End| match end {
+        End::Source => "source",
+        End::Target => "target",
+    };
+    let mark_name = |mark: Mark| match mark {
+        Mark::Importing => "importing",
+        Mark::Migrating => "migrating",
+        Mark::Assigned => "assigned",
+        Mark::Stable => "stable",
+    };
+    match step {
+        Step::ReadEnds { .. } => "look".to_owned(),
+        Step::SetSlots { at, mark, slots } => format!("{} {} {slots}", name(*at), mark_name(*mark)),
+        Step::ListKeys { db, slots, .. } => {
+            let slots = slots.iter().copied().collect::<SlotSet>();
+            if *db == 0 { format!("list {slots}") } else { format!("list {slots}/{db}") }
+        }
+        Step::MoveKeys(keys) => batch("move", keys),
+        Step::CompareKeys(keys) => batch("compare", keys),
+        Step::TakeFinalise => "take".to_owned(),
+        Step::YieldFinalise => "yield".to_owned(),
+        Step::Pause(trouble) => format!("pause {}", trouble.name()),
+        Step::End(Ending::Done) => "done".to_owned(),
+        Step::End(Ending::NotStarted(trouble)) => format!("not started: {}", trouble.name()),
+        Step::End(Ending::Left(trouble)) => format!("left: {}", trouble.name()),
+    }
+}
+
+#[test]
+fn a_move_marks_drains_and_assigns_target_first() {
+    check(
+        "slots 866; keys 866 a b",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a,b; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn empty_slots_are_moved_as_one_group() {
+    check(
+        "slots 866-868",
+        expect![[r#"
+            look; target importing 866-868; source migrating 866-868
+            look; take
+            look; target assigned 866-868; source assigned 866-868
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn keys_of_every_database_are_moved() {
+    check(
+        "slots 866; keys 866 a; keys 866/3 b",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a; list 866/3; move 866/3 b; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_slot_with_both_marks_goes_forward_row_1() {
+    check(
+        "resume; slots 866; keys 866 a; moved 866 b; importing 866; migrating 866",
+        expect![[r#"
+            look; list 866; move 866 a; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_source_mark_alone_goes_forward_with_the_target_marked_row_3() {
+    check(
+        "resume; slots 866; keys 866 a; migrating 866",
+        expect![[r#"
+            look; target importing 866
+            look; list 866; move 866 a; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_source_mark_with_keys_at_the_target_goes_forward_row_4() {
+    check(
+        "resume; slots 866; keys 866 a; moved 866 b; migrating 866",
+        expect![[r#"
+            look; target importing 866
+            look; list 866; move 866 a; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_target_mark_alone_is_cleared_row_5() {
+    check(
+        "resume; slots 866; keys 866 a; importing 866",
+        expect![[r#"
+            look; target stable 866
+            look; done"#]],
+    );
+}
+
+#[test]
+fn a_target_mark_with_keys_goes_forward_row_6() {
+    check(
+        "resume; slots 866; keys 866 a; moved 866 b; importing 866",
+        expect![[r#"
+            look; source migrating 866
+            look; list 866; move 866 a; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_stale_mark_at_the_old_source_is_cleared_row_8() {
+    check(
+        "resume; slots 866; moved 866 a; migrating 866; assigned 866; given 866",
+        expect![[r#"
+            look; take
+            look; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_source_that_has_not_heard_of_the_new_owner_is_told() {
+    check(
+        "resume; slots 866; moved 866 a; migrating 866; assigned 866",
+        expect![[r#"
+            look; take
+            look; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn equal_copies_are_replaced_and_the_rest_is_moved() {
+    check(
+        "resume; slots 866; copied 866 a; keys 866 b; importing 866; migrating 866",
+        expect![[r#"
+            look; list 866; move 866 a,b; compare 866 a,b; move 866 a replace; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_slot_with_different_copies_is_set_apart_and_the_others_move() {
+    let slots = "keys 866 a; stray 866 a; importing 866; migrating 866; keys 867 b; importing 867; migrating 867";
+    check(
+        &format!("resume; slots 866-867; {slots}"),
+        expect![[r#"
+            look; list 866-867; move 866 a; compare 866 a
+            look; list 867; move 867 b; take
+            look; target assigned 867; source assigned 867
+            look; yield; left: conflict"#]],
+    );
+}
+
+#[test]
+fn copies_of_a_broken_call_are_replaced_at_once() {
+    check(
+        "slots 866; keys 866 a b c; 6: ioerr 1 1",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a,b,c
+            look; move 866 a,b,c replace; list 866; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn copies_of_a_broken_call_of_a_resumed_move_are_compared_first() {
+    check(
+        "resume; slots 866; keys 866 a b; importing 866; migrating 866; 3: ioerr 0 1",
+        expect![[r#"
+            look; list 866; move 866 a,b
+            look; move 866 a,b; compare 866 a,b; move 866 a replace; list 866; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn copies_of_a_broken_call_are_replaced_after_a_target_that_was_full() {
+    check(
+        "slots 866; keys 866 a b; 6: ioerr 0 1; 8: full; 9: space",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a,b
+            look; move 866 a,b replace; pause target_full
+            look; move 866 a,b replace; list 866; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn an_interruption_waits_for_the_copies_of_a_broken_call() {
+    check(
+        "slots 866; keys 866 a b c; 6: ioerr 1 1; 7: interrupt",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a,b,c
+            look; move 866 a,b,c replace; left: interrupted"#]],
+    );
+}
+
+#[test]
+fn a_full_target_leaves_the_slot_open_with_both_marks() {
+    check(
+        "slots 866; keys 866 a; 6: full",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a; pause target_full
+            look; list 866; move 866 a; pause target_full
+            look; list 866; move 866 a; pause target_full
+            look; list 866; move 866 a; left: target_full"#]],
+    );
+}
+
+#[test]
+fn a_refused_mark_closes_every_slot_again() {
+    check(
+        "slots 866-867; keys 866 a; 3: refuse",
+        expect![[r#"
+            look; target importing 866-867; source migrating 866-867
+            look; source stable 867
+            look; target stable 866-867
+            look; not started: refused"#]],
+    );
+}
+
+#[test]
+fn a_key_that_came_while_slots_were_closed_is_sent_for_again() {
+    check(
+        "race; slots 866-867; keys 867 late; 3: refuse; 5: set 867 later",
+        expect![[r#"
+        look; target importing 866-867; source migrating 866-867
+        look; source stable 867
+        look; source migrating 867
+        look; left: refused"#]],
+    );
+}
+
+#[test]
+fn a_slot_that_a_third_node_is_to_get_is_set_apart() {
+    check(
+        "slots 866-867; foreign 866",
+        expect![[r#"
+            look; target importing 867; source migrating 867
+            look; take
+            look; target assigned 867; source assigned 867
+            look; yield; left: foreign_mark"#]],
+    );
+}
+
+#[test]
+fn copies_of_a_broken_call_are_left_alone_once_the_slot_is_somebody_elses() {
+    check(
+        "race; slots 866-867; keys 866 a; 6: ioerr 0 1; 7: foreign 866",
+        expect![[r#"
+        look; target importing 866-867; source migrating 866-867
+        look; list 866; move 866 a
+        look; take
+        look; target assigned 867; source assigned 867
+        look; yield; left: foreign_mark"#]],
+    );
+}
+
+#[test]
+fn a_slot_with_stray_keys_at_the_target_is_set_apart() {
+    check(
+        "slots 866-867; keys 866 a; stray 866 z; keys 867 b",
+        expect![[r#"
+            look; target importing 867; source migrating 867
+            look; list 867; move 867 b; take
+            look; target assigned 867; source assigned 867
+            look; yield; left: stray_keys"#]],
+    );
+}
+
+#[test]
+fn a_mark_that_lacks_replicas_is_set_again() {
+    check(
+        "valkey; slots 866; 2: noreplicas",
+        expect![[r#"
+            look; target importing 866; pause no_replicas
+            look; target importing 866; source migrating 866
+            look; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn an_assignment_that_lacks_replicas_is_repeated_before_anything_else() {
+    check(
+        "valkey; slots 866; 7: noreplicas; 8: noreplicas",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; take
+            look; target assigned 866; target assigned 866; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_refused_assignment_does_not_keep_the_finalise() {
+    check(
+        "slots 866; 7: refuse",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; take
+            look; target assigned 866; yield; pause refused
+            look; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn an_assignment_without_an_answer_is_looked_up_under_the_finalise() {
+    check(
+        "slots 866; 7: unheard",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; take
+            look; target assigned 866; pause no_answer
+            look; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn an_assignment_that_is_never_heard_does_not_keep_the_finalise() {
+    check(
+        "slots 866; 7: lost; 10: lost; 13: lost; 16: lost",
+        expect![[r#"
+        look; target importing 866; source migrating 866
+        look; take
+        look; target assigned 866; pause no_answer
+        look; target assigned 866; pause no_answer
+        look; target assigned 866; pause no_answer
+        look; target assigned 866; pause no_answer
+        look; yield; left: stuck"#]],
+    );
+}
+
+#[test]
+fn an_unheard_assignment_is_not_given_up_at_once_when_a_key_comes() {
+    check(
+        "slots 866; 7: lost; 8: script 866 late",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; take
+            look; target assigned 866; pause no_answer
+            look; pause stuck
+            look; pause stuck
+            look; yield
+            look; list 866; move 866 late; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_key_that_came_late_is_moved_before_the_slot_is_assigned() {
+    check(
+        "slots 866; 6: script 866 late",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; take
+            look; yield
+            look; list 866; move 866 late; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_mark_that_was_lost_is_set_again_before_the_slot_is_assigned() {
+    check(
+        "slots 866; 6: unmark 866",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; take
+            look; yield
+            look; target importing 866
+            look; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn an_interruption_before_the_first_mark_starts_nothing() {
+    check("slots 866; 2: interrupt", expect!["look; not started: interrupted"]);
+}
+
+#[test]
+fn an_interruption_between_the_marks_sets_the_second_one_first() {
+    check(
+        "slots 866; keys 866 a; 3: interrupt",
+        expect!["look; target importing 866; source migrating 866; left: interrupted"],
+    );
+}
+
+#[test]
+fn an_interruption_under_the_finalise_waits_for_its_end() {
+    check(
+        "slots 866; 8: interrupt",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_restarted_source_ends_the_move() {
+    check(
+        "slots 866; keys 866 a; 6: restart",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a; left: process_changed"#]],
+    );
+}
+
+#[test]
+fn a_restarted_source_is_told_of_the_new_owner_first() {
+    check(
+        "slots 866; 8: restart",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; take
+            look; target assigned 866; source assigned 866
+            look; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_source_that_gives_its_last_slot_away_is_a_replica_at_the_end() {
+    check(
+        "last; slots 866; keys 866 a; 10: gossip",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}

@@ -1,0 +1,145 @@
+//! Layouts other than equal shares: weights, a drained primary, slots that are given a place.
+
+use std::time::Duration;
+
+use evenkeel::cluster::{Slot, SlotSet};
+
+use crate::support::{Cluster, Flavour, Member, Node, Spec, Workload, eventually, look_alike_slots};
+
+const KEYS: usize = 20_000;
+
+#[test]
+fn shards_get_slots_by_their_weights_whichever_member_names_them() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).replicas(1));
+    let workload = Workload::start(&cluster, KEYS);
+    let [first, second, third] = cluster.primaries()[..] else { panic!("three primaries") };
+    let by_address = format!("{}=1", cluster.address(first));
+    let by_id = format!("{}=2", cluster.node_id(second));
+    let by_replica = format!("{}=4", cluster.address(cluster.replicas_of(third)[0]));
+    let weights = ["--weight", &by_address, "--weight", &by_id, "--weight", &by_replica];
+    let call = |command: &str| cluster.evenkeel(&[&[command], weights.as_slice()].concat()).run_to_end();
+    call("plan").exited(2);
+    call("rebalance").exited(0);
+    cluster.assert_settled(&[(first, 2341), (second, 4681), (third, 9362)]);
+    call("plan").exited(0);
+    cluster.evenkeel(&["plan"]).run_to_end().exited(2);
+    workload.assert_unharmed(&cluster);
+}
+
+/// The last of four primaries is drained; `told` is what the plan says becomes of it.
+///
+/// Returns the cluster and the node, with the slots at rest.
+#[track_caller]
+fn check_draining(spec: Spec, told: &str) -> (Cluster, Node, String) {
+    let cluster = Cluster::start(spec.primaries(4));
+    let workload = Workload::start(&cluster, KEYS);
+    let drained = cluster.primaries()[3];
+    let rest = &cluster.primaries()[..3];
+    let name = cluster.address(drained).to_string();
+    let plan = cluster.evenkeel(&["plan", "--drain", &name]).run_to_end().exited(2);
+    let fate = plan.lines().last().expect("a plan that is not empty").to_owned();
+    assert!(fate.starts_with(&name) && fate.contains(told), "{plan}");
+    cluster.evenkeel(&["rebalance", "--drain", &name]).run_to_end().exited(0);
+    cluster.assert_settled(&rest.iter().map(|&node| (node, 5461)).collect::<Vec<_>>());
+    workload.assert_unharmed(&cluster);
+    (cluster, drained, fate)
+}
+
+/// The node's line in the view of another.
+fn line_of(cluster: &Cluster, node: Node) -> Member {
+    let view = cluster.view(cluster.primaries()[0]).expect("it answers");
+    let id = cluster.node_id(node);
+    view.members.into_iter().find(|member| member.id == id).expect("a member that has not left")
+}
+
+#[track_caller]
+fn check_a_drained_primary_becomes_a_replica(flavour: Flavour) {
+    let (cluster, drained, fate) = check_draining(Spec::new(flavour), "becomes a replica of ");
+    let new_primary = eventually("the node is known as a replica", Duration::from_secs(10), || {
+        let line = line_of(&cluster, drained);
+        line.primary.filter(|_| line.is("slave")).ok_or(format!("{line:?}"))
+    });
+    assert!(fate.contains(&new_primary.short()), "{fate}, and it is a replica of {new_primary}");
+
+    // The entry now names a replica in a shard that nobody asked to be drained.
+    let name = cluster.address(drained).to_string();
+    let calls = cluster.moving_calls();
+    for command in ["plan", "rebalance"] {
+        cluster.evenkeel(&[command, "--drain", &name]).run_to_end().exited(0);
+    }
+    assert_eq!(cluster.moving_calls(), calls, "calls that move slots, after the drain was done");
+    cluster.evenkeel(&["check"]).run_to_end().exited(0);
+}
+
+#[test]
+fn a_drained_primary_of_redis_7_0_becomes_the_replica_that_the_plan_foretold() {
+    check_a_drained_primary_becomes_a_replica(Flavour::Redis70);
+}
+
+#[test]
+fn a_drained_primary_of_valkey_9_1_becomes_the_replica_that_the_plan_foretold() {
+    check_a_drained_primary_becomes_a_replica(Flavour::Valkey91);
+}
+
+#[test]
+fn a_drained_primary_that_may_not_migrate_stays_an_empty_primary() {
+    let spec = Spec::new(Flavour::Redis70).config(&["--cluster-allow-replica-migration", "no"]);
+    let (cluster, drained, _) = check_draining(spec, "stays an empty primary");
+    let line = line_of(&cluster, drained);
+    assert!(line.is("master") && line.slots.is_empty(), "{line:?}");
+    let name = cluster.address(drained).to_string();
+    cluster.evenkeel(&["plan", "--drain", &name]).run_to_end().exited(0);
+    cluster.evenkeel(&["plan"]).run_to_end().exited(2);
+}
+
+/// A layout in which every slot has left its owner: even ones for the next of three primaries, odd ones for the one
+/// after it. As far from contiguous ranges as a layout can be.
+fn permuted(before: &[SlotSet]) -> Vec<SlotSet> {
+    let parity = |slots: &SlotSet, odd: usize| slots.iter().filter(|slot| slot.index() % 2 == odd).collect::<SlotSet>();
+    let given_to = |at: usize| parity(&before[(at + 2) % 3], 0).union(&parity(&before[(at + 1) % 3], 1));
+    (0..3).map(given_to).collect()
+}
+
+#[test]
+fn a_file_that_gives_every_slot_a_place_is_obeyed_to_the_slot() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    let workload = Workload::start(&cluster, KEYS);
+    let nodes = cluster.primaries();
+    let before: Vec<SlotSet> = nodes.iter().map(|&node| cluster.slots_of(node)).collect();
+    let layout = permuted(&before);
+    assert!(before.iter().zip(&layout).all(|(before, after)| before.intersection(after).is_empty()), "each one moves");
+    // Lists of one to five keys that a client library takes for messages: their slots are known to be in the layout.
+    let alone = look_alike_slots().iter().filter(|&slot| nodes.iter().any(|&n| cluster.keys_in(n, slot) == 1)).count();
+    assert!(alone > 0 && alone < look_alike_slots().len(), "look-alike names alone in their slot, and others");
+
+    let entries =
+        nodes.iter().zip(&layout).map(|(&node, slots)| entry(&cluster, node, &format!("slots = \"{slots}\"")));
+    let file: String = entries.collect();
+    cluster.evenkeel_with_file(&["plan"], &file).run_to_end().exited(2);
+    let done = cluster.evenkeel_with_file(&["rebalance", "--json"], &file).run_to_end().exited_with_json(0);
+    assert_eq!(done["slots_moved"], 16384);
+    for (&node, slots) in nodes.iter().zip(&layout) {
+        cluster.assert_owns(node, slots);
+    }
+    cluster.evenkeel_with_file(&["plan"], &file).run_to_end().exited(0);
+    cluster.evenkeel(&["check"]).run_to_end().exited(0);
+    workload.assert_unharmed(&cluster);
+}
+
+#[test]
+fn a_slot_with_a_place_goes_there_and_the_rest_stays_level() {
+    let cluster = Cluster::start(Spec::new(Flavour::Valkey91));
+    let workload = Workload::start(&cluster, KEYS);
+    let [first, second, third] = cluster.primaries()[..] else { panic!("three primaries") };
+    let file = entry(&cluster, third, "slots = \"866\"");
+    cluster.evenkeel_with_file(&["rebalance"], &file).run_to_end().exited(0);
+    cluster.assert_settled(&[(first, 5461), (second, 5461), (third, 5461)]);
+    assert!(cluster.slots_of(third).contains(Slot::new(866).expect("a slot")));
+    cluster.evenkeel_with_file(&["plan"], &file).run_to_end().exited(0);
+    workload.assert_unharmed(&cluster);
+}
+
+/// A `[[targets.nodes]]` for this node.
+fn entry(cluster: &Cluster, node: Node, what: &str) -> String {
+    format!("[[targets.nodes]]\nnode = \"{}\"\n{what}\n\n", cluster.address(node))
+}

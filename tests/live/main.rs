@@ -1,0 +1,18 @@
+//! The live tests: the real binary against real Redis and Valkey clusters, under traffic.
+//!
+//! `tests/servers/fetch` gets the servers. Each story module is one subject, each test one cluster and one story;
+//! `support` is what they are told with. A test that fails prints its nodes' logs and `CLUSTER NODES`, and what its
+//! daemons wrote and report.
+
+mod bad_input;
+mod daemon;
+mod demo;
+mod harness;
+mod interrupted;
+mod layouts;
+mod others;
+mod permissions;
+mod rebalance;
+mod resume;
+mod support;
+mod walkthrough;

@@ -1,0 +1,233 @@
+//! Beside others: another evenkeel, somebody else's moves, and nodes that come and go.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use evenkeel::cluster::Slot;
+
+use crate::support::{
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Spec, Tagged, Verifier, eventually, settings,
+};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn start_daemon(config: &str) -> Daemon {
+    Evenkeel::new(&["run"]).config(config).spawn()
+}
+
+fn await_status(daemon: &Daemon, text: &str) -> String {
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains(text))
+}
+
+/// Ends a daemon that is at rest.
+fn end(mut daemon: Daemon) {
+    daemon.sigterm();
+    daemon.output(SOON).assert(0, &["no slot is open"]);
+}
+
+#[test]
+fn a_second_evenkeel_that_would_act_gives_way_to_the_first() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    let first = cluster.address(cluster.primaries()[0]).to_string();
+    let config = settings(&cluster, HASTY);
+    let daemon = start_daemon(&config);
+    await_status(&daemon, "\"reasons\":[]");
+    let instance = daemon.http_get("/api/v1/status");
+    let instance = instance.split_once("\"instance\":\"").and_then(|(_, rest)| rest.split('"').next());
+    let instance = instance.expect("a status names its instance");
+
+    let weight = format!("{first}=2");
+    let second = Evenkeel::new(&["rebalance", "--weight", &weight]).config(&config);
+    second.clone().run_to_end().assert(1, &["another evenkeel", &format!("evenkeel:acting:{instance}")]);
+    let to_first = ["move", "--slots", "10000", "--to", &first];
+    Evenkeel::new(&to_first).config(&config).run_to_end().assert(1, &["another evenkeel", instance]);
+    assert_eq!(cluster.slots_of(cluster.primaries()[0]).len(), 5461);
+    // Looking is not acting.
+    Evenkeel::new(&["plan", "--weight", &weight]).config(&config).run_to_end().assert(2, &[]);
+    end(daemon);
+    second.run_to_end().assert(0, &["done: "]);
+
+    let observing = Evenkeel::new(&["run", "--observe"]).config(&config).spawn();
+    await_status(&observing, "\"observing\"");
+    Evenkeel::new(&["rebalance"]).config(&config).run_to_end().assert(0, &["done: "]);
+    cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 5461)).collect::<Vec<_>>());
+    end(observing);
+}
+
+/// Draining a primary empties that one and no other, although it becomes a replica of a node that took its slots.
+fn check_a_drain(flavour: Flavour) {
+    let cluster = Cluster::start(Spec::new(flavour).primaries(4));
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    let [first, second, third, drained] = cluster.primaries()[..] else { panic!("four primaries") };
+    let level = [(first, 5461), (second, 5461), (third, 5461)];
+    let id = cluster.node_id(drained).to_string();
+    let config = settings(&cluster, HASTY);
+    let drain = Evenkeel::new(&["rebalance", "--drain", &id]).config(&config);
+    drain.clone().run_to_end().assert(0, &["done: 4096 slots"]);
+    cluster.assert_settled(&level);
+    // It has become a replica already, unless it heard from evenkeel of the new owner sooner than from that owner.
+    let id_of_first = cluster.node_id(first).to_string();
+    if cluster.cluster_nodes_text(drained).contains("myself,master") {
+        cluster.cmd::<()>(drained, &["CLUSTER", "REPLICATE", &id_of_first]);
+    }
+    eventually("all know that it is a replica", SOON, || {
+        let id = cluster.node_id(drained);
+        let knows = |node| Ok(cluster.view(node)?.members.iter().any(|member| member.id == id && member.is("slave")));
+        let know: Vec<bool> = cluster.nodes().into_iter().map(knows).collect::<Result<_, String>>()?;
+        if know.iter().all(|knows| *knows) { Ok(()) } else { Err(format!("{know:?}")) }
+    });
+    for _ in 0..2 {
+        drain.clone().run_to_end().assert(0, &["nothing to move"]);
+    }
+    let plan = Evenkeel::new(&["plan", "--drain", &id]).config(&config);
+    plan.run_to_end().assert(0, &[]);
+
+    let entry = format!("[[targets.nodes]]\nnode = \"{id}\"\ndrain = true\n");
+    let daemon = start_daemon(&settings(&cluster, &format!("{HASTY}{entry}")));
+    await_status(&daemon, "\"reasons\":[]");
+    cluster.assert_settled(&level);
+    end(daemon);
+    data.verify_all(&cluster);
+}
+
+#[test]
+fn a_drained_primary_takes_no_other_with_it_on_redis_7_0() {
+    check_a_drain(Flavour::Redis70);
+}
+
+#[test]
+fn a_drained_primary_takes_no_other_with_it_on_valkey_9_1() {
+    check_a_drain(Flavour::Valkey91);
+}
+
+/// Patient enough with others to be caught if it were not.
+const PATIENT: &str = "[schedule]\npoll = \"100ms\"\nadopt_after = \"3s\"\nforeign_quiet = \"3s\"\n";
+
+fn check_a_foreign_open_slot(flavour: Flavour) {
+    let cluster = Cluster::start(Spec::new(flavour).empty_primaries(1));
+    let [first, second, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let empty = cluster.empty_primaries()[0];
+    let tagged = Tagged::fill(&cluster, first, 0, 200);
+    cluster.open_slot(tagged.slot, first, second);
+
+    let daemon = start_daemon(&settings(&cluster, PATIENT));
+    let status = await_status(&daemon, "\"foreign_open_slots\"");
+    assert!(status.contains(&format!("slots {} are open", tagged.slot)), "{status}");
+    // Somebody is at work, twice as long as the daemon's patience lasts with one who is not.
+    let mut moved = 0;
+    while moved < 120 {
+        moved += cluster.migrate_keys(tagged.slot, first, second, 2);
+        thread::sleep(Duration::from_millis(100));
+        assert!(cluster.view(empty).expect("it answers").slots_of(cluster.node_id(empty)).is_empty());
+        let open = cluster.open_slots().expect("all nodes answer");
+        assert_eq!(open.len(), 2, "nothing else is opened: {open:?}");
+        assert_eq!(cluster.keys_in(first, tagged.slot), 200 - moved, "nobody else moves its keys");
+    }
+    // He goes away without a word.
+    eventually("the slot is finished, and then the cluster levelled", SOON, || {
+        let level = cluster.view(empty)?.slots_of(cluster.node_id(empty)).len() == 4096;
+        if level { Ok(()) } else { Err(format!("open slots: {:?}", cluster.open_slots()?)) }
+    });
+    cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 4096)).collect::<Vec<_>>());
+    assert!(daemon.stderr().contains("slots moved"));
+    tagged.verify(&cluster);
+    end(daemon);
+}
+
+fn check_a_foreign_mover(flavour: Flavour) {
+    let cluster = Cluster::start(Spec::new(flavour).empty_primaries(1));
+    let [first, second, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let empty = cluster.empty_primaries()[0];
+    let data = Data::fill_database(&cluster, 5_000, 0);
+    let verifier = Verifier::start(&cluster, Options { keys_per_task: 50, ..Options::default() });
+    let number = |number: u16| Slot::new(number).expect("a slot's number");
+    let (daemon, done) = thread::scope(|scope| {
+        let mover = scope.spawn(|| {
+            for slot in (0..400).map(number) {
+                cluster.move_slot(slot, first, second);
+                thread::sleep(Duration::from_millis(10));
+            }
+            Instant::now()
+        });
+        eventually("the mover is at work", SOON, || {
+            let slots = cluster.view(second)?.slots_of(cluster.node_id(second));
+            if slots.contains(number(0)) { Ok(()) } else { Err("he has moved nothing yet".to_owned()) }
+        });
+        let daemon = start_daemon(&settings(&cluster, PATIENT));
+        await_status(&daemon, "\"foreign_move\"");
+        (daemon, mover.join().expect("no command of the mover was refused"))
+    });
+    let status = await_status(&daemon, "\"foreign_move\"");
+    assert!(status.contains("somebody else moved slots a moment ago"), "{status}");
+    eventually("evenkeel moves slots", SOON, || {
+        let slots = cluster.view(empty)?.slots_of(cluster.node_id(empty));
+        if slots.is_empty() { Err("it waits".to_owned()) } else { Ok(()) }
+    });
+    // From the daemon's last look that saw a change, which was one before he ended or a moment after.
+    assert!(done.elapsed() > Duration::from_millis(2_500), "evenkeel waited for {:?} only", done.elapsed());
+    cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 4096)).collect::<Vec<_>>());
+    verifier.stop().assert_clean();
+    data.verify_all(&cluster);
+    end(daemon);
+}
+
+/// Removes a node for good: every other node is told to forget it.
+fn forget(cluster: &Cluster, gone: Node) {
+    let id = cluster.node_id(gone).to_string();
+    cluster.kill9(gone);
+    for node in cluster.nodes().into_iter().filter(|&node| node != gone) {
+        cluster.cmd::<()>(node, &["CLUSTER", "FORGET", &id]);
+    }
+}
+
+#[test]
+fn a_daemon_follows_nodes_that_restart_come_and_go() {
+    let mut cluster = Cluster::start(Spec::new(Flavour::Redis70).config(&["--cluster-allow-replica-migration", "no"]));
+    let restarted = cluster.primaries()[1];
+    let daemon = start_daemon(&settings(&cluster, HASTY));
+    await_status(&daemon, "\"reasons\":[]");
+
+    cluster.kill9(restarted);
+    let status = await_status(&daemon, "\"node_silent\"");
+    assert!(status.contains(&cluster.node_id(restarted).short()), "{status}");
+    cluster.restart(restarted);
+    await_status(&daemon, "\"reasons\":[]");
+
+    let added = cluster.add_empty_primary();
+    let level = |cluster: &Cluster, nodes: &[Node], each: usize| {
+        cluster.assert_settled(&nodes.iter().map(|&node| (node, each)).collect::<Vec<_>>());
+    };
+    level(&cluster, &cluster.nodes(), 4096);
+
+    let entry = format!("[[targets.nodes]]\nnode = \"{}\"\ndrain = true\n", cluster.node_id(added));
+    daemon.rewrite_config(&settings(&cluster, &format!("{HASTY}{entry}")));
+    level(&cluster, &cluster.primaries(), 5461);
+    forget(&cluster, added);
+    let gone = cluster.node_id(added).to_string();
+    daemon.await_http("/api/v1/topology", SOON, |topology| !topology.contains(&gone));
+    await_status(&daemon, "\"target_unmatched\"");
+    daemon.rewrite_config(&settings(&cluster, HASTY));
+    await_status(&daemon, "\"reasons\":[]");
+    level(&cluster, &cluster.primaries(), 5461);
+    end(daemon);
+}
+
+#[test]
+fn somebody_elses_open_slot_is_let_alone_until_nobody_touches_it_on_redis_7_0() {
+    check_a_foreign_open_slot(Flavour::Redis70);
+}
+
+#[test]
+fn somebody_elses_open_slot_is_let_alone_until_nobody_touches_it_on_valkey_9_1() {
+    check_a_foreign_open_slot(Flavour::Valkey91);
+}
+
+#[test]
+fn a_mover_beside_the_daemon_is_not_disturbed_on_redis_7_0() {
+    check_a_foreign_mover(Flavour::Redis70);
+}
+
+#[test]
+fn a_mover_beside_the_daemon_is_not_disturbed_on_valkey_9_1() {
+    check_a_foreign_mover(Flavour::Valkey91);
+}

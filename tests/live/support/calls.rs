@@ -1,0 +1,74 @@
+//! Calls of evenkeel for one cluster: its address, its password and its certificates, as a user would give them.
+
+use evenkeel::cluster::SlotSet;
+use serde_json::Value;
+
+use super::cluster::Cluster;
+use super::evenkeel::{Evenkeel, Output};
+use super::node::Node;
+use super::settings::settings;
+
+impl Cluster {
+    /// A call of evenkeel that is given the first node as the seed, and what else it takes to sign in.
+    pub(crate) fn evenkeel(&self, args: &[&str]) -> Evenkeel {
+        let seed = self.address(Node(0)).to_string();
+        let mut args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        args.extend(["--seed".to_owned(), seed]);
+        if let Some(files) = self.tls_files() {
+            for (option, file) in [("--tls-ca", &files.ca), ("--tls-cert", &files.cert), ("--tls-key", &files.key)] {
+                args.extend([option.to_owned(), file.display().to_string()]);
+            }
+        }
+        self.signed_in(Evenkeel::new(&args.iter().map(String::as_str).collect::<Vec<_>>()))
+    }
+
+    /// A call of evenkeel that is given a configuration file: `[cluster]` of this cluster, and this text after it.
+    pub(crate) fn evenkeel_with_file(&self, args: &[&str], rest: &str) -> Evenkeel {
+        self.signed_in(Evenkeel::new(args).config(&settings(self, rest)))
+    }
+
+    /// How many calls that move slots the primaries have carried out so far.
+    ///
+    /// Redis 6.2 counts all of `CLUSTER` as one: there, only `MIGRATE` is counted.
+    pub(crate) fn moving_calls(&self) -> u64 {
+        let of_node = |node| {
+            let stats: String = self.cmd(node, &["INFO", "commandstats"]);
+            let calls = |line: &str| {
+                let (name, rest) = line.split_once(":calls=")?;
+                let moves = ["cmdstat_migrate", "cmdstat_cluster|setslot"].contains(&name);
+                rest.split(',').next()?.parse::<u64>().ok().filter(|_| moves)
+            };
+            stats.lines().filter_map(calls).sum::<u64>()
+        };
+        self.nodes().into_iter().map(of_node).sum()
+    }
+
+    /// Asserts that every node says that this node owns exactly these slots.
+    #[track_caller]
+    pub(crate) fn assert_owns(&self, node: Node, slots: &SlotSet) {
+        assert_eq!(self.slots_of(node).to_string(), slots.to_string(), "slots of {}", self.name(node));
+    }
+
+    fn signed_in(&self, call: Evenkeel) -> Evenkeel {
+        match self.password() {
+            Some(password) => call.env("EVENKEEL_PASSWORD", password),
+            None => call,
+        }
+    }
+}
+
+impl Output {
+    /// Asserts that it exited with this status, and returns what it wrote to its standard output.
+    #[track_caller]
+    pub(crate) fn exited(self, status: i32) -> String {
+        assert_eq!(self.status, Some(status), "standard output:\n{}\nlog:\n{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Asserts that it exited with this status, and returns the one JSON document on its standard output.
+    #[track_caller]
+    pub(crate) fn exited_with_json(self, status: i32) -> Value {
+        let text = self.exited(status);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("not one JSON document: {error}\n{text}"))
+    }
+}

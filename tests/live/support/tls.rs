@@ -1,0 +1,78 @@
+//! A certificate authority of the test's own, and one certificate that it signed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use redis::{ClientTlsConfig, TlsCertificates};
+
+/// The PEM files of a cluster with TLS. One certificate serves nodes and clients alike.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsFiles {
+    /// The authority's certificate.
+    pub(crate) ca: PathBuf,
+    /// The certificate, valid for 127.0.0.1, `localhost` and the announced addresses.
+    pub(crate) cert: PathBuf,
+    /// Its private key.
+    pub(crate) key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Makes new ones in a directory, valid for these names and IPs.
+    pub(super) fn create(directory: &Path, names: Vec<String>) -> Self {
+        let mut ca = CertificateParams::new(Vec::new()).expect("no names, no wrong names");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // The two differ in name: OpenSSL takes a certificate that is called like its issuer for a self-signed one.
+        ca.distinguished_name.push(DnType::CommonName, "authority of a test");
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let ca_key = KeyPair::generate().expect("a key can be generated");
+        let ca_cert = ca.self_signed(&ca_key).expect("the authority can be signed");
+        let issuer = Issuer::new(ca, ca_key);
+
+        let mut leaf = CertificateParams::new(names).expect("the names are host names or IPs");
+        leaf.distinguished_name.push(DnType::CommonName, "node of a test");
+        leaf.use_authority_key_identifier_extension = true;
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf_key = KeyPair::generate().expect("a key can be generated");
+        let leaf_cert = leaf.signed_by(&leaf_key, &issuer).expect("the certificate can be signed");
+
+        let write = |name: &str, pem: String| {
+            let path = directory.join(name);
+            fs::write(&path, pem).expect("the directory is writable");
+            path
+        };
+        Self {
+            ca: write("ca.pem", ca_cert.pem()),
+            cert: write("cert.pem", leaf_cert.pem()),
+            key: write("key.pem", leaf_key.serialize_pem()),
+        }
+    }
+
+    /// The arguments with which a server speaks TLS on this port, and nothing else on any.
+    pub(super) fn server_args(&self, port: u16) -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
+        let pairs = [
+            ("--port", "0".to_owned()),
+            ("--tls-port", port.to_string()),
+            ("--tls-cluster", "yes".to_owned()),
+            ("--tls-replication", "yes".to_owned()),
+            ("--tls-ca-cert-file", path(&self.ca)),
+            ("--tls-cert-file", path(&self.cert)),
+            ("--tls-key-file", path(&self.key)),
+            ("--tls-auth-clients", "optional".to_owned()),
+        ];
+        pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
+
+    /// What the `redis` crate wants.
+    pub(super) fn for_client(&self) -> TlsCertificates {
+        let read = |path: &Path| fs::read(path).expect("the certificate files are there");
+        TlsCertificates {
+            client_tls: Some(ClientTlsConfig { client_cert: read(&self.cert), client_key: read(&self.key) }),
+            root_cert: Some(read(&self.ca)),
+        }
+    }
+}
