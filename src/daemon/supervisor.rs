@@ -3,6 +3,10 @@
 //! Thin by intent: what to do is decided in pure functions ([`decide`], [`Memory`]); what is here is the bookkeeping of
 //! tasks, of the one finalise, and of which open slots are ours.
 
+mod moves;
+mod picture;
+mod telling;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,26 +15,25 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{error, info};
 
 use super::account::Account;
-use super::decide::{Decision, Goal, RunningMove, Situation, Start, decide, shard_inputs};
+use super::decide::{Decision, Goal, RunningMove, Situation, decide, shard_inputs};
 use super::drains::Drains;
-use super::ends::{Connections, EndPoint};
 use super::finalise::Finalise;
-use super::memory::{Memory, Seen};
+use super::memory::Memory;
 use super::meter::Meter;
 use super::records::Records;
-use super::worker::{FromWorker, Report, Worker};
-use super::{Look, MoveId, MoveStatus, PollSettings, Reason, SetAside, Sight, Status, View, Work, checks, patience};
-use crate::cluster::{Address, NodeId, NodeInfo, Slot, SlotSet, Topology};
-use crate::config::{Config, Mode, SecretError, Secrets};
+use super::worker::FromWorker;
+use super::{Look, MoveId, PollSettings, Reason, SetAside, Sight, Status, Work, checks, patience};
+use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
+use crate::config::{Config, Mode};
 use crate::journal::Process;
-use crate::metrics::{Metrics, MoveOutcome};
-use crate::migration::{Pair, Purpose, Trouble};
+use crate::metrics::Metrics;
+use crate::migration::{Pair, Purpose};
 use crate::plan::{Plan, Policy};
-use crate::redis::{Dialer, Intent, MigrateLogin};
-use crate::throttle::{BatchSize, GroupLimits, Limits};
+use crate::redis::{Dialer, Intent};
+use crate::throttle::Limits;
 
 /// Messages of workers that may wait; a worker that finds no room waits with its next step.
 const MAILBOX: usize = 256;
@@ -109,10 +112,7 @@ pub struct Supervisor {
     drains: Drains,
     dialer: Dialer,
     memory: Memory,
-    topology: Option<Arc<Topology>>,
-    infos: Arc<BTreeMap<NodeId, NodeInfo>>,
-    /// The number of the look that the picture comes from, and when it began.
-    seen: Option<(u64, Instant)>,
+    picture: Option<Picture>,
     /// Every primary agrees about every slot, those of our own moves included.
     agreed: bool,
     running: BTreeMap<MoveId, Running>,
@@ -139,6 +139,20 @@ pub struct Supervisor {
     stuck_since: Option<Instant>,
 }
 
+/// The newest look, and what it amounts to: one value, so that nothing is decided on parts of two looks.
+#[derive(Clone)]
+struct Picture {
+    look: Arc<Look>,
+    topology: Arc<Topology>,
+    infos: Arc<BTreeMap<NodeId, NodeInfo>>,
+}
+
+impl Picture {
+    fn process(&self, node: NodeId) -> Process {
+        Process { node, run_id: self.infos.get(&node).map(|info| info.run_id.clone()).unwrap_or_default() }
+    }
+}
+
 impl Supervisor {
     /// A supervisor that has seen nothing yet.
     #[must_use]
@@ -150,9 +164,7 @@ impl Supervisor {
             drains: Drains::default(),
             dialer,
             memory: Memory::default(),
-            topology: None,
-            infos: Arc::default(),
-            seen: None,
+            picture: None,
             agreed: false,
             running: BTreeMap::new(),
             next_id: 0,
@@ -223,7 +235,8 @@ impl Supervisor {
             FromWorker::Opening { id, slots, recorded } => {
                 let Some(running) = self.running.get(&id) else { return };
                 self.ours = self.ours.union(&slots);
-                let (source, target) = (self.process(running.pair.source), self.process(running.pair.target));
+                let Some(picture) = &self.picture else { return };
+                let (source, target) = (picture.process(running.pair.source), picture.process(running.pair.target));
                 // What cannot be recorded is not opened: the worker sees the dropped answer and ends.
                 match self.parts.records.opened(&slots, source, target).await {
                     Ok(()) => drop(recorded.send(())),
@@ -261,135 +274,13 @@ impl Supervisor {
     /// While the picture is unclear elsewhere it waits: an epoch that somebody else bumps at this moment loses keys just
     /// as a second finalise of ours would.
     fn grant_finalise(&mut self) {
-        if self.topology.as_ref().is_none_or(|topology| !topology.unclear.is_empty()) {
+        if self.picture.as_ref().is_none_or(|picture| !picture.topology.unclear.is_empty()) {
             return;
         }
         while let Some((id, grant)) = self.finalise.next() {
             if grant.send(()).is_err() {
                 self.finalise.undelivered(id);
             }
-        }
-    }
-
-    async fn on_ended(&mut self, id: MoveId, report: &Report) {
-        let Some(running) = self.running.remove(&id) else { return };
-        let now = Instant::now();
-        let closed_open_slots = running.purpose == Purpose::Resume && report.left_open.is_empty();
-        if self.finalise.ended(id, running.pair, closed_open_slots) {
-            let Pair { source, target } = running.pair;
-            error!(%source, %target, "a move died while it was finalising; nobody else finalises before its slots are settled");
-        }
-        let closed = running.slots.difference(&report.left_open);
-        self.ours = self.ours.difference(&closed).union(&report.left_open);
-        self.parts.records.closed(&closed).await;
-        self.account(&running, report).await;
-        for (slot, trouble) in &report.troubled {
-            if *trouble != Trouble::Interrupted {
-                self.put_aside(*slot, trouble, now);
-            }
-        }
-        // What a server refuses for one group it would refuse for the next.
-        if let Some(trouble) = report.troubled.values().find(|trouble| trouble.concerns_the_pair()) {
-            for slot in report.not_begun.iter() {
-                self.put_aside(slot, trouble, now);
-            }
-        }
-        self.ended.push((running.slots, now));
-        self.grant_finalise();
-        self.parts.nudge.notify_one();
-    }
-
-    async fn account(&mut self, running: &Running, report: &Report) {
-        if let Some(work) = &mut self.work {
-            work.add(&running.meter);
-        }
-        let trouble = report.troubled.values().next();
-        let outcome = match trouble {
-            None => MoveOutcome::Done,
-            Some(_) if report.left_open.is_empty() => MoveOutcome::NotStarted,
-            Some(_) => MoveOutcome::Left,
-        };
-        self.parts.metrics.move_ended(outcome);
-        let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
-        let why = format!("{}{why}", outcome.name());
-        self.parts
-            .records
-            .moved(running.pair, &running.finished, running.meter.keys(), running.since.elapsed(), why)
-            .await;
-    }
-
-    fn put_aside(&mut self, slot: Slot, trouble: &Trouble, now: Instant) {
-        let config = Arc::clone(&self.parts.config.borrow());
-        let attempts = self.set_aside.get(&slot).map_or(0, |aside| aside.attempts) + 1;
-        let delay = config.migration.retry_delay * 2u32.saturating_pow(attempts.min(16) - 1);
-        // What is open must be finished some day: it is tried for ever, at the longest delay.
-        let again = attempts < config.migration.attempts || self.ours.contains(slot);
-        let next_try = again.then(|| now + delay.min(config.migration.retry_delay_max));
-        self.set_aside.insert(slot, SetAside { attempts, why: trouble.to_string(), next_try });
-    }
-
-    fn on_sight(&mut self, sight: &Sight) {
-        self.parts.metrics.look_ended(
-            sight.errors.is_empty(),
-            sight.look.as_ref().map_or(Duration::ZERO, |look| look.ended - look.began),
-        );
-        let Some(look) = &sight.look else {
-            self.set_reasons(vec![Reason::NoView { errors: sight.errors.clone() }]);
-            return;
-        };
-        if !sight.errors.is_empty() {
-            self.set_reasons(vec![Reason::NoView { errors: sight.errors.clone() }]);
-            return;
-        }
-        if self.seen.is_some_and(|(number, _)| number == look.number) {
-            return;
-        }
-        let spreading = self.touched(look.began.checked_sub(SPREADING).unwrap_or(look.began));
-        let topology = Arc::new(Topology::merge(&look.observation, &spreading));
-        self.agreed = spreading.is_empty() || Topology::merge(&look.observation, &SlotSet::new()).unclear.is_empty();
-        self.take_records(&topology, look);
-        let touched = self.touched(self.seen.map_or(look.began, |(_, began)| began));
-        self.memory.on_look(&Seen {
-            at: look.ended,
-            topology: &topology,
-            mover_calls: &look.mover_calls,
-            touched: &touched,
-            ours: &self.ours,
-        });
-        // Ours, and closed by now, whoever closed it.
-        let gone: SlotSet = self.ours.iter().filter(|slot| !topology.open.contains_key(slot)).collect();
-        let idle = gone.difference(&self.in_running());
-        self.ours = self.ours.difference(&idle);
-        self.infos =
-            Arc::new(look.observation.nodes.iter().map(|(&node, observed)| (node, observed.info.clone())).collect());
-        self.seen = Some((look.number, look.began));
-        self.topology = Some(topology);
-        let now = Instant::now();
-        self.ended.retain(|(_, at)| now.saturating_duration_since(*at) < REMEMBER);
-        self.turn();
-        self.grant_finalise();
-    }
-
-    /// Slots that our moves touch, or touched since then.
-    fn touched(&self, since: Instant) -> SlotSet {
-        let ended = self.ended.iter().filter(|(_, at)| *at >= since).map(|(slots, _)| slots);
-        ended.fold(self.in_running(), |touched, slots| touched.union(slots))
-    }
-
-    fn in_running(&self) -> SlotSet {
-        self.running.values().fold(SlotSet::new(), |all, running| all.union(&running.slots))
-    }
-
-    /// Once, at the first look: open slots of the journal whose processes are still the same are ours.
-    fn take_records(&mut self, topology: &Topology, look: &Look) {
-        if std::mem::replace(&mut self.adopted_records, true) {
-            return;
-        }
-        let run_id = |node: NodeId| look.observation.nodes.get(&node).map(|node| node.info.run_id.clone());
-        let recorded = self.parts.records.open_slots(run_id);
-        self.ours = recorded.iter().filter(|slot| topology.open.contains_key(slot)).collect();
-        if !self.ours.is_empty() {
-            info!(slots = %self.ours, "open slots of an earlier run are finished first");
         }
     }
 
@@ -437,9 +328,7 @@ impl Supervisor {
 
     /// Decides about the newest look and carries it out.
     fn turn(&mut self) {
-        let (Some(topology), Some(look)) = (self.topology.clone(), self.parts.sights.borrow().look.clone()) else {
-            return;
-        };
+        let Some(Picture { look, topology, .. }) = self.picture.clone() else { return };
         let config = Arc::clone(&self.parts.config.borrow());
         let running: Vec<RunningMove> = self
             .running
@@ -497,10 +386,10 @@ impl Supervisor {
                 work.levelling = true;
             }
             for start in decision.resume {
-                self.spawn(start, Purpose::Resume, topology, config);
+                self.spawn(start, Purpose::Resume, config);
             }
             for start in decision.start {
-                self.spawn(start, Purpose::Move, topology, config);
+                self.spawn(start, Purpose::Move, config);
             }
             // Without a plan the picture is unclear for the moment, and nobody knows what is left.
             if self.settled || (self.running.is_empty() && self.waiting == 0 && decision.plan.is_some()) {
@@ -508,166 +397,6 @@ impl Supervisor {
             }
         }
         self.plan = decision.plan.map(Arc::new);
-    }
-
-    fn begin_work(&mut self, plan: Option<&Plan>, resume: &[Start]) {
-        let per_slot = |node: NodeId| {
-            let keys: u64 = self.infos.get(&node).map_or(0, |info| info.keys.values().sum());
-            let slots = self.topology.as_ref().and_then(|topology| Some(topology.shards.get(&node)?.slots.len()));
-            keys as f64 / slots.unwrap_or(1).max(1) as f64
-        };
-        let moves = plan.into_iter().flat_map(|plan| &plan.moves).map(|planned| (planned.source, planned.slots.len()));
-        let all = moves.chain(resume.iter().map(|start| (start.pair.source, start.slots.len())));
-        let (slots, keys) = all
-            .fold((0, 0.0), |(slots, keys), (source, count)| (slots + count, keys + per_slot(source) * count as f64));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
-        let keys_planned = keys as u64;
-        info!(slots, keys = keys_planned, "work begins; SIGTERM finishes what is open and stops");
-        self.work = Some(Account::begin(slots, keys_planned));
-    }
-
-    fn end_work(&mut self) {
-        if let Some(account) = self.work.take() {
-            let work = self.work_of(&account);
-            let (slots, keys, took_ms) = (work.slots_moved, work.keys_moved, work.elapsed.as_millis());
-            info!(slots, keys, took_ms, "work ended");
-            self.done_work = Work { active: false, ..work };
-        }
-    }
-
-    fn work_of(&self, account: &Account) -> Work {
-        account.work(self.running.values().map(|running| &*running.meter))
-    }
-
-    fn spawn(&mut self, start: Start, purpose: Purpose, topology: &Topology, config: &Config) {
-        let Some((source, target, migrate_to)) = self.end_points(start.pair, topology) else { return };
-        let login = match migrate_login(config) {
-            Ok(login) => login,
-            Err(why) => {
-                warn!(%why, "the password for MIGRATE cannot be read");
-                return;
-            }
-        };
-        self.next_id += 1;
-        let id = MoveId(self.next_id);
-        let (stop, leave, meter) = (CancellationToken::new(), CancellationToken::new(), Arc::new(Meter::default()));
-        let info = self.infos.get(&start.pair.source);
-        let keys = info.map_or(0, |info| info.keys.values().sum::<u64>()).max(1);
-        if purpose == Purpose::Resume {
-            self.ours = self.ours.union(&start.slots);
-        }
-        let worker = Worker {
-            id,
-            pair: start.pair,
-            slots: start.slots.clone(),
-            purpose,
-            ends: Connections::new(
-                self.dialer.clone(),
-                start.pair,
-                (source, target),
-                migrate_to,
-                login,
-                config.migration.migrate_timeout,
-            ),
-            batch: BatchSize::new(config.migration.block_max, config.migration.batch_keys_max),
-            group: GroupLimits { slots: config.migration.group_slots, keys: config.migration.group_keys },
-            bytes_per_key: info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64,
-            metrics: Arc::clone(&self.parts.metrics),
-            meter: Arc::clone(&meter),
-            supervisor: self.mailbox.0.clone(),
-            sights: self.parts.sights.clone(),
-            stop: stop.clone(),
-            leave: leave.clone(),
-        };
-        let (pair, slots) = (start.pair, start.slots);
-        let span = info_span!("move", id = id.0, source = %pair.source.short(), target = %pair.target.short());
-        let (supervisor, lost) = (self.mailbox.0.clone(), slots.clone());
-        self.tasks.spawn(async move {
-            // A task of its own, so that a panic ends the move and not the bookkeeping.
-            let report = tokio::spawn(worker.run().instrument(span)).await.unwrap_or_else(|error| {
-                error!(%error, "a move ended by a bug");
-                Report { left_open: lost, troubled: BTreeMap::new(), not_begun: SlotSet::new() }
-            });
-            let _ = supervisor.send(FromWorker::Ended { id, report }).await;
-        });
-        let running =
-            Running { pair, slots, finished: SlotSet::new(), purpose, since: Instant::now(), meter, stop, leave };
-        self.running.insert(id, running);
-    }
-
-    /// Where both ends are reached, and where the source reaches the target.
-    fn end_points(&self, pair: Pair, topology: &Topology) -> Option<(EndPoint, EndPoint, Address)> {
-        let end = |node: NodeId| {
-            let member = &topology.shards.get(&node)?.primary;
-            let info = self.infos.get(&node)?;
-            Some(EndPoint {
-                address: member.address.clone()?,
-                hostname: member.hostname.clone(),
-                run_id: info.run_id.clone(),
-                product: info.version.product,
-            })
-        };
-        let sights = self.parts.sights.borrow();
-        let source_view = &sights.look.as_ref()?.observation.nodes.get(&pair.source)?.view;
-        let migrate_to = source_view.line(pair.target)?.address.clone()?;
-        Some((end(pair.source)?, end(pair.target)?, migrate_to))
-    }
-
-    fn process(&self, node: NodeId) -> Process {
-        Process { node, run_id: self.infos.get(&node).map(|info| info.run_id.clone()).unwrap_or_default() }
-    }
-
-    /// Logs a reason when it appears, and again every ten minutes.
-    fn set_reasons(&mut self, reasons: Vec<Reason>) {
-        let now = Instant::now();
-        self.logged.retain(|name, _| reasons.iter().any(|reason| reason.name() == *name));
-        for reason in &reasons {
-            let due = self.logged.get(reason.name()).is_none_or(|at| at.elapsed() >= REMIND);
-            if due {
-                info!(reason = reason.name(), why = %reason, "not moving");
-                self.logged.insert(reason.name(), now);
-            }
-        }
-        self.reasons = reasons;
-    }
-
-    fn publish(&self) {
-        let config = self.parts.config.borrow();
-        let sight = self.parts.sights.borrow();
-        let view = self.topology.as_ref().zip(sight.look.as_ref()).map(|(topology, look)| View {
-            topology: Arc::clone(topology),
-            infos: Arc::clone(&self.infos),
-            at: look.began,
-            took: look.ended - look.began,
-            number: self.seen.map_or(0, |(number, _)| number),
-        });
-        let moves = self.running.values().map(|running| MoveStatus {
-            pair: running.pair,
-            purpose: running.purpose,
-            slots: running.slots.clone(),
-            slots_moved: running.meter.slots(),
-            keys_moved: running.meter.keys(),
-            batch: running.meter.batch(),
-            since: running.since,
-            waits_for: running.meter.waiting(),
-        });
-        self.parts.status.send_replace(Arc::new(Status {
-            cluster: config.cluster.name.clone(),
-            instance: self.parts.instance.clone(),
-            mode: config.schedule.mode,
-            started: self.started,
-            turned: Instant::now(),
-            view,
-            look_errors: sight.errors.clone(),
-            plan: self.plan.clone(),
-            reasons: self.reasons.clone(),
-            moves: moves.collect(),
-            waiting: self.waiting,
-            work: self.work.as_ref().map_or(self.done_work, |work| self.work_of(work)),
-            set_aside: self.set_aside.clone(),
-            config_error: self.parts.config_error.borrow().clone(),
-            config_generation: self.config_generation,
-        }));
     }
 
     /// Whether the end has come.
@@ -703,7 +432,7 @@ impl Supervisor {
         }
         let waited = self.stuck_since.get_or_insert_with(Instant::now).elapsed();
         let schedule = &self.parts.config.borrow().schedule;
-        patience::is_over(&self.reasons, &self.set_aside, schedule, waited, self.topology.is_none())
+        patience::is_over(&self.reasons, &self.set_aside, schedule, waited, self.picture.is_none())
     }
 }
 
@@ -715,14 +444,6 @@ async fn finished(checks: &mut Option<oneshot::Receiver<Vec<Reason>>>) -> Vec<Re
             .unwrap_or_else(|_| vec![Reason::ChecksFailed { why: "the checks ended by a bug".to_owned() }]),
         None => std::future::pending().await,
     }
-}
-
-/// The user that `MIGRATE` logs in as at the target, with the password as it is now.
-fn migrate_login(config: &Config) -> Result<Option<MigrateLogin>, SecretError> {
-    let own = &config.cluster.username;
-    let username = config.cluster.migrate.as_ref().map(|migrate| migrate.username.clone()).or_else(|| own.clone());
-    let password = Secrets::of(&config.cluster).migrate_password()?;
-    Ok(password.map(|password| MigrateLogin { username, password }))
 }
 
 /// What our connections' names say of us.

@@ -1,0 +1,165 @@
+//! The running moves: how one is started, what it needs, and what its end leaves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info_span, warn};
+
+use super::super::MoveId;
+use super::super::decide::Start;
+use super::super::ends::{Connections, EndPoint};
+use super::super::meter::Meter;
+use super::super::worker::{FromWorker, Report, Worker};
+use super::{Picture, Running, SetAside, Supervisor};
+use crate::cluster::{Address, NodeId, Slot, SlotSet};
+use crate::config::{Config, SecretError, Secrets};
+use crate::metrics::MoveOutcome;
+use crate::migration::{Pair, Purpose, Trouble};
+use crate::redis::MigrateLogin;
+use crate::throttle::{BatchSize, GroupLimits};
+
+impl Supervisor {
+    /// Starts a worker for these slots.
+    pub(super) fn spawn(&mut self, start: Start, purpose: Purpose, config: &Config) {
+        let Some(picture) = self.picture.clone() else { return };
+        let Some((source, target, migrate_to)) = picture.end_points(start.pair) else { return };
+        let login = match migrate_login(config) {
+            Ok(login) => login,
+            Err(why) => {
+                warn!(%why, "the password for MIGRATE cannot be read");
+                return;
+            }
+        };
+        self.next_id += 1;
+        let id = MoveId(self.next_id);
+        let (stop, leave, meter) = (CancellationToken::new(), CancellationToken::new(), Arc::new(Meter::default()));
+        let info = picture.infos.get(&start.pair.source);
+        let keys = info.map_or(0, |info| info.keys.values().sum::<u64>()).max(1);
+        if purpose == Purpose::Resume {
+            self.ours = self.ours.union(&start.slots);
+        }
+        let worker = Worker {
+            id,
+            pair: start.pair,
+            slots: start.slots.clone(),
+            purpose,
+            ends: Connections::new(
+                self.dialer.clone(),
+                start.pair,
+                (source, target),
+                migrate_to,
+                login,
+                config.migration.migrate_timeout,
+            ),
+            batch: BatchSize::new(config.migration.block_max, config.migration.batch_keys_max),
+            group: GroupLimits { slots: config.migration.group_slots, keys: config.migration.group_keys },
+            bytes_per_key: info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64,
+            metrics: Arc::clone(&self.parts.metrics),
+            meter: Arc::clone(&meter),
+            supervisor: self.mailbox.0.clone(),
+            sights: self.parts.sights.clone(),
+            stop: stop.clone(),
+            leave: leave.clone(),
+        };
+        let (pair, slots) = (start.pair, start.slots);
+        let span = info_span!("move", id = id.0, source = %pair.source.short(), target = %pair.target.short());
+        let (supervisor, lost) = (self.mailbox.0.clone(), slots.clone());
+        self.tasks.spawn(async move {
+            // A task of its own, so that a panic ends the move and not the bookkeeping.
+            let report = tokio::spawn(worker.run().instrument(span)).await.unwrap_or_else(|error| {
+                error!(%error, "a move ended by a bug");
+                Report { left_open: lost, troubled: BTreeMap::new(), not_begun: SlotSet::new() }
+            });
+            let _ = supervisor.send(FromWorker::Ended { id, report }).await;
+        });
+        let running =
+            Running { pair, slots, finished: SlotSet::new(), purpose, since: Instant::now(), meter, stop, leave };
+        self.running.insert(id, running);
+    }
+
+    pub(super) async fn on_ended(&mut self, id: MoveId, report: &Report) {
+        let Some(running) = self.running.remove(&id) else { return };
+        let now = Instant::now();
+        let closed_open_slots = running.purpose == Purpose::Resume && report.left_open.is_empty();
+        if self.finalise.ended(id, running.pair, closed_open_slots) {
+            let Pair { source, target } = running.pair;
+            error!(%source, %target, "a move died while it was finalising; nobody else finalises before its slots are settled");
+        }
+        let closed = running.slots.difference(&report.left_open);
+        self.ours = self.ours.difference(&closed).union(&report.left_open);
+        self.parts.records.closed(&closed).await;
+        self.account(&running, report).await;
+        for (slot, trouble) in &report.troubled {
+            if *trouble != Trouble::Interrupted {
+                self.put_aside(*slot, trouble, now);
+            }
+        }
+        // What a server refuses for one group it would refuse for the next.
+        if let Some(trouble) = report.troubled.values().find(|trouble| trouble.concerns_the_pair()) {
+            for slot in report.not_begun.iter() {
+                self.put_aside(slot, trouble, now);
+            }
+        }
+        self.ended.push((running.slots, now));
+        self.grant_finalise();
+        self.parts.nudge.notify_one();
+    }
+
+    async fn account(&mut self, running: &Running, report: &Report) {
+        if let Some(work) = &mut self.work {
+            work.add(&running.meter);
+        }
+        let trouble = report.troubled.values().next();
+        let outcome = match trouble {
+            None => MoveOutcome::Done,
+            Some(_) if report.left_open.is_empty() => MoveOutcome::NotStarted,
+            Some(_) => MoveOutcome::Left,
+        };
+        self.parts.metrics.move_ended(outcome);
+        let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
+        let why = format!("{}{why}", outcome.name());
+        self.parts
+            .records
+            .moved(running.pair, &running.finished, running.meter.keys(), running.since.elapsed(), why)
+            .await;
+    }
+
+    fn put_aside(&mut self, slot: Slot, trouble: &Trouble, now: Instant) {
+        let config = Arc::clone(&self.parts.config.borrow());
+        let attempts = self.set_aside.get(&slot).map_or(0, |aside| aside.attempts) + 1;
+        let delay = config.migration.retry_delay * 2u32.saturating_pow(attempts.min(16) - 1);
+        // What is open must be finished some day: it is tried for ever, at the longest delay.
+        let again = attempts < config.migration.attempts || self.ours.contains(slot);
+        let next_try = again.then(|| now + delay.min(config.migration.retry_delay_max));
+        self.set_aside.insert(slot, SetAside { attempts, why: trouble.to_string(), next_try });
+    }
+}
+
+/// The user that `MIGRATE` logs in as at the target, with the password as it is now.
+fn migrate_login(config: &Config) -> Result<Option<MigrateLogin>, SecretError> {
+    let own = &config.cluster.username;
+    let username = config.cluster.migrate.as_ref().map(|migrate| migrate.username.clone()).or_else(|| own.clone());
+    let password = Secrets::of(&config.cluster).migrate_password()?;
+    Ok(password.map(|password| MigrateLogin { username, password }))
+}
+
+impl Picture {
+    /// Where both ends are reached, and where the source reaches the target.
+    fn end_points(&self, pair: Pair) -> Option<(EndPoint, EndPoint, Address)> {
+        let end = |node: NodeId| {
+            let member = &self.topology.shards.get(&node)?.primary;
+            let info = self.infos.get(&node)?;
+            Some(EndPoint {
+                address: member.address.clone()?,
+                hostname: member.hostname.clone(),
+                run_id: info.run_id.clone(),
+                product: info.version.product,
+            })
+        };
+        let source_view = &self.look.observation.nodes.get(&pair.source)?.view;
+        let migrate_to = source_view.line(pair.target)?.address.clone()?;
+        Some((end(pair.source)?, end(pair.target)?, migrate_to))
+    }
+}

@@ -1,0 +1,99 @@
+//! What the supervisor tells: the work's progress, the reasons, the status.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::super::account::Account;
+use super::super::decide::Start;
+use super::super::{MoveStatus, Reason, Status, View, Work};
+use super::{Picture, REMIND, Supervisor};
+use crate::cluster::NodeId;
+use crate::plan::Plan;
+
+impl Supervisor {
+    pub(super) fn begin_work(&mut self, plan: Option<&Plan>, resume: &[Start]) {
+        let per_slot = |node: NodeId| {
+            let picture = self.picture.as_ref();
+            let info = picture.and_then(|picture| picture.infos.get(&node));
+            let keys: u64 = info.map_or(0, |info| info.keys.values().sum());
+            let slots = picture.and_then(|picture| Some(picture.topology.shards.get(&node)?.slots.len()));
+            keys as f64 / slots.unwrap_or(1).max(1) as f64
+        };
+        let moves = plan.into_iter().flat_map(|plan| &plan.moves).map(|planned| (planned.source, planned.slots.len()));
+        let all = moves.chain(resume.iter().map(|start| (start.pair.source, start.slots.len())));
+        let (slots, keys) = all
+            .fold((0, 0.0), |(slots, keys), (source, count)| (slots + count, keys + per_slot(source) * count as f64));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
+        let keys_planned = keys as u64;
+        info!(slots, keys = keys_planned, "work begins; SIGTERM finishes what is open and stops");
+        self.work = Some(Account::begin(slots, keys_planned));
+    }
+
+    pub(super) fn end_work(&mut self) {
+        if let Some(account) = self.work.take() {
+            let work = self.work_of(&account);
+            let (slots, keys, took_ms) = (work.slots_moved, work.keys_moved, work.elapsed.as_millis());
+            info!(slots, keys, took_ms, "work ended");
+            self.done_work = Work { active: false, ..work };
+        }
+    }
+
+    fn work_of(&self, account: &Account) -> Work {
+        account.work(self.running.values().map(|running| &*running.meter))
+    }
+
+    /// Logs a reason when it appears, and again every ten minutes.
+    pub(super) fn set_reasons(&mut self, reasons: Vec<Reason>) {
+        let now = Instant::now();
+        self.logged.retain(|name, _| reasons.iter().any(|reason| reason.name() == *name));
+        for reason in &reasons {
+            let due = self.logged.get(reason.name()).is_none_or(|at| at.elapsed() >= REMIND);
+            if due {
+                info!(reason = reason.name(), why = %reason, "not moving");
+                self.logged.insert(reason.name(), now);
+            }
+        }
+        self.reasons = reasons;
+    }
+
+    pub(super) fn publish(&self) {
+        let config = self.parts.config.borrow();
+        let sight = self.parts.sights.borrow();
+        let view = self.picture.as_ref().map(|Picture { look, topology, infos }| View {
+            topology: Arc::clone(topology),
+            infos: Arc::clone(infos),
+            at: look.began,
+            took: look.ended - look.began,
+            number: look.number,
+        });
+        let moves = self.running.values().map(|running| MoveStatus {
+            pair: running.pair,
+            purpose: running.purpose,
+            slots: running.slots.clone(),
+            slots_moved: running.meter.slots(),
+            keys_moved: running.meter.keys(),
+            batch: running.meter.batch(),
+            since: running.since,
+            waits_for: running.meter.waiting(),
+        });
+        self.parts.status.send_replace(Arc::new(Status {
+            cluster: config.cluster.name.clone(),
+            instance: self.parts.instance.clone(),
+            mode: config.schedule.mode,
+            started: self.started,
+            turned: Instant::now(),
+            view,
+            look_errors: sight.errors.clone(),
+            plan: self.plan.clone(),
+            reasons: self.reasons.clone(),
+            moves: moves.collect(),
+            waiting: self.waiting,
+            work: self.work.as_ref().map_or(self.done_work, |work| self.work_of(work)),
+            set_aside: self.set_aside.clone(),
+            config_error: self.parts.config_error.borrow().clone(),
+            config_generation: self.config_generation,
+        }));
+    }
+}
