@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::cluster::{Address, Marker, NodeView, Product, Role, Slot, SlotSet};
+use crate::cluster::{Address, Marker, NodeId, NodeView, Observation, Product, Role, Slot, SlotSet, Topology};
+use crate::config::{Config, SecretError, Secrets};
 use crate::migration::{End, EndFacts, Ends, Key, Pair, Reply, Step};
 use crate::redis::{CallError, Conn, Counted, Dialer, MigrateCall, MigrateLogin, OpenError};
 
 /// One end as the supervisor last saw it.
 #[derive(Clone, Debug)]
-pub(super) struct EndPoint {
-    pub(super) address: Address,
-    pub(super) hostname: Option<String>,
+struct EndPoint {
+    address: Address,
+    hostname: Option<String>,
     /// The process that the move begins with.
-    pub(super) run_id: String,
-    pub(super) product: Product,
+    run_id: String,
+    product: Product,
 }
 
 /// Why a step brought no reply.
@@ -48,27 +49,42 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(
-        dialer: Dialer,
+    /// Connections to be opened between these two, as a look showed them; `None` when it did not show both as primaries
+    /// that know where the other is. Fails when the password for `MIGRATE` cannot be read.
+    pub(super) fn between(
         pair: Pair,
-        ends: (EndPoint, EndPoint),
-        migrate_to: Address,
-        login: Option<MigrateLogin>,
-        migrate_timeout: Duration,
-    ) -> Self {
-        Self {
-            dialer,
+        observation: &Observation,
+        topology: &Topology,
+        dialer: &Dialer,
+        config: &Config,
+    ) -> Result<Option<Self>, SecretError> {
+        let end = |node: NodeId| {
+            let member = &topology.shards.get(&node)?.primary;
+            let info = &observation.nodes.get(&node)?.info;
+            Some(EndPoint {
+                address: member.address.clone()?,
+                hostname: member.hostname.clone(),
+                run_id: info.run_id.clone(),
+                product: info.version.product,
+            })
+        };
+        let migrate_to = || observation.nodes.get(&pair.source)?.view.line(pair.target)?.address.clone();
+        let (Some(source), Some(target), Some(migrate_to)) = (end(pair.source), end(pair.target), migrate_to()) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            dialer: dialer.clone(),
             pair,
-            source: ends.0,
-            target: ends.1,
+            source,
+            target,
             migrate_to,
-            login,
-            migrate_timeout,
+            login: migrate_login(config)?,
+            migrate_timeout: config.migration.migrate_timeout,
             source_control: None,
             target_control: None,
             source_data: BTreeMap::new(),
             round_trip: Duration::ZERO,
-        }
+        }))
     }
 
     /// Opens the connections, proves both processes, and times an empty round trip to the source.
@@ -232,6 +248,14 @@ impl Connections {
         }
         Ok(conn)
     }
+}
+
+/// The user that `MIGRATE` logs in as at the target, with the password as it is now.
+fn migrate_login(config: &Config) -> Result<Option<MigrateLogin>, SecretError> {
+    let own = &config.cluster.username;
+    let username = config.cluster.migrate.as_ref().map(|migrate| migrate.username.clone()).or_else(|| own.clone());
+    let password = Secrets::of(&config.cluster).migrate_password()?;
+    Ok(password.map(|password| MigrateLogin { username, password }))
 }
 
 fn unreachable(at: End) -> Fault {

@@ -5,6 +5,7 @@ mod account;
 mod checks;
 mod decide;
 mod drains;
+mod drive;
 mod ends;
 mod finalise;
 mod memory;

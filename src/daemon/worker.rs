@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::drive::{Carrier, drive, pause_length};
 use super::ends::{Connections, Fault};
 use super::meter::Meter;
 use super::{MoveId, Sight};
@@ -22,8 +23,6 @@ use crate::throttle::{BatchSize, GroupLimits, next_group};
 
 /// Slots that are counted ahead of the group that is opened next.
 const COUNT_AHEAD: usize = 1_024;
-/// The first pause after a refusal, and the longest: long enough for a failover or a full disk to be noticed by others.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// How often a paused worker that holds the finalise looks whether everybody names the target by now.
 const RELEASE_CHECK: Duration = Duration::from_millis(500);
 
@@ -131,7 +130,7 @@ impl Worker {
     async fn carry(&mut self, slots: SlotSet, purpose: Purpose, report: &mut Report) -> bool {
         let began = Instant::now();
         let mut machine = Migration::new(self.pair, slots.clone(), purpose);
-        let ending = self.drive(&mut machine).await;
+        let ending = drive(&mut machine, self).await;
         let unfinished = machine.slots().clone();
         let troubled: SlotSet = machine.troubled().keys().copied().collect();
         let finished = slots.difference(&unfinished).difference(&troubled);
@@ -175,45 +174,47 @@ impl Worker {
         self.metrics.bytes_moved((keys as f64 * self.bytes_per_key) as u64);
     }
 
-    async fn drive(&mut self, machine: &mut Migration) -> Ending {
-        let mut pauses = 0;
-        loop {
-            if self.leave.is_cancelled() {
-                machine.interrupt(Trouble::Interrupted);
-            }
-            let step = machine.next_step(self.batch.keys());
-            let reply = match step {
-                Step::End(ending) => return ending,
-                Step::TakeFinalise => match self.take_finalise().await {
-                    Some(reply) => reply,
-                    None => continue,
-                },
-                Step::YieldFinalise => {
-                    self.tell(FromWorker::YieldsFinalise { id: self.id }).await;
-                    Reply::Go
-                }
-                Step::Pause(why) => {
-                    pauses += 1;
-                    self.pause(machine, &why, pauses).await
-                }
-                Step::ReadEnds { .. }
-                | Step::SetSlots { .. }
-                | Step::ListKeys { .. }
-                | Step::MoveKeys(_)
-                | Step::CompareKeys(_) => self.perform(step).await,
-            };
-            if let Reply::Moved(MigrateReply::Moved) = reply {
-                pauses = 0;
-            }
-            let moved_before = machine.progress();
-            if let Err(error) = machine.on_reply(reply) {
-                // A bug: nothing can be concluded from such a reply, so the slots stay as they are.
-                warn!(%error, "the state machine refused a reply");
-                return Ending::Left(Trouble::Stuck);
-            }
-            let moved = machine.progress();
-            self.meter.add(moved.slots - moved_before.slots, moved.keys - moved_before.keys);
-        }
+    /// Whether a look that began after `since` shows the source replaced and every primary naming the target.
+    fn everyone_names_target(&self, slots: &SlotSet, since: Instant) -> bool {
+        let look = self.sights.borrow().look.clone();
+        let Some(look) = look.filter(|look| look.began > since) else { return false };
+        let topology = Topology::merge(&look.observation, &SlotSet::new());
+        let replaced = !topology.shards.contains_key(&self.pair.source);
+        replaced
+            && topology.unclear.is_empty()
+            && slots.iter().all(|slot| topology.owner(slot) == Some(self.pair.target))
+    }
+
+    async fn tell(&self, message: FromWorker) {
+        // The supervisor outlives its workers; if it is gone the whole process is on its way out.
+        let _ = self.supervisor.send(message).await;
+    }
+
+    fn unopened(&self, slots: &SlotSet, why: Trouble) -> Report {
+        self.metrics.trouble(why.name());
+        let (source, target) = (self.pair.source, self.pair.target);
+        warn!(slots = %slots, %source, %target, %why, "move could not begin");
+        let left_open = if self.purpose == Purpose::Resume { slots.clone() } else { SlotSet::new() };
+        let troubled = slots.iter().map(|slot| (slot, why.clone())).collect();
+        Report { left_open, troubled, not_begun: SlotSet::new() }
+    }
+}
+
+impl Carrier for Worker {
+    fn batch(&self) -> usize {
+        self.batch.keys()
+    }
+
+    fn is_to_leave(&self) -> bool {
+        self.leave.is_cancelled()
+    }
+
+    fn came_forward(&mut self, slots: usize, keys: u64) {
+        self.meter.add(slots, keys);
+    }
+
+    async fn yield_finalise(&mut self) {
+        self.tell(FromWorker::YieldsFinalise { id: self.id }).await;
     }
 
     /// One step on the servers, timed.
@@ -248,8 +249,8 @@ impl Worker {
         reply
     }
 
-    /// Waits for the permission to finalise; `None` when the slots are to be left instead.
-    async fn take_finalise(&mut self) -> Option<Reply> {
+    /// `false` when the slots are to be left instead.
+    async fn take_finalise(&mut self) -> bool {
         let began = Instant::now();
         let (grant, mut granted) = oneshot::channel();
         self.tell(FromWorker::WantsFinalise { id: self.id, grant }).await;
@@ -266,17 +267,17 @@ impl Worker {
             // The supervisor is gone, or we are to leave: nothing may be assigned without its permission.
             self.leave.cancel();
         }
-        permitted.then_some(Reply::Go)
+        permitted
     }
 
-    async fn pause(&mut self, machine: &Migration, why: &Trouble, pauses: u32) -> Reply {
+    async fn pause(&mut self, machine: &Migration, why: &Trouble, pauses: u32) -> Option<Reply> {
         if pauses == 1 {
             warn!(
                 source = %self.pair.source, target = %self.pair.target, slots = %machine.slots(), %why, "move waits"
             );
         }
         self.meter.waits_for(&why.to_string());
-        let wait = (PAUSES.0 * 2u32.saturating_pow(pauses.saturating_sub(1).min(8))).min(PAUSES.1);
+        let wait = pause_length(pauses);
         let until = Instant::now() + wait;
         let reply = loop {
             if machine.holds_finalise() && self.everyone_names_target(machine.slots(), until - wait) {
@@ -292,32 +293,7 @@ impl Worker {
             }
         };
         self.meter.waits_for("");
-        reply
-    }
-
-    /// Whether a look that began after `since` shows the source replaced and every primary naming the target.
-    fn everyone_names_target(&self, slots: &SlotSet, since: Instant) -> bool {
-        let look = self.sights.borrow().look.clone();
-        let Some(look) = look.filter(|look| look.began > since) else { return false };
-        let topology = Topology::merge(&look.observation, &SlotSet::new());
-        let replaced = !topology.shards.contains_key(&self.pair.source);
-        replaced
-            && topology.unclear.is_empty()
-            && slots.iter().all(|slot| topology.owner(slot) == Some(self.pair.target))
-    }
-
-    async fn tell(&self, message: FromWorker) {
-        // The supervisor outlives its workers; if it is gone the whole process is on its way out.
-        let _ = self.supervisor.send(message).await;
-    }
-
-    fn unopened(&self, slots: &SlotSet, why: Trouble) -> Report {
-        self.metrics.trouble(why.name());
-        let (source, target) = (self.pair.source, self.pair.target);
-        warn!(slots = %slots, %source, %target, %why, "move could not begin");
-        let left_open = if self.purpose == Purpose::Resume { slots.clone() } else { SlotSet::new() };
-        let troubled = slots.iter().map(|slot| (slot, why.clone())).collect();
-        Report { left_open, troubled, not_begun: SlotSet::new() }
+        Some(reply)
     }
 }
 

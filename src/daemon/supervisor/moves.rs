@@ -9,24 +9,24 @@ use tracing::{Instrument, error, info_span, warn};
 
 use super::super::MoveId;
 use super::super::decide::Start;
-use super::super::ends::{Connections, EndPoint};
+use super::super::ends::Connections;
 use super::super::meter::Meter;
 use super::super::worker::{FromWorker, Report, Worker};
-use super::{Picture, Running, SetAside, Supervisor};
-use crate::cluster::{Address, NodeId, Slot, SlotSet};
-use crate::config::{Config, SecretError, Secrets};
+use super::{Running, SetAside, Supervisor};
+use crate::cluster::{Slot, SlotSet};
+use crate::config::Config;
 use crate::metrics::MoveOutcome;
 use crate::migration::{Pair, Purpose, Trouble};
-use crate::redis::MigrateLogin;
 use crate::throttle::{BatchSize, GroupLimits};
 
 impl Supervisor {
     /// Starts a worker for these slots.
     pub(super) fn spawn(&mut self, start: Start, purpose: Purpose, config: &Config) {
         let Some(picture) = self.picture.clone() else { return };
-        let Some((source, target, migrate_to)) = picture.end_points(start.pair) else { return };
-        let login = match migrate_login(config) {
-            Ok(login) => login,
+        let ends = Connections::between(start.pair, &picture.look.observation, &picture.topology, &self.dialer, config);
+        let ends = match ends {
+            Ok(Some(ends)) => ends,
+            Ok(None) => return,
             Err(why) => {
                 warn!(%why, "the password for MIGRATE cannot be read");
                 return;
@@ -45,14 +45,7 @@ impl Supervisor {
             pair: start.pair,
             slots: start.slots.clone(),
             purpose,
-            ends: Connections::new(
-                self.dialer.clone(),
-                start.pair,
-                (source, target),
-                migrate_to,
-                login,
-                config.migration.migrate_timeout,
-            ),
+            ends,
             batch: BatchSize::new(config.migration.block_max, config.migration.batch_keys_max),
             group: GroupLimits { slots: config.migration.group_slots, keys: config.migration.group_keys },
             bytes_per_key: info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64,
@@ -134,32 +127,5 @@ impl Supervisor {
         let again = attempts < config.migration.attempts || self.ours.contains(slot);
         let next_try = again.then(|| now + delay.min(config.migration.retry_delay_max));
         self.set_aside.insert(slot, SetAside { attempts, why: trouble.to_string(), next_try });
-    }
-}
-
-/// The user that `MIGRATE` logs in as at the target, with the password as it is now.
-fn migrate_login(config: &Config) -> Result<Option<MigrateLogin>, SecretError> {
-    let own = &config.cluster.username;
-    let username = config.cluster.migrate.as_ref().map(|migrate| migrate.username.clone()).or_else(|| own.clone());
-    let password = Secrets::of(&config.cluster).migrate_password()?;
-    Ok(password.map(|password| MigrateLogin { username, password }))
-}
-
-impl Picture {
-    /// Where both ends are reached, and where the source reaches the target.
-    fn end_points(&self, pair: Pair) -> Option<(EndPoint, EndPoint, Address)> {
-        let end = |node: NodeId| {
-            let member = &self.topology.shards.get(&node)?.primary;
-            let info = self.infos.get(&node)?;
-            Some(EndPoint {
-                address: member.address.clone()?,
-                hostname: member.hostname.clone(),
-                run_id: info.run_id.clone(),
-                product: info.version.product,
-            })
-        };
-        let source_view = &self.look.observation.nodes.get(&pair.source)?.view;
-        let migrate_to = source_view.line(pair.target)?.address.clone()?;
-        Some((end(pair.source)?, end(pair.target)?, migrate_to))
     }
 }

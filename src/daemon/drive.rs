@@ -1,0 +1,87 @@
+//! Driving one move: the machine names a step, a carrier takes it, its answer goes back to the machine.
+//!
+//! The same loop for the daemon's workers and for a repair: they differ in whom they ask for the finalise, and in what
+//! they do while a move waits.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::migration::{Ending, MigrateReply, Migration, Reply, Step, Trouble};
+
+/// What carries out the steps of a move.
+pub(super) trait Carrier {
+    /// The most keys of the next call.
+    fn batch(&self) -> usize;
+
+    /// Whether the slots are to be left at the next step at which that is safe.
+    fn is_to_leave(&self) -> bool;
+
+    /// A step on the servers. Never dropped before its end.
+    async fn perform(&mut self, step: Step) -> Reply;
+
+    /// Waits for the permission to finalise. `false`: not now, ask the machine again.
+    async fn take_finalise(&mut self) -> bool;
+
+    /// Gives the permission back.
+    async fn yield_finalise(&mut self);
+
+    /// Waits a little; this is the so manieth pause since keys came forward. `None` gives the move up as it stands,
+    /// even under the finalise: only for one after which nobody finalises anything.
+    async fn pause(&mut self, machine: &Migration, why: &Trouble, pauses: u32) -> Option<Reply>;
+
+    /// So many slots and keys more are done.
+    fn came_forward(&mut self, slots: usize, keys: u64);
+}
+
+/// Drives one machine to its end.
+pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -> Ending {
+    let mut pauses = 0;
+    loop {
+        if carrier.is_to_leave() {
+            machine.interrupt(Trouble::Interrupted);
+        }
+        let step = machine.next_step(carrier.batch());
+        let reply = match step {
+            Step::End(ending) => return ending,
+            Step::TakeFinalise if carrier.take_finalise().await => Reply::Go,
+            Step::TakeFinalise => continue,
+            Step::YieldFinalise => {
+                carrier.yield_finalise().await;
+                Reply::Go
+            }
+            Step::Pause(why) => {
+                pauses += 1;
+                match carrier.pause(machine, &why, pauses).await {
+                    Some(reply) => reply,
+                    None => return Ending::Left(why),
+                }
+            }
+            Step::ReadEnds { .. }
+            | Step::SetSlots { .. }
+            | Step::ListKeys { .. }
+            | Step::MoveKeys(_)
+            | Step::CompareKeys(_) => carrier.perform(step).await,
+        };
+        if let Reply::Moved(MigrateReply::Moved) = reply {
+            pauses = 0;
+        }
+        let before = machine.progress();
+        if let Err(error) = machine.on_reply(reply) {
+            // A bug: nothing can be concluded from such a reply, so the slots stay as they are.
+            warn!(%error, "the state machine refused a reply");
+            return Ending::Left(Trouble::Stuck);
+        }
+        let after = machine.progress();
+        carrier.came_forward(after.slots - before.slots, after.keys - before.keys);
+    }
+}
+
+/// How long the so manieth pause lasts: a quarter of a second at first, five at most.
+///
+/// Long enough for a failover or a full disk to be noticed by others.
+pub(super) fn pause_length(pauses: u32) -> Duration {
+    const FIRST: Duration = Duration::from_millis(250);
+    const LONGEST: Duration = Duration::from_secs(5);
+    (FIRST * 2u32.saturating_pow(pauses.saturating_sub(1).min(8))).min(LONGEST)
+}
