@@ -1,16 +1,17 @@
 //! `evenkeel plan`: what would move, and why. Changes nothing.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
+use serde::Serialize;
 
 use super::{glimpse, logging};
 use crate::cli::{ExitStatus, PlanArgs};
 use crate::cluster::{NodeId, Slot, SlotSet, Unclear};
 use crate::config::LogLevel;
-use crate::daemon::{Drains, policy, shard_inputs};
-use crate::http::json::plan_document;
+use crate::daemon::{Drains, SettingsByNode, misfits, policy, shard_inputs};
+use crate::http::json::{PlanDocument, ReasonDocument, plan_document, reason_document};
 use crate::plan::report::{Emptied, Notes, render};
 use crate::plan::{Plan, plan as make_plan};
 use glimpse::Glimpse;
@@ -40,11 +41,17 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
     };
     let keys = count_keys(&glimpse, &plan).await;
     let emptied = emptied(&glimpse, &plan).await;
+    let obstacles = misfits(&plan, &glimpse.observation, &settings(&glimpse, &plan).await);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&plan_document(&plan))?);
+        let obstacles = obstacles.iter().map(reason_document).collect();
+        let document = Document { plan: plan_document(&plan), obstacles };
+        println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         let lookup = |slot: Slot| keys.get(&slot).copied();
         print!("{}", render(&plan, Notes { keys: Some(&lookup), emptied: Some(&emptied) }));
+        for obstacle in &obstacles {
+            println!("Not as things are: {}: {obstacle}", obstacle.name());
+        }
         if !topology.open.is_empty() {
             let open: SlotSet = topology.open.keys().copied().collect();
             println!("Open slots: {open}. They are finished before anything else; `evenkeel check` tells more.");
@@ -52,6 +59,23 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
     }
     let left = !plan.moves.is_empty() || !topology.open.is_empty();
     Ok(if left { ExitStatus::Left } else { ExitStatus::Done })
+}
+
+/// The JSON document: the plan, and what is known to stand in the way of it.
+#[derive(Serialize)]
+struct Document {
+    #[serde(flatten)]
+    plan: PlanDocument,
+    obstacles: Vec<ReasonDocument>,
+}
+
+/// What the nodes that give or take are configured to do, where they tell.
+async fn settings(glimpse: &Glimpse, plan: &Plan) -> SettingsByNode {
+    let nodes: BTreeSet<NodeId> = plan.moves.iter().flat_map(|planned| [planned.source, planned.target]).collect();
+    let asks = nodes
+        .into_iter()
+        .map(|node| async move { Some((node, glimpse.open(node).await.ok()?.settings().await.ok()?)) });
+    join_all(asks).await.into_iter().flatten().collect()
 }
 
 /// Keys of the slots that move, where the source tells.

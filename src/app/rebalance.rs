@@ -58,7 +58,13 @@ fn result(ended: &Ended) -> ExitStatus {
         || !ended.left_open.is_empty()
         || !ended.set_aside.is_empty()
         || ended.reasons.iter().any(|reason| {
-            matches!(reason, Reason::TargetFull { .. } | Reason::SetAside { .. } | Reason::ForeignOpenSlots { .. })
+            matches!(
+                reason,
+                Reason::VersionSkew { .. }
+                    | Reason::TargetFull { .. }
+                    | Reason::SetAside { .. }
+                    | Reason::ForeignOpenSlots { .. }
+            )
         });
     if ended.reasons.iter().any(|reason| matches!(reason, Reason::Targets(_))) {
         ExitStatus::Usage

@@ -5,8 +5,10 @@
 mod agreement;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod format;
 mod node;
 mod observation;
+mod settings;
 mod slot;
 mod topology;
 mod unclear;
@@ -16,6 +18,7 @@ pub use node::{Address, AddressError, NodeId, NodeIdError};
 pub use observation::{
     EvictionPolicy, InfoError, NodeInfo, Observation, Observed, Product, ReplicaLink, ServerVersion, Silent,
 };
+pub use settings::NodeSettings;
 pub use slot::{Slot, SlotRange, SlotSet, SlotTextError};
 pub use topology::{Member, NameError, OpenSlot, Shard, Standing, Topology};
 pub use unclear::{Finding, Unclear};

@@ -1,21 +1,29 @@
 //! What is asked of the servers before the first move: who else acts, what we may do, and whether our time-outs fit.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
 
-use super::Reason;
-use crate::cluster::{Address, NodeId, Topology};
+use super::{Reason, SettingsByNode};
+use crate::cluster::{Address, NodeId, NodeSettings, Topology};
 use crate::config::Config;
 use crate::redis::{CallError, Conn, Dialer, missing_permissions};
 
 /// Primaries that are asked side by side.
 const SIDE_BY_SIDE: usize = 32;
 
-/// Asks every primary; what comes back forbids moves.
-pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<Config>) -> Vec<Reason> {
+/// What the checks brought.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// What forbids moves.
+    pub(super) reasons: Vec<Reason>,
+    /// What the servers are configured to do.
+    pub(super) settings: SettingsByNode,
+}
+
+/// Asks every primary.
+pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<Config>) -> Found {
     let primaries: Vec<(NodeId, Address, Option<String>)> = topology
         .shards
         .values()
@@ -27,30 +35,37 @@ pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<C
         async move {
             let conn = match dialer.open(&address, hostname.as_deref(), node).await {
                 Ok(conn) => conn,
-                Err(error) => return vec![Reason::ChecksFailed { why: error.to_string() }],
+                Err(error) => return Err(error.to_string()),
             };
-            match check_node(&conn, dialer, config).await {
-                Ok(reasons) => reasons,
-                Err(error) => vec![Reason::ChecksFailed { why: error.to_string() }],
-            }
+            check_node(&conn, dialer, config).await.map(|checked| (node, checked)).map_err(|error| error.to_string())
         }
     });
-    let found: Vec<Vec<Reason>> = stream::iter(asks).buffer_unordered(SIDE_BY_SIDE).collect().await;
-    let mut reasons: Vec<Reason> = Vec::new();
-    for reason in found.into_iter().flatten() {
-        // The same other instance is connected to every node.
-        if !reasons.iter().any(|known| same(known, &reason)) {
-            reasons.push(reason);
+    let answers: Vec<Result<_, String>> = stream::iter(asks).buffer_unordered(SIDE_BY_SIDE).collect().await;
+    let mut found = Found::default();
+    for answer in answers {
+        let reasons = match answer {
+            Ok((node, (reasons, settings))) => {
+                found.settings.insert(node, settings);
+                reasons
+            }
+            Err(why) => vec![Reason::ChecksFailed { why }],
+        };
+        for reason in reasons {
+            // The same other instance is connected to every node.
+            if !found.reasons.iter().any(|known| same(known, &reason)) {
+                found.reasons.push(reason);
+            }
         }
     }
-    reasons
+    found
 }
 
-async fn check_node(conn: &Conn, dialer: &Dialer, config: &Config) -> Result<Vec<Reason>, CallError> {
+async fn check_node(conn: &Conn, dialer: &Dialer, config: &Config) -> Result<(Vec<Reason>, NodeSettings), CallError> {
     let missing = missing_permissions(conn, config.cluster.migrate.is_none()).await?;
     if !missing.is_empty() {
         let user = config.cluster.username.clone().unwrap_or_else(|| "default".to_owned());
-        return Ok(vec![Reason::PermissionMissing { node: conn.node(), user, rules: missing }]);
+        let reason = Reason::PermissionMissing { node: conn.node(), user, rules: missing };
+        return Ok((vec![reason], NodeSettings::default()));
     }
     let mut reasons = Vec::new();
     let ours = dialer.name();
@@ -61,14 +76,14 @@ async fn check_node(conn: &Conn, dialer: &Dialer, config: &Config) -> Result<Vec
             .filter(|(name, _)| goes_first(name, ours))
             .map(|(name, from)| Reason::OtherInstance { name, from }),
     );
-    let node_timeout = conn.config_get("cluster-node-timeout").await?.and_then(|text| text.parse().ok());
+    let settings = conn.settings().await?;
     let migrate_timeout = config.migration.migrate_timeout;
-    if let Some(node_timeout) = node_timeout.map(Duration::from_millis)
+    if let Some(node_timeout) = settings.node_timeout
         && migrate_timeout * 2 >= node_timeout
     {
         reasons.push(Reason::TimeoutTooLong { node: conn.node(), migrate_timeout, node_timeout });
     }
-    Ok(reasons)
+    Ok((reasons, settings))
 }
 
 /// Whether a connection of this name belongs to another acting evenkeel that has the right of way.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fit::{Fit, SettingsByNode};
 use super::memory::{Memory, pair_of};
 use super::{Look, Reason, SetAside};
 use crate::cluster::{Finding, NodeId, NodeInfo, Shard, Slot, SlotSet, Topology};
@@ -63,6 +64,8 @@ pub(super) struct Situation<'a> {
     pub(super) set_aside: &'a BTreeMap<Slot, SetAside>,
     /// What the checks before the first move found; `None` while they have not been made.
     pub(super) checks: Option<&'a [Reason]>,
+    /// What the checks read of the servers' configuration.
+    pub(super) settings: &'a SettingsByNode,
 }
 
 /// A move to start.
@@ -345,6 +348,10 @@ fn obstacle(situation: &Situation<'_>, start: &Start) -> Option<Reason> {
         if let Some(why) = why {
             return Some(Reason::NodeNotUsable { node, why });
         }
+    }
+    let misfit = Fit::of(start.pair, &situation.look.observation, situation.settings).and_then(|fit| fit.misfit());
+    if misfit.is_some() {
+        return misfit;
     }
     let infos = &situation.look.observation.nodes;
     let (source, target) = (&infos.get(&start.pair.source)?.info, &infos.get(&start.pair.target)?.info);

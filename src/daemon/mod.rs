@@ -8,6 +8,7 @@ mod drains;
 mod drive;
 mod ends;
 mod finalise;
+mod fit;
 mod memory;
 mod meter;
 mod patience;
@@ -21,6 +22,7 @@ mod worker;
 
 pub use decide::{Goal, shard_inputs};
 pub use drains::Drains;
+pub use fit::{SettingsByNode, misfits};
 pub use policy::{node_name, policy};
 pub use poller::{Look, PollSettings, Poller, Sight, poll};
 pub use reason::Reason;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::cluster::{NodeId, SlotSet, Unclear};
+use crate::cluster::{NodeId, ServerVersion, SlotSet, Unclear};
 use crate::plan::TargetFault;
 
 /// A reason not to open any further slot. What is open already is finished all the same.
@@ -69,6 +69,17 @@ pub enum Reason {
         /// The node's `cluster-node-timeout`.
         node_timeout: Duration,
     },
+    /// A target cannot read the keys of the source: it is of an older version, or of another family.
+    VersionSkew {
+        /// The source.
+        source: NodeId,
+        /// What it runs.
+        source_version: ServerVersion,
+        /// The target.
+        target: NodeId,
+        /// What it runs.
+        target_version: ServerVersion,
+    },
     /// A target has no room for what the plan gives it.
     TargetFull {
         /// The target.
@@ -119,6 +130,7 @@ impl Reason {
             Self::PlanUnsound { .. } => "plan_unsound",
             Self::PermissionMissing { .. } => "permission_missing",
             Self::TimeoutTooLong { .. } => "timeout_too_long",
+            Self::VersionSkew { .. } => "version_skew",
             Self::TargetFull { .. } => "target_full",
             Self::NodeNotUsable { .. } => "node_not_usable",
             Self::ChecksFailed { .. } => "checks_failed",
@@ -129,7 +141,7 @@ impl Reason {
 
     /// Every name that [`Reason::name`] can give.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        const OWN: [&str; 14] = [
+        const OWN: [&str; 15] = [
             "no_view",
             "settling",
             "observing",
@@ -139,6 +151,7 @@ impl Reason {
             "plan_unsound",
             "permission_missing",
             "timeout_too_long",
+            "version_skew",
             "target_full",
             "node_not_usable",
             "checks_failed",
@@ -161,6 +174,7 @@ impl Reason {
             | Self::PlanUnsound { .. }
             | Self::PermissionMissing { .. }
             | Self::TimeoutTooLong { .. }
+            | Self::VersionSkew { .. }
             | Self::TargetFull { .. }
             | Self::Stopping => false,
             Self::NoView { .. }
@@ -215,6 +229,13 @@ impl fmt::Display for Reason {
                 migrate_timeout.as_millis(),
                 node_timeout.as_millis(),
                 node.short()
+            ),
+            Self::VersionSkew { source, source_version, target, target_version } => write!(
+                f,
+                "{} runs {source_version} and {} runs {target_version}, which cannot read the keys of the former; \
+                 upgrade the latter, or plan no move from the one to the other",
+                source.short(),
+                target.short()
             ),
             Self::TargetFull { node, used, incoming, limit } => write!(
                 f,

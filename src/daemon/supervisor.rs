@@ -25,7 +25,7 @@ use super::memory::Memory;
 use super::meter::Meter;
 use super::records::Records;
 use super::worker::FromWorker;
-use super::{Look, MoveId, PollSettings, Reason, SetAside, Sight, Status, Work, checks, patience};
+use super::{Look, MoveId, PollSettings, Reason, SetAside, SettingsByNode, Sight, Status, Work, checks, patience};
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
 use crate::journal::Process;
@@ -122,8 +122,8 @@ pub struct Supervisor {
     adopted_records: bool,
     finalise: Finalise<oneshot::Sender<()>>,
     set_aside: BTreeMap<Slot, SetAside>,
-    checks: Option<(Vec<Reason>, Instant)>,
-    checks_under_way: Option<oneshot::Receiver<Vec<Reason>>>,
+    checks: Option<(checks::Found, Instant)>,
+    checks_under_way: Option<oneshot::Receiver<checks::Found>>,
     work: Option<Account>,
     done_work: Work,
     reasons: Vec<Reason>,
@@ -360,7 +360,8 @@ impl Supervisor {
             at_work: self.work.is_some_and(|work| work.levelling),
             ours: &self.ours,
             set_aside: &self.set_aside,
-            checks: found.map(|(found, _)| found.as_slice()),
+            checks: found.map(|(found, _)| found.reasons.as_slice()),
+            settings: found.map_or(&SettingsByNode::new(), |(found, _)| &found.settings),
         });
         // A look that began before a move ended shows the cluster as it was: the next one is already asked for.
         let stale = self.ended.iter().any(|(_, at)| *at >= look.began);
@@ -437,11 +438,13 @@ impl Supervisor {
 }
 
 /// What the checks found, once they have; never, while there are none.
-async fn finished(checks: &mut Option<oneshot::Receiver<Vec<Reason>>>) -> Vec<Reason> {
+async fn finished(checks: &mut Option<oneshot::Receiver<checks::Found>>) -> checks::Found {
+    let failed = || checks::Found {
+        reasons: vec![Reason::ChecksFailed { why: "the checks ended by a bug".to_owned() }],
+        ..checks::Found::default()
+    };
     match checks {
-        Some(receiver) => receiver
-            .await
-            .unwrap_or_else(|_| vec![Reason::ChecksFailed { why: "the checks ended by a bug".to_owned() }]),
+        Some(receiver) => receiver.await.unwrap_or_else(|_| failed()),
         None => std::future::pending().await,
     }
 }

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{CallError, Conn, Value};
-use crate::cluster::{Address, NodeId, Slot, SlotSet};
+use crate::cluster::{Address, NodeId, NodeSettings, Slot, SlotSet};
 use crate::migration::{Batch, Comparison, Key, Mark, MigrateReply, Pair, SetSlotReply};
 
 /// How long a Valkey primary waits for its replicas to take a `SETSLOT`, in ms; its default of 2,000 would hold a
@@ -75,6 +75,18 @@ impl Conn {
         let reply = self.call("CONFIG", words(&["GET", name])).await?;
         let Value::Array(pair) = reply else { return Err(self.unexpected("CONFIG GET", "no list")) };
         Ok(pair.get(1).and_then(Value::text).map(str::to_owned))
+    }
+
+    /// What the server is configured to do, as far as it matters to a move. All asked at once.
+    pub async fn settings(&self) -> Result<NodeSettings, CallError> {
+        let values = join_all(NodeSettings::NAMES.map(|name| self.config_get(name))).await;
+        let mut settings = NodeSettings::default();
+        for (name, value) in NodeSettings::NAMES.into_iter().zip(values) {
+            if let Some(value) = value? {
+                settings.set(name, &value);
+            }
+        }
+        Ok(settings)
     }
 
     /// The names of all connections to this server, with the address of their other end.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::memory::Seen;
 use super::*;
+use crate::cluster::NodeSettings;
 use crate::cluster::fixtures::{id, observation, with_names};
 
 /// Three primaries, level, and an empty fourth.
@@ -26,6 +27,7 @@ struct Circumstances {
     ours: &'static str,
     set_aside: &'static str,
     checks: Option<Vec<Reason>>,
+    settings: SettingsByNode,
     limits: Limits,
 }
 
@@ -43,6 +45,7 @@ impl Default for Circumstances {
             ours: "",
             set_aside: "",
             checks: Some(Vec::new()),
+            settings: SettingsByNode::new(),
             limits: Limits { parallel: 8, per_target: 8 },
         }
     }
@@ -97,6 +100,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         ours: &ours,
         set_aside: &set_aside,
         checks: circumstances.checks.as_deref(),
+        settings: &circumstances.settings,
     });
     let name = |node: NodeId| with_names(&node.short(), &look.observation);
     let pair = |pair: Pair| format!("{}>{}", name(pair.source), name(pair.target));
@@ -232,6 +236,17 @@ fn a_target_without_room_gets_nothing() {
     );
     let got = decided(&story, Circumstances::default());
     assert!(!got.contains("a>d") && got.contains("[target_full]"), "{got}");
+}
+
+#[test]
+fn a_target_that_cannot_read_the_sources_keys_gets_nothing_of_it() {
+    let story = format!("{THREE_AND_ONE}\na info redis_version:7.0.15\nd info redis_version:6.2.14");
+    let story = format!("{story}\nb info redis_version:6.2.14\nc info redis_version:6.0.20");
+    check(&story, Circumstances::default(), "start b>d 1366; start c>d 1365; [version_skew]");
+    let relaxed = NodeSettings { reads_newer_formats: true, ..NodeSettings::default() };
+    let settings = SettingsByNode::from([(id("d"), relaxed)]);
+    let told_to_read_it = Circumstances { settings, ..Circumstances::default() };
+    check(&story, told_to_read_it, "start b>d 1366; start a>d 1365; start c>d 1365");
 }
 
 #[test]

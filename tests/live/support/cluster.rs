@@ -155,7 +155,7 @@ impl Cluster {
         let node = Node(self.servers.len());
         let announced = self.spec.announced.get(node.0).cloned();
         let args = |port| self.server_args(node, port, announced.as_deref());
-        self.servers.push(Server::start(self.spec.flavour.server(), announced.clone(), args));
+        self.servers.push(Server::start(self.spec.flavour_of(node.0).server(), announced.clone(), args));
         let id: String = self.cmd(node, &["CLUSTER", "MYID"]);
         self.servers[node.0].id = Some(id.parse().expect("a node's id"));
         // As `redis-cli` does it: nodes that differ from the start need not settle who gives way.
@@ -179,7 +179,7 @@ impl Cluster {
         if let Some(ip) = announced {
             add(&["--cluster-announce-ip", ip]);
         }
-        if self.spec.flavour.guards_debug() {
+        if self.spec.flavour_of(node.0).guards_debug() {
             add(&["--enable-debug-command", "yes"]);
         }
         if let Some(password) = self.password() {

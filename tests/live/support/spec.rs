@@ -1,5 +1,6 @@
 //! What a cluster is to be like, before there is one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evenkeel::cluster::{Slot, SlotRange, SlotSet};
@@ -10,6 +11,8 @@ use super::servers::Flavour;
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     pub(super) flavour: Flavour,
+    /// The nodes that run something else.
+    pub(super) node_flavour: BTreeMap<usize, Flavour>,
     /// The slots of each primary that has any.
     pub(super) slots: Vec<SlotSet>,
     pub(super) empty_primaries: usize,
@@ -27,6 +30,7 @@ impl Spec {
     pub(crate) fn new(flavour: Flavour) -> Self {
         Self {
             flavour,
+            node_flavour: BTreeMap::new(),
             slots: even(3),
             empty_primaries: 0,
             replicas: 0,
@@ -84,6 +88,12 @@ impl Spec {
         self
     }
 
+    /// One server of another version. Nodes are numbered as for [`Spec::node_config`].
+    pub(crate) fn node_flavour(mut self, node: usize, flavour: Flavour) -> Self {
+        self.node_flavour.insert(node, flavour);
+        self
+    }
+
     /// `cluster-node-timeout`; three seconds until told otherwise.
     pub(crate) fn node_timeout(self, node_timeout: Duration) -> Self {
         Self { node_timeout, ..self }
@@ -94,6 +104,10 @@ impl Spec {
     /// A node listens on 127.0.0.1 and on the IP it announces, on the same port.
     pub(crate) fn announced(self, ips: &[&str]) -> Self {
         Self { announced: ips.iter().map(|&ip| ip.to_owned()).collect(), ..self }
+    }
+
+    pub(super) fn flavour_of(&self, node: usize) -> Flavour {
+        self.node_flavour.get(&node).copied().unwrap_or(self.flavour)
     }
 
     pub(super) fn node_count(&self) -> usize {

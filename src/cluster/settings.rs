@@ -1,0 +1,45 @@
+//! The part of a server's configuration that decides what may be moved, read with `CONFIG GET`.
+
+use std::time::Duration;
+
+/// What a server is configured to do. Read before work begins, so it may have been changed since.
+///
+/// The default is what servers do that know no such setting, and what they do unless told otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// `cluster-node-timeout`; `None` where it was not told.
+    pub node_timeout: Option<Duration>,
+    /// `rdb-version-check relaxed` of Valkey 8.1 and newer: keys in the format of a newer version are read all the same.
+    pub reads_newer_formats: bool,
+}
+
+impl NodeSettings {
+    /// The settings that are read. A server that does not know one says nothing about it.
+    pub const NAMES: [&'static str; 2] = ["cluster-node-timeout", "rdb-version-check"];
+
+    /// Takes one of [`Self::NAMES`] in; what cannot be read leaves the default.
+    pub fn set(&mut self, name: &str, value: &str) {
+        match name {
+            "cluster-node-timeout" => self.node_timeout = value.parse().ok().map(Duration::from_millis),
+            "rdb-version-check" => self.reads_newer_formats = value == "relaxed",
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_that_is_read_is_taken_in_and_nonsense_is_not() {
+        for (name, value) in NodeSettings::NAMES.into_iter().zip(["15000", "relaxed"]) {
+            let mut settings = NodeSettings::default();
+            settings.set(name, value);
+            assert_ne!(settings, NodeSettings::default(), "{name}");
+            let mut settings = NodeSettings::default();
+            settings.set(name, "nonsense");
+            assert_eq!(settings, NodeSettings::default(), "{name}");
+        }
+    }
+}
