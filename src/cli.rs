@@ -36,6 +36,23 @@ Exit status:
   64   bad usage
   130  interrupted; nothing is left behind";
 
+const STATUS_HELP: &str = "\
+On a terminal, while slots are moved, it shows the progress until they are moved.
+
+Exit status:
+  0   nothing is left to do
+  2   something is left: moves, open slots, slots set aside, or a human is needed
+  1   no answer, or the daemon itself cannot tell
+  64  bad usage";
+
+const RETRY_HELP: &str = "\
+Slots that are not set aside are named, and nothing is done about them.
+
+Exit status:
+  0   the daemon was told
+  1   no answer; it says whether the daemon may have heard all the same
+  64  bad usage";
+
 /// How a command ended, for whoever called it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
@@ -99,6 +116,10 @@ pub enum Command {
     Move(MoveArgs),
     /// Look for open slots, slots without an owner, nodes that disagree and stray keys; changes nothing
     Check(CheckArgs),
+    /// Ask a running daemon what it does, how far it has come, and why it does nothing (more)
+    Status(StatusArgs),
+    /// Tell a running daemon to try slots again that it has set aside
+    Retry(RetryArgs),
     /// Check a configuration file, or print an annotated one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -167,6 +188,38 @@ pub struct CheckArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+}
+
+/// `evenkeel status`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(after_help = STATUS_HELP)]
+pub struct StatusArgs {
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Which daemon.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+}
+
+/// `evenkeel retry`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(after_help = RETRY_HELP)]
+pub struct RetryArgs {
+    /// The slots, as in 866,900-910; 0-16383 for all that are set aside
+    #[arg(value_name = "SLOTS", value_parser = slots)]
+    pub slots: SlotSet,
+    /// Which daemon.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+}
+
+/// Which running daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct DaemonArgs {
+    /// Where the daemon serves HTTP
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7380", value_parser = url)]
+    pub url: String,
 }
 
 /// `evenkeel config`.
@@ -375,6 +428,15 @@ fn slots(text: &str) -> Result<SlotSet, String> {
         Ok(slots) if slots.is_empty() => Err("no slot is named".to_owned()),
         Ok(slots) => Ok(slots),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The address of a daemon, without a slash at its end.
+fn url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    match host {
+        Some(host) if !host.is_empty() => Ok(format!("http://{host}")),
+        Some(_) | None => Err("a URL is http://host:port, as in http://127.0.0.1:7380".to_owned()),
     }
 }
 

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::instance;
 use crate::config::{Config, Mode};
-use crate::daemon::{Ended, Goal, Parts, PollSettings, Records, Sight, Status, Supervisor, poll};
+use crate::daemon::{Commands, Ended, Goal, Parts, PollSettings, Records, Sight, Status, Supervisor, commands, poll};
 use crate::metrics::Metrics;
 use crate::redis::{Dialer, Intent};
 
@@ -24,6 +24,8 @@ pub(super) struct Engine {
     pub(super) config: watch::Sender<Arc<Config>>,
     /// Takes the fault of a configuration that was refused.
     pub(super) config_error: watch::Sender<Option<String>>,
+    /// Tells it what to do while it runs.
+    pub(super) commands: Commands,
     /// Asks it to come to rest: open slots are finished within `schedule.stop_grace`.
     pub(super) stop: CancellationToken,
     supervisor: JoinHandle<Ended>,
@@ -46,6 +48,7 @@ impl Engine {
         let (config_sender, config) = watch::channel(config);
         let (config_error, config_error_receiver) = watch::channel(None);
         let (stop, hurry, poller_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (commands, orders) = commands();
         let nudge = Arc::new(Notify::new());
         let first = Status::first(&config.borrow(), &instance);
         let (status_sender, status) = watch::channel(Arc::new(first));
@@ -61,12 +64,14 @@ impl Engine {
             status: status_sender,
             metrics: Arc::clone(&metrics),
             records,
+            orders,
             stop: stop.clone(),
             hurry: hurry.clone(),
         });
         let supervisor = tokio::spawn(Box::pin(supervisor.run()));
         tokio::spawn(heed_signals(stop.clone(), hurry));
-        Ok(Self { status, metrics, config: config_sender, config_error, stop, supervisor, poller, poller_stop })
+        let config = config_sender;
+        Ok(Self { status, metrics, config, config_error, commands, stop, supervisor, poller, poller_stop })
     }
 
     /// Waits until it has come to rest.

@@ -8,7 +8,10 @@ mod plan;
 mod progress;
 mod rebalance;
 mod reload;
+mod remote;
+mod retry;
 mod run;
+mod status;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,8 @@ async fn dispatch(cli: Cli) -> ExitStatus {
         Command::Rebalance(args) => Box::pin(rebalance::rebalance(&args)).await,
         Command::Move(args) => Box::pin(rebalance::move_slots(&args)).await,
         Command::Check(args) => Box::pin(check::check(&args)).await,
+        Command::Status(args) => Box::pin(status::status(&args)).await,
+        Command::Retry(args) => Box::pin(retry::retry(&args)).await,
         Command::Config(ConfigCommand::Check { file }) => Ok(check_config(&file)),
         Command::Config(ConfigCommand::Example) => {
             print!("{}", Config::example());

@@ -28,6 +28,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
     let state = http::AppState {
         status: engine.status.clone(),
         metrics: Arc::clone(&engine.metrics),
+        commands: engine.commands.clone(),
         poll: Arc::new(move || *poll.borrow()),
     };
     let http_stop = CancellationToken::new();

@@ -17,6 +17,8 @@ fn said(line: &str) -> String {
         Command::Plan(args) | Command::Rebalance(args) => args.config(),
         Command::Move(args) => args.cluster.config(),
         Command::Check(args) => args.cluster.config(),
+        Command::Status(args) => return format!("{args:?}\n"),
+        Command::Retry(args) => return format!("{args:?}\n"),
         Command::Config(args) => return format!("{args:?}\n"),
         Command::Demo(args) => return format!("{args:?}\n"),
     };
@@ -283,6 +285,34 @@ fn commands_without_a_cluster_need_none() {
         "#]],
     );
     check(
+        "evenkeel status",
+        expect![[r#"
+        StatusArgs { json: false, daemon: DaemonArgs { url: "http://127.0.0.1:7380" } }
+    "#]],
+    );
+    check(
+        "evenkeel retry 866,900-910 --url http://10.0.0.5:7380/",
+        expect![[r#"
+        RetryArgs { slots: SlotSet(866,900-910), daemon: DaemonArgs { url: "http://10.0.0.5:7380" } }
+    "#]],
+    );
+    check(
+        "evenkeel retry 16384",
+        expect![[r#"
+        exit 64: error: invalid value '16384' for '<SLOTS>': `16384` is not a slot: slots are the numbers 0 to 16383
+
+        For more information, try '--help'.
+    "#]],
+    );
+    check(
+        "evenkeel status --url 10.0.0.5:7380",
+        expect![[r#"
+        exit 64: error: invalid value '10.0.0.5:7380' for '--url <URL>': a URL is http://host:port, as in http://127.0.0.1:7380
+
+        For more information, try '--help'.
+    "#]],
+    );
+    check(
         "evenkeel demo --keys 5 --hold --server /usr/bin/valkey-server",
         expect![[r#"
             DemoArgs { keys: 5, listen: None, hold: true, server: Some("/usr/bin/valkey-server") }
@@ -307,6 +337,8 @@ fn help_tells_the_commands_the_environment_and_the_exit_statuses() {
               move       Move just these slots, whatever the targets say
               check      Look for open slots, slots without an owner, nodes that disagree and stray keys;
                          changes nothing
+              status     Ask a running daemon what it does, how far it has come, and why it does nothing (more)
+              retry      Tell a running daemon to try slots again that it has set aside
               config     Check a configuration file, or print an annotated one
               demo       Start a throw-away local cluster with traffic and watch it being balanced
               help       Print this message or the help of the given subcommand(s)

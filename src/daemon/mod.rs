@@ -2,7 +2,9 @@
 //! status value that tells everybody else.
 
 mod account;
+mod aside;
 mod checks;
+mod command;
 mod decide;
 mod drains;
 mod drive;
@@ -20,6 +22,10 @@ mod status;
 mod supervisor;
 mod worker;
 
+pub use aside::SetAside;
+#[cfg(test)]
+pub(crate) use command::obeying;
+pub use command::{Commands, NotHeard, Orders, Retried, commands};
 pub use decide::{Goal, shard_inputs};
 pub use drains::Drains;
 pub use fit::{SettingsByNode, misfits};
@@ -27,7 +33,7 @@ pub use policy::{node_name, policy};
 pub use poller::{Look, PollSettings, Poller, Sight, poll};
 pub use reason::Reason;
 pub use records::Records;
-pub use status::{MoveStatus, SetAside, Status, View, Work};
+pub use status::{MoveStatus, Status, View, Work};
 pub use supervisor::{Ended, Parts, Supervisor};
 
 /// A number for each move of this process.

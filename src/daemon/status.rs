@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::Reason;
+use super::{Reason, SetAside};
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
 use crate::migration::{Pair, Purpose};
@@ -142,17 +142,6 @@ impl Work {
 /// What is left, as a multiple of what is done.
 fn share_left(done: f64, planned: f64) -> f64 {
     (planned - done).max(0.0) / done
-}
-
-/// A slot that could not be moved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetAside {
-    /// How often it was tried.
-    pub attempts: u32,
-    /// Why the last try failed.
-    pub why: String,
-    /// When it is tried again; `None` when only a human can help.
-    pub next_try: Option<Instant>,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! tasks, of the one finalise, and of which open slots are ours.
 
 mod moves;
+mod orders;
 mod picture;
 mod telling;
 
@@ -25,7 +26,9 @@ use super::memory::Memory;
 use super::meter::Meter;
 use super::records::Records;
 use super::worker::FromWorker;
-use super::{Look, MoveId, PollSettings, Reason, SetAside, SettingsByNode, Sight, Status, Work, checks, patience};
+use super::{
+    Look, MoveId, Orders, PollSettings, Reason, SetAside, SettingsByNode, Sight, Status, Work, checks, patience,
+};
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
 use crate::journal::Process;
@@ -88,6 +91,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The journal, if there is one.
     pub records: Records,
+    /// What it is told while it runs.
+    pub orders: Orders,
     /// Asks it to stop: open slots are finished, within `schedule.stop_grace`.
     pub stop: CancellationToken,
     /// Asks it not to wait for the grace period.
@@ -214,6 +219,7 @@ impl Supervisor {
                     self.checks = Some((found, Instant::now()));
                     self.parts.nudge.notify_one();
                 }
+                Some(command) = self.parts.orders.queue.recv() => self.on_command(command),
                 () = self.parts.stop.cancelled(), if self.stopping_since.is_none() => self.begin_stop(),
                 _ = tick.tick() => self.on_tick(),
             }

@@ -140,7 +140,9 @@ impl Worker {
             self.metrics.trouble(trouble.name());
             warn!(%slot, source = %self.pair.source, target = %self.pair.target, why = %trouble, "slot not moved");
             report.troubled.insert(*slot, trouble.clone());
-            report.left_open.insert(*slot);
+            if trouble.may_leave_open() {
+                report.left_open.insert(*slot);
+            }
         }
         let (why, open) = match ending {
             Ending::Done => return true,

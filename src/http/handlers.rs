@@ -9,8 +9,8 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::AppState;
 use super::json::{ErrorDocument, plan_document, reason_document, status_document, topology_document};
+use super::{AppState, orders};
 use crate::clock::Now;
 use crate::daemon::Status;
 use crate::metrics;
@@ -27,6 +27,9 @@ evenkeel keeps a Redis or Valkey Cluster on an even keel.
 /metrics          Prometheus
 /healthz          200 while the supervisor turns
 /readyz           200 while the view of the cluster is fresh
+
+To tell it something: POST with JSON.
+/api/v1/retry     {\"slots\": \"866,900-910\"}: slots that were set aside are tried again
 ";
 
 pub(super) async fn index() -> &'static str {
@@ -73,7 +76,8 @@ pub(super) async fn not_found(uri: Uri) -> Response {
 }
 
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
-    failure(StatusCode::METHOD_NOT_ALLOWED, format!("{} takes GET and HEAD, not {method}", uri.path()))
+    let takes = if orders::PATHS.contains(&uri.path()) { "POST" } else { "GET and HEAD" };
+    failure(StatusCode::METHOD_NOT_ALLOWED, format!("{} takes {takes}, not {method}", uri.path()))
 }
 
 /// Whether the process lives: 503 asks for a restart, so it never depends on what the cluster does.
@@ -120,7 +124,7 @@ fn told(judged: Result<String, String>) -> Response {
 }
 
 /// A document that is true only now.
-fn fresh(document: impl Serialize) -> Response {
+pub(super) fn fresh(document: impl Serialize) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(document)).into_response()
 }
 
@@ -130,6 +134,6 @@ fn unavailable(what: &str, status: &Status) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(ErrorDocument { error: what.to_owned(), reasons })).into_response()
 }
 
-fn failure(code: StatusCode, error: String) -> Response {
+pub(super) fn failure(code: StatusCode, error: String) -> Response {
     (code, Json(ErrorDocument { error, reasons: Vec::new() })).into_response()
 }

@@ -4,6 +4,7 @@
 //! durations are seconds and end in `_s`, sizes end in `_bytes`, times are RFC 3339 in UTC, what is not known is
 //! `null`. The command line's `--json` prints the same documents.
 
+mod orders;
 mod plan;
 mod status;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::SlotSet;
 use crate::daemon::Reason;
 
+pub use orders::{RetryDocument, RetryRequest, retry_document};
 pub use plan::{MoveDocument, PlanDocument, PlanNode, PlanThreshold, PlanVerdict, plan_document};
 pub use status::{
     ConfigDocument, LookDocument, RunningMove, SetAsideSlot, StatusDocument, WorkDocument, status_document,

@@ -1,10 +1,11 @@
-//! What a running evenkeel tells over HTTP: metrics, whether it lives, and its state as JSON.
+//! What a running evenkeel tells over HTTP: metrics, whether it lives, and its state as JSON; and what it can be told.
 //!
-//! Read-only: nothing here changes anything, and no answer waits for a server of the cluster. Every answer is made from
-//! the last [`Status`] that the supervisor published.
+//! `GET` changes nothing, and no answer waits for a server of the cluster: it is made from the last [`Status`] that the
+//! supervisor published. `POST` asks the supervisor through [`Commands`], the one door, and waits for its word only.
 
 mod handlers;
 pub mod json;
+mod orders;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,11 +25,13 @@ use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 use tracing::warn;
 
-use crate::daemon::Status;
+use crate::daemon::{Commands, Status};
 use crate::metrics::Metrics;
 
 /// How long one answer may take. All are made from memory: one that takes longer than this never comes.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest body of a request: every slot by itself, written out, is 96 KiB.
+const BODY_MAX: usize = 128 << 10;
 /// How long connections may go on when the process ends. Well below `schedule.stop_grace`, which slots need.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 
@@ -38,11 +42,14 @@ pub struct AppState {
     pub status: watch::Receiver<Arc<Status>>,
     /// What happened so far.
     pub metrics: Arc<Metrics>,
+    /// Tells the daemon what to do.
+    pub commands: Commands,
     /// `schedule.poll` as it is now: a reload may change it.
     pub poll: Arc<dyn Fn() -> Duration + Send + Sync>,
 }
 
-/// Every path, as `GET` and `HEAD`. Other paths are answered with 404, other methods with 405, both as JSON.
+/// Every path: what tells as `GET` and `HEAD`, what changes something as `POST`. Other paths are answered with 404, other
+/// methods with 405, both as JSON.
 pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/", get(handlers::index))
@@ -52,8 +59,10 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/status", get(handlers::status))
         .route("/api/v1/topology", get(handlers::topology))
         .route("/api/v1/plan", get(handlers::plan))
+        .route(orders::RETRY, post(orders::retry))
         .fallback(handlers::not_found)
         .method_not_allowed_fallback(handlers::method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .with_state(state)
 }

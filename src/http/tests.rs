@@ -8,7 +8,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::clock::Now;
-use crate::daemon::Reason;
+use crate::daemon::{Reason, obeying};
 use crate::metrics::testing::{now, starting, working};
 use crate::plan::{Infeasible, TargetFault};
 
@@ -18,12 +18,16 @@ fn routes(status: Status) -> Router {
     // A receiver gives the last value even when its sender is gone, as it is at the end of the process.
     let (_, status) = watch::channel(Arc::new(status));
     let metrics = Arc::new(Metrics::new("cache-eu").unwrap());
-    router(AppState { status, metrics, poll: Arc::new(|| POLL) })
+    let commands = obeying(&"5".parse().unwrap());
+    router(AppState { status, metrics, commands, poll: Arc::new(|| POLL) })
 }
 
 /// Status code, content type and body.
 async fn ask(status: Status, method: &str, path: &str) -> (u16, String, String) {
-    let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    answer(status, Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await
+}
+
+async fn answer(status: Status, request: Request<Body>) -> (u16, String, String) {
     let response = routes(status).oneshot(request).await.unwrap();
     let code = response.status().as_u16();
     let kind = response.headers().get(header::CONTENT_TYPE).map_or("", |kind| kind.to_str().unwrap()).to_owned();
@@ -33,7 +37,17 @@ async fn ask(status: Status, method: &str, path: &str) -> (u16, String, String) 
 
 async fn check(status: Status, request: &str, expect: Expect) {
     let (method, path) = request.split_once(' ').unwrap();
-    let (code, kind, body) = ask(status, method, path).await;
+    assert_answer(ask(status, method, path).await, expect);
+}
+
+/// Posts this body, announced as this kind, to a daemon that has set slot 5 aside.
+async fn check_post(path: &str, kind: &str, body: &'static str, expect: Expect) {
+    let request = Request::builder().method("POST").uri(path).header(header::CONTENT_TYPE, kind);
+    assert_answer(answer(working(Now::read()), request.body(Body::from(body)).unwrap()).await, expect);
+}
+
+#[track_caller]
+fn assert_answer((code, kind, body): (u16, String, String), expect: Expect) {
     let body = match serde_json::from_str::<serde_json::Value>(&body) {
         Ok(json) => serde_json::to_string_pretty(&json).unwrap() + "\n",
         Err(_) => body,
@@ -45,7 +59,8 @@ async fn check(status: Status, request: &str, expect: Expect) {
 async fn the_first_page_names_the_others() {
     let (code, _, page) = ask(starting(Now::read()), "GET", "/").await;
     assert_eq!(code, 200);
-    for path in page.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| word.starts_with('/')) {
+    let tells = page.split("To tell it something").next().unwrap();
+    for path in tells.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| word.starts_with('/')) {
         let (code, _, _) = ask(working(Now::read()), "GET", path).await;
         assert_eq!(code, 200, "{path}");
     }
@@ -81,6 +96,102 @@ async fn only_reading_is_possible_and_what_is_not_there_is_said_in_json() {
         "HEAD /healthz",
         expect![[r#"
         200 text/plain; charset=utf-8
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn slots_that_were_set_aside_are_put_back_and_others_are_named() {
+    let json = "application/json";
+    check_post(
+        "/api/v1/retry",
+        json,
+        r#"{"slots": "5,900-910"}"#,
+        expect![[r#"
+        200 application/json
+        {
+          "not_set_aside": {
+            "count": 11,
+            "ranges": "900-910"
+          },
+          "put_back": {
+            "count": 1,
+            "ranges": "5"
+          }
+        }
+    "#]],
+    )
+    .await;
+    check_post(
+        "/api/v1/retry",
+        json,
+        r#"{"slots": ""}"#,
+        expect![[r#"
+        400 application/json
+        {
+          "error": "no slot is named"
+        }
+    "#]],
+    )
+    .await;
+    check_post(
+        "/api/v1/retry",
+        json,
+        r#"{"slots": "5-16384"}"#,
+        expect![[r#"
+        400 application/json
+        {
+          "error": "slots: `16384` is not a slot: slots are the numbers 0 to 16383"
+        }
+    "#]],
+    )
+    .await;
+    check_post("/api/v1/retry", json, r#"{"slots": "5", "force": true}"#, expect![[r#"
+        422 application/json
+        {
+          "error": "Failed to deserialize the JSON body into the target type: force: unknown field `force`, expected `slots` at line 1 column 22"
+        }
+    "#]]).await;
+    check_post("/api/v1/retry", json, "5", expect![[r#"
+        422 application/json
+        {
+          "error": "Failed to deserialize the JSON body into the target type: invalid type: integer `5`, expected struct RetryRequest at line 1 column 1"
+        }
+    "#]]).await;
+    check_post(
+        "/api/v1/retry",
+        json,
+        "",
+        expect![[r#"
+        400 application/json
+        {
+          "error": "Failed to parse the request body as JSON: EOF while parsing a value at line 1 column 0"
+        }
+    "#]],
+    )
+    .await;
+    // What a form on a page of somebody else's can send.
+    check_post(
+        "/api/v1/retry",
+        "text/plain",
+        r#"{"slots": "5"}"#,
+        expect![[r#"
+        415 application/json
+        {
+          "error": "Expected request with `Content-Type: application/json`"
+        }
+    "#]],
+    )
+    .await;
+    check(
+        working(Now::read()),
+        "GET /api/v1/retry",
+        expect![[r#"
+        405 application/json
+        {
+          "error": "/api/v1/retry takes POST, not GET"
+        }
     "#]],
     )
     .await;

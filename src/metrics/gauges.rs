@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::cluster::{NodeId, Shard};
 use crate::config::Mode;
 use crate::daemon::{Reason, Status};
+use crate::migration::Trouble;
 use crate::plan::Line;
 
 /// What a gauge says that has no value at present. Comparisons with it are false, so no alert fires by it.
@@ -20,7 +21,7 @@ pub(super) fn read(cluster: &str, status: &Status, now: Now) -> Result<Families,
     process(&families, status)?;
     view(&families, status, now)?;
     plan(&families, status)?;
-    moves(&families, status)?;
+    moves(&families, status, now)?;
     work(&families, status)?;
     Ok(families)
 }
@@ -124,24 +125,47 @@ fn slots_off(line: &Line) -> f64 {
     f64::from(line.now.abs_diff(line.target))
 }
 
-fn moves(families: &Families, status: &Status) -> Result<(), Error> {
+fn moves(families: &Families, status: &Status, now: Now) -> Result<(), Error> {
     families.gauge("evenkeel_moves_running", "Moves that run now.", count(status.moves.len() as u64))?;
     families.gauge(
         "evenkeel_moves_waiting",
         "Moves of the plan that wait for their turn.",
         count(status.waiting as u64),
     )?;
-    families.gauge(
-        "evenkeel_set_aside_slots",
-        "Slots that could not be moved and wait for their next try, or for a human.",
-        count(status.set_aside.len() as u64),
-    )?;
+    set_aside(families, status, now)?;
     let reasons: BTreeSet<&str> = status.reasons.iter().map(Reason::name).collect();
     families.gauges(
         "evenkeel_reason",
         "1 for each reason why no further slot is opened now.",
         ["reason"],
         Reason::names().map(|name| one_of(name, reasons.contains(name))),
+    )
+}
+
+fn set_aside(families: &Families, status: &Status, now: Now) -> Result<(), Error> {
+    let aside = || status.set_aside.values();
+    let of = |trouble: &str| aside().filter(|slot| slot.trouble == trouble).count() as u64;
+    families.gauges(
+        "evenkeel_set_aside_slots",
+        "Slots that could not be moved and wait for their next try, or for a human, by the trouble of the last try.",
+        ["class"],
+        Trouble::NAMES.map(|trouble| ([trouble.to_owned()], count(of(trouble)))),
+    )?;
+    families.gauge(
+        "evenkeel_set_aside_given_up_slots",
+        "Slots set aside that are not tried again until somebody puts them back (evenkeel retry).",
+        count(aside().filter(|slot| slot.next_try.is_none()).count() as u64),
+    )?;
+    families.gauge(
+        "evenkeel_set_aside_attempts",
+        "Tries of the slot that was tried most often, of those set aside.",
+        count(aside().map(|slot| u64::from(slot.attempts)).max().unwrap_or(0)),
+    )?;
+    let next = aside().filter_map(|slot| slot.next_try).min().map(|at| now.until(at).as_secs_f64());
+    families.gauge(
+        "evenkeel_set_aside_next_try_seconds",
+        "Time until the first of the slots set aside is tried again; NaN when none is.",
+        next.unwrap_or(NOT_KNOWN),
     )
 }
 

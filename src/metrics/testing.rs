@@ -93,7 +93,9 @@ pub(crate) fn working(now: Now) -> Status {
             Slot::new(5).unwrap(),
             SetAside {
                 attempts: 3,
+                trouble: "refused",
                 why: "it would not".to_owned(),
+                delay: Duration::from_secs(40),
                 next_try: Some(now.instant + Duration::from_secs(30)),
             },
         )]),

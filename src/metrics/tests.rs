@@ -104,8 +104,14 @@ fn the_names_are_those_that_dashboards_know() {
             Looks at the cluster: ok when a view of it came of it.
         gauge evenkeel_reason{reason}
             1 for each reason why no further slot is opened now.
-        gauge evenkeel_set_aside_slots{}
-            Slots that could not be moved and wait for their next try, or for a human.
+        gauge evenkeel_set_aside_attempts{}
+            Tries of the slot that was tried most often, of those set aside.
+        gauge evenkeel_set_aside_given_up_slots{}
+            Slots set aside that are not tried again until somebody puts them back (evenkeel retry).
+        gauge evenkeel_set_aside_next_try_seconds{}
+            Time until the first of the slots set aside is tried again; NaN when none is.
+        gauge evenkeel_set_aside_slots{class}
+            Slots that could not be moved and wait for their next try, or for a human, by the trouble of the last try.
         histogram evenkeel_slot_duration_seconds{}
             How long a slot that was moved had been open, from its first mark to its new owner.
         counter evenkeel_slots_moved_total{}
@@ -236,7 +242,27 @@ fn every_series_is_there_at_zero_before_anything_happens() {
             evenkeel_poll_age_seconds 3600.5
             evenkeel_polls_total{result="error"} 0
             evenkeel_polls_total{result="ok"} 0
-            evenkeel_set_aside_slots 0
+            evenkeel_set_aside_attempts 0
+            evenkeel_set_aside_given_up_slots 0
+            evenkeel_set_aside_next_try_seconds NaN
+            evenkeel_set_aside_slots{class="both_claim"} 0
+            evenkeel_set_aside_slots{class="conflict"} 0
+            evenkeel_set_aside_slots{class="foreign_mark"} 0
+            evenkeel_set_aside_slots{class="incompatible"} 0
+            evenkeel_set_aside_slots{class="interrupted"} 0
+            evenkeel_set_aside_slots{class="no_answer"} 0
+            evenkeel_set_aside_slots{class="no_replicas"} 0
+            evenkeel_set_aside_slots{class="not_primary"} 0
+            evenkeel_set_aside_slots{class="owner_changed"} 0
+            evenkeel_set_aside_slots{class="process_changed"} 0
+            evenkeel_set_aside_slots{class="refused"} 0
+            evenkeel_set_aside_slots{class="source_not_ready"} 0
+            evenkeel_set_aside_slots{class="stray_keys"} 0
+            evenkeel_set_aside_slots{class="stuck"} 0
+            evenkeel_set_aside_slots{class="target_credentials"} 0
+            evenkeel_set_aside_slots{class="target_full"} 0
+            evenkeel_set_aside_slots{class="target_not_ready"} 0
+            evenkeel_set_aside_slots{class="unknown"} 0
             evenkeel_slots_moved_total 0
             evenkeel_work_keys{state="moved"} 0
             evenkeel_work_keys{state="planned"} 0
@@ -375,7 +401,27 @@ fn the_status_is_shown_as_it_is() {
             evenkeel_poll_age_seconds 2
             evenkeel_reason{reason="no_view"} 0
             evenkeel_reason{reason="set_aside"} 1
-            evenkeel_set_aside_slots 1
+            evenkeel_set_aside_attempts 3
+            evenkeel_set_aside_given_up_slots 0
+            evenkeel_set_aside_next_try_seconds 30
+            evenkeel_set_aside_slots{class="both_claim"} 0
+            evenkeel_set_aside_slots{class="conflict"} 0
+            evenkeel_set_aside_slots{class="foreign_mark"} 0
+            evenkeel_set_aside_slots{class="incompatible"} 0
+            evenkeel_set_aside_slots{class="interrupted"} 0
+            evenkeel_set_aside_slots{class="no_answer"} 0
+            evenkeel_set_aside_slots{class="no_replicas"} 0
+            evenkeel_set_aside_slots{class="not_primary"} 0
+            evenkeel_set_aside_slots{class="owner_changed"} 0
+            evenkeel_set_aside_slots{class="process_changed"} 0
+            evenkeel_set_aside_slots{class="refused"} 1
+            evenkeel_set_aside_slots{class="source_not_ready"} 0
+            evenkeel_set_aside_slots{class="stray_keys"} 0
+            evenkeel_set_aside_slots{class="stuck"} 0
+            evenkeel_set_aside_slots{class="target_credentials"} 0
+            evenkeel_set_aside_slots{class="target_full"} 0
+            evenkeel_set_aside_slots{class="target_not_ready"} 0
+            evenkeel_set_aside_slots{class="unknown"} 0
             evenkeel_work_keys{state="moved"} 3000
             evenkeel_work_keys{state="planned"} 12000
             evenkeel_work_seconds_left 37.5

@@ -138,6 +138,27 @@ impl Trouble {
         }
     }
 
+    /// Whether a slot that was set apart because of it may be open.
+    #[must_use]
+    pub const fn may_leave_open(&self) -> bool {
+        match self {
+            // Found only of slots that nobody has opened, and none is opened then.
+            Self::StrayKeys { .. } => false,
+            Self::Refused { .. }
+            | Self::NoReplicas { .. }
+            | Self::NotPrimary { .. }
+            | Self::OwnerChanged { .. }
+            | Self::ForeignMark { .. }
+            | Self::BothClaim { .. }
+            | Self::Conflict { .. }
+            | Self::Blocked(_)
+            | Self::NoAnswer { .. }
+            | Self::ProcessChanged { .. }
+            | Self::Interrupted
+            | Self::Stuck => true,
+        }
+    }
+
     /// Every name that [`Trouble::name`] can give.
     pub const NAMES: [&'static str; 18] = [
         "refused",

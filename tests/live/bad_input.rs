@@ -30,6 +30,8 @@ fn bad_usage_of_every_command_ends_with_64_and_says_what_is_wrong() {
     check(&["move", "--seed", NOBODY[0], "--to", "a:1"], "--slots");
     check(&["move", "--seed", NOBODY[0], "--to", "a:1", "--slots", "16384"], "16384");
     check(&["check", "--seed", NOBODY[0], "--password", "secret"], "--password");
+    check(&["status", "--url", "127.0.0.1:7380"], "http://host:port");
+    check(&["retry", "16384"], "16384");
     check(&["config"], "Usage: evenkeel config");
     check(&["config", "check", "no-such-file.toml"], "no-such-file.toml");
     check(&["demo", "--keys", "0"], "--keys");

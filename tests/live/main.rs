@@ -16,4 +16,5 @@ mod permissions;
 mod rebalance;
 mod resume;
 mod support;
+mod told;
 mod walkthrough;

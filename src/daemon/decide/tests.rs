@@ -79,7 +79,12 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
     let next_try = Some(now + Duration::from_secs(9));
     let set_aside = slots(circumstances.set_aside)
         .iter()
-        .map(|slot| (slot, SetAside { attempts: 1, why: "a test".to_owned(), next_try }))
+        .map(|slot| {
+            (
+                slot,
+                SetAside { attempts: 1, trouble: "refused", why: "a test".to_owned(), delay: Duration::ZERO, next_try },
+            )
+        })
         .collect();
     let decision = decide(&Situation {
         now,

@@ -121,11 +121,8 @@ impl Supervisor {
 
     fn put_aside(&mut self, slot: Slot, trouble: &Trouble, now: Instant) {
         let config = Arc::clone(&self.parts.config.borrow());
-        let attempts = self.set_aside.get(&slot).map_or(0, |aside| aside.attempts) + 1;
-        let delay = config.migration.retry_delay * 2u32.saturating_pow(attempts.min(16) - 1);
-        // What is open must be finished some day: it is tried for ever, at the longest delay.
-        let again = attempts < config.migration.attempts || self.ours.contains(slot);
-        let next_try = again.then(|| now + delay.min(config.migration.retry_delay_max));
-        self.set_aside.insert(slot, SetAside { attempts, why: trouble.to_string(), next_try });
+        let (before, open) = (self.set_aside.get(&slot), self.ours.contains(slot));
+        let after = SetAside::after(before, trouble, open, &config.migration, now);
+        self.set_aside.insert(slot, after);
     }
 }

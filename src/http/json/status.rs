@@ -95,8 +95,12 @@ pub struct SetAsideSlot {
     pub slot: u16,
     /// How often it was tried.
     pub attempts: u32,
+    /// What kind of trouble the last try had; the same names as the label `class` of `evenkeel_errors_total`.
+    pub trouble: String,
     /// Why the last try failed, for people.
     pub why: String,
+    /// How long it waits between the last try and the next; `null` when only a human can help.
+    pub delay_s: Option<f64>,
     /// How long until the next try; `null` when only a human can help.
     pub next_try_in_s: Option<f64>,
 }
@@ -186,7 +190,9 @@ fn set_aside(slot: Slot, set_aside: &SetAside, now: Now) -> SetAsideSlot {
     SetAsideSlot {
         slot: slot.number(),
         attempts: set_aside.attempts,
+        trouble: set_aside.trouble.to_owned(),
         why: set_aside.why.clone(),
+        delay_s: set_aside.next_try.map(|_| seconds(set_aside.delay)),
         next_try_in_s: set_aside.next_try.map(|then| seconds(now.until(then))),
     }
 }

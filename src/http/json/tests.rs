@@ -67,7 +67,9 @@ fn the_status_of_a_daemon_in_mid_work() {
             {
               "slot": 5,
               "attempts": 3,
+              "trouble": "refused",
               "why": "it would not",
+              "delay_s": 40.0,
               "next_try_in_s": 30.0
             }
           ],

@@ -133,7 +133,6 @@ impl Daemon {
     }
 
     /// The status and body of an HTTP POST with this JSON body; an error when there is no answer.
-    #[expect(dead_code, reason = "for the stories of the daemon, which come after the harness")]
     pub(crate) fn try_http_post(&self, path: &str, json: &str) -> Result<(u16, String), String> {
         self.http(path, |agent, url| agent.post(url).content_type("application/json").send(json))
     }

@@ -1,0 +1,266 @@
+//! `evenkeel status`: what a running daemon does, how far it has come, and why it does nothing (more).
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::remote::{Answer, Remote};
+use crate::cli::{ExitStatus, StatusArgs};
+use crate::http::json::{ErrorDocument, PlanDocument, PlanNode, SetAsideSlot, StatusDocument, WorkDocument};
+
+/// How often a progress that is shown is asked for.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// Slots set aside that the text tells of one by one; the JSON document has them all.
+const ASIDE_MAX: usize = 20;
+
+/// `evenkeel status`.
+pub(super) async fn status(args: &StatusArgs) -> anyhow::Result<ExitStatus> {
+    let remote = Remote::new(&args.daemon.url);
+    if !args.json && std::io::stderr().is_terminal() {
+        follow(&remote).await?;
+    }
+    let document = Document::ask(&remote).await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        print!("{}", document.text());
+    }
+    Ok(document.result())
+}
+
+/// Shows the progress until no slot is moved any more.
+async fn follow(remote: &Remote) -> anyhow::Result<()> {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos}/{len} slots  {msg}") {
+        bar.set_style(style);
+    }
+    loop {
+        let status: StatusDocument = remote.get("/api/v1/status").await?.document()?;
+        if !status.work.active {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        bar.set_length(status.work.slots_planned as u64);
+        bar.set_position(status.work.slots_moved as u64);
+        bar.set_message(rates(&status.work));
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// What the daemon told.
+#[derive(Serialize)]
+struct Document {
+    status: StatusDocument,
+    /// `null` while there is none; then `no_plan` says why.
+    plan: Option<PlanDocument>,
+    no_plan: Option<ErrorDocument>,
+}
+
+impl Document {
+    async fn ask(remote: &Remote) -> anyhow::Result<Self> {
+        let status = remote.get("/api/v1/status").await?.document()?;
+        let (plan, no_plan) = match remote.get("/api/v1/plan").await? {
+            Answer::Document(plan) => (Some(plan), None),
+            Answer::None(error) => (None, Some(error)),
+        };
+        Ok(Self { status, plan, no_plan })
+    }
+
+    /// What is left to do, by what the daemon told.
+    fn result(&self) -> ExitStatus {
+        let status = &self.status;
+        let at_work = status.work.active || !status.moves.is_empty() || status.open_slots.count > 0;
+        let planned = self.plan.as_ref().is_some_and(|plan| plan.slots_to_move > 0);
+        let waits_for_a_human = self.plan.is_none() && status.reasons.iter().any(|reason| !reason.passes_by_itself);
+        if at_work || planned || !status.set_aside.is_empty() || waits_for_a_human {
+            ExitStatus::Left
+        } else if self.plan.is_none() {
+            ExitStatus::Failed
+        } else {
+            ExitStatus::Done
+        }
+    }
+
+    fn text(&self) -> String {
+        let status = &self.status;
+        let mut text = format!("{}: evenkeel {} ({})\n", status.cluster, status.version, status.mode);
+        let seen =
+            status.look.age_s.map_or_else(|| "not seen yet".to_owned(), |age| format!("last seen {age:.1} s ago"));
+        let _ = writeln!(text, "the cluster was {seen}; {} slots are open", status.open_slots.count);
+        for error in &status.look.errors {
+            let _ = writeln!(text, "look failed: {error}");
+        }
+        if let Some(error) = &status.config.error {
+            let _ = writeln!(text, "the configuration was refused and the old one is in use: {error}");
+        }
+        if let Some(plan) = &self.plan {
+            text.push('\n');
+            text.push_str(&nodes(&plan.nodes));
+            let _ = writeln!(text, "\n{} slots are to move", plan.slots_to_move);
+        }
+        text.push_str(&work(status));
+        for reason in &status.reasons {
+            let _ = writeln!(text, "because: {}: {}", reason.name, reason.text);
+        }
+        text.push_str(&set_aside(&status.set_aside));
+        if self.result() == ExitStatus::Done {
+            text.push_str("nothing is left to do\n");
+        }
+        text
+    }
+}
+
+/// The nodes against their targets, one line each.
+fn nodes(nodes: &[PlanNode]) -> String {
+    let mut rows = vec![["node", "slots", "target", "off by"].map(str::to_owned)];
+    rows.extend(nodes.iter().map(|node| {
+        let name = node.address.clone().unwrap_or_else(|| node.node.clone());
+        [name, node.now.to_string(), node.target.to_string(), (-node.difference).to_string()]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths = [0, 1, 2, 3].map(width);
+    rows.iter().fold(String::new(), |mut text, row| {
+        let _ = writeln!(
+            text,
+            "{:name$}  {:>now$}  {:>target$}  {:>off$}",
+            row[0],
+            row[1],
+            row[2],
+            row[3],
+            name = widths[0],
+            now = widths[1],
+            target = widths[2],
+            off = widths[3]
+        );
+        text
+    })
+}
+
+fn work(status: &StatusDocument) -> String {
+    let mut text = String::new();
+    if status.work.active {
+        let work = &status.work;
+        let _ = writeln!(text, "at work: {} of {} slots moved  {}", work.slots_moved, work.slots_planned, rates(work));
+    }
+    for running in &status.moves {
+        let waits = running.waits_for.as_ref().map_or_else(String::new, |why| format!("; waits: {why}"));
+        let _ = writeln!(
+            text,
+            "{}: {} -> {}, {} of {} slots, {} keys{waits}",
+            running.purpose,
+            short(&running.source),
+            short(&running.target),
+            running.slots_moved,
+            running.slots.count,
+            running.keys_moved
+        );
+    }
+    if status.moves_waiting > 0 {
+        let _ = writeln!(text, "{} more moves wait for their turn", status.moves_waiting);
+    }
+    text
+}
+
+fn set_aside(slots: &[SetAsideSlot]) -> String {
+    let mut text = String::new();
+    for slot in slots.iter().take(ASIDE_MAX) {
+        let next = slot
+            .next_try_in_s
+            .map_or_else(|| "given up until `evenkeel retry`".to_owned(), |left| format!("tried again in {left:.0} s"));
+        let tries = if slot.attempts == 1 { "1 try".to_owned() } else { format!("{} tries", slot.attempts) };
+        let _ = writeln!(text, "set aside: slot {} after {tries}, {next}: {}: {}", slot.slot, slot.trouble, slot.why);
+    }
+    if slots.len() > ASIDE_MAX {
+        let _ = writeln!(text, "set aside: {} more slots; --json lists them", slots.len() - ASIDE_MAX);
+    }
+    text
+}
+
+/// `1234 slots/s  56789 keys/s  ETA 3s`.
+fn rates(work: &WorkDocument) -> String {
+    let seconds = work.elapsed_s.max(0.001);
+    let left = work.left_s.and_then(|left| Duration::try_from_secs_f64(left.ceil()).ok());
+    let left = left.map_or_else(|| "-".to_owned(), |left| humantime::format_duration(left).to_string());
+    format!(
+        "{:.0} slots/s  {:.0} keys/s  ETA {left}",
+        work.slots_moved as f64 / seconds,
+        work.keys_moved as f64 / seconds
+    )
+}
+
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::http::json::{plan_document, status_document};
+    use crate::metrics::testing::{now, starting, working};
+
+    fn document(status: &crate::daemon::Status, now: crate::clock::Now) -> Document {
+        Document {
+            status: status_document(status, now),
+            plan: status.plan.as_ref().map(|plan| plan_document(plan)),
+            no_plan: None,
+        }
+    }
+
+    #[test]
+    fn a_daemon_at_work_is_told_of_with_its_nodes_its_moves_and_what_it_set_aside() {
+        let now = now();
+        let document = document(&working(now), now);
+        assert_eq!(document.result(), ExitStatus::Left);
+        expect![[r#"
+            cache-eu: evenkeel 0.1.0 (act)
+            the cluster was last seen 2.0 s ago; 1 slots are open
+            the configuration was refused and the old one is in use: line 3: cluster.sseds is not a key
+
+            node           slots  target  off by
+            10.0.0.1:6379   8192    5462    2730
+            10.0.0.2:6379   8192    5461    2731
+            10.0.0.3:6379      0    5461   -5461
+
+            5461 slots are to move
+            at work: 250 of 1000 slots moved  20 slots/s  240 keys/s  ETA 38s
+            move: 00000001 -> 00000003, 250 of 999 slots, 3000 keys; waits: the finalise of another move
+            2 more moves wait for their turn
+            because: set_aside: slots 5 are set aside: it would not
+            set aside: slot 5 after 3 tries, tried again in 30 s: refused: it would not
+        "#]]
+        .assert_eq(&document.text());
+    }
+
+    #[test]
+    fn what_is_left_decides_the_exit_status() {
+        let now = now();
+        let check = |change: &dyn Fn(&mut Document), expect: ExitStatus| {
+            let mut document = document(&working(now), now);
+            document.status.work.active = false;
+            document.status.moves.clear();
+            document.status.set_aside.clear();
+            document.status.open_slots.count = 0;
+            document.status.reasons.clear();
+            document.plan.as_mut().unwrap().slots_to_move = 0;
+            change(&mut document);
+            assert_eq!(document.result(), expect, "{}", document.text());
+        };
+        check(&|_| {}, ExitStatus::Done);
+        check(&|told| told.plan.as_mut().unwrap().slots_to_move = 1, ExitStatus::Left);
+        check(&|told| told.status.open_slots.count = 1, ExitStatus::Left);
+        check(&|told| told.status.set_aside = status_document(&working(now), now).set_aside, ExitStatus::Left);
+        check(&|told| told.status.work.active = true, ExitStatus::Left);
+        check(&|told| told.plan = None, ExitStatus::Failed);
+        let cannot = |told: &mut Document| {
+            told.plan = None;
+            told.status.reasons = status_document(&starting(now), now).reasons;
+            told.status.reasons[0].passes_by_itself = false;
+        };
+        check(&cannot, ExitStatus::Left);
+    }
+}

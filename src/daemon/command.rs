@@ -1,0 +1,133 @@
+//! What a running daemon can be told: a bounded queue to the supervisor, and its answer.
+//!
+//! Whoever has a [`Commands`] can change what the daemon does; what only reads is given a [`super::Status`] instead.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::cluster::SlotSet;
+
+/// Commands that may wait. They come from people: one that finds no room is refused, not kept waiting.
+const WAITING_MAX: usize = 16;
+/// How long the supervisor may take to answer. It turns several times a second; only a disk that hangs holds it up.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// One command, with the place for its answer.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Put these slots back that were set aside: they are tried again at once, as if for the first time.
+    Retry { slots: SlotSet, answer: oneshot::Sender<Retried> },
+}
+
+/// What became of slots that were to be tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// They were set aside and are no longer.
+    pub put_back: SlotSet,
+    /// They were not set aside: nothing was done about them.
+    pub not_set_aside: SlotSet,
+}
+
+/// Sends commands to the supervisor. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    queue: mpsc::Sender<Command>,
+}
+
+/// Where the supervisor takes commands from.
+#[derive(Debug)]
+pub struct Orders {
+    pub(super) queue: mpsc::Receiver<Command>,
+}
+
+/// A command that was not carried out, or of which that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NotHeard {
+    /// Too many commands wait. It was not carried out.
+    #[error("too many commands wait for the supervisor; try again")]
+    Full,
+    /// The daemon is on its way down. It was not carried out.
+    #[error("evenkeel is stopping and takes no commands")]
+    Stopping,
+    /// No answer came in time. It may still be carried out.
+    #[error("the supervisor did not answer within {} s; the command may still be carried out", ANSWER_WITHIN.as_secs())]
+    NoAnswer,
+}
+
+/// Both ends of the queue.
+#[must_use]
+pub fn commands() -> (Commands, Orders) {
+    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    (Commands { queue: sender }, Orders { queue: receiver })
+}
+
+impl Commands {
+    /// Puts slots back that were set aside. The answer comes when the supervisor has taken it in.
+    pub async fn retry(&self, slots: SlotSet) -> Result<Retried, NotHeard> {
+        self.ask(|answer| Command::Retry { slots, answer }).await
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NotHeard> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(command(answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotHeard::Full,
+            mpsc::error::TrySendError::Closed(_) => NotHeard::Stopping,
+        })?;
+        match tokio::time::timeout(ANSWER_WITHIN, answered).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(NotHeard::Stopping),
+            Err(_) => Err(NotHeard::NoAnswer),
+        }
+    }
+}
+
+/// A daemon that has set these slots aside and does nothing but obey, for the tests of whoever tells it something.
+#[cfg(test)]
+pub(crate) fn obeying(set_aside: &SlotSet) -> Commands {
+    let (commands, mut orders) = commands();
+    let mut set_aside = set_aside.clone();
+    tokio::spawn(async move {
+        while let Some(Command::Retry { slots, answer }) = orders.queue.recv().await {
+            let (put_back, not_set_aside) = (slots.intersection(&set_aside), slots.difference(&set_aside));
+            set_aside = set_aside.difference(&slots);
+            answer.send(Retried { put_back, not_set_aside }).expect("somebody waits for the answer");
+        }
+    });
+    commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_is_answered_by_whoever_takes_it() {
+        let (commands, mut orders) = commands();
+        let asked = tokio::spawn(async move { commands.retry("5,7".parse().unwrap()).await });
+        let Some(Command::Retry { slots, answer }) = orders.queue.recv().await else { panic!("a command comes") };
+        let retried = Retried { put_back: slots, not_set_aside: SlotSet::new() };
+        answer.send(retried.clone()).unwrap();
+        assert_eq!(asked.await.unwrap(), Ok(retried));
+    }
+
+    #[tokio::test]
+    async fn commands_that_nobody_takes_are_refused_and_never_pile_up() {
+        let (commands, orders) = commands();
+        let retry = || {
+            let commands = commands.clone();
+            tokio::spawn(async move { commands.retry(SlotSet::full()).await })
+        };
+        let waiting: Vec<_> = (0..WAITING_MAX).map(|_| retry()).collect();
+        while commands.queue.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(commands.retry(SlotSet::full()).await, Err(NotHeard::Full));
+        drop(orders);
+        for asked in waiting {
+            assert_eq!(asked.await.unwrap(), Err(NotHeard::Stopping));
+        }
+        assert_eq!(commands.retry(SlotSet::full()).await, Err(NotHeard::Stopping));
+    }
+}

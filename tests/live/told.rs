@@ -1,0 +1,89 @@
+//! What a running daemon tells and is told from the command line.
+
+use std::time::Duration;
+
+use redis::Pipeline;
+
+use crate::support::{Cluster, Daemon, Evenkeel, Flavour, HASTY, Node, Output, Spec, Tagged, eventually, settings};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A call that asks, or tells, this daemon.
+fn call(daemon: &Daemon, args: &[&str]) -> Output {
+    let url = format!("http://{}", daemon.address());
+    Evenkeel::new(&[args, &["--url", &url]].concat()).run_to_end()
+}
+
+/// Runs a command at a node about a slot that it does not own, as one who imports it.
+fn at_importer(cluster: &Cluster, tagged: &Tagged, (from, to): (Node, Node), command: &[&str]) {
+    let (slot, from) = (tagged.slot.to_string(), cluster.node_id(from).to_string());
+    cluster.cmd::<()>(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from]);
+    let mut asking = Pipeline::new();
+    asking.cmd("ASKING").ignore();
+    let words = asking.cmd(command[0]);
+    for word in &command[1..] {
+        words.arg(*word);
+    }
+    asking.exec(&mut cluster.connect(to, 0).expect("it runs")).expect("an importer takes what is asked of it");
+    cluster.cmd::<()>(to, &["CLUSTER", "SETSLOT", &slot, "STABLE"]);
+}
+
+fn look(daemon: &Daemon) -> u64 {
+    let status: serde_json::Value = serde_json::from_str(&daemon.http_get("/api/v1/status")).expect("JSON");
+    status["look"]["number"].as_u64().expect("looks are counted")
+}
+
+#[test]
+fn a_slot_that_was_set_aside_is_shown_everywhere_and_one_command_puts_it_back() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    let [first, second, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let tagged = Tagged::fill(&cluster, first, 0, 20);
+    let slot = tagged.slot.to_string();
+    at_importer(&cluster, &tagged, (first, second), &["SET", &tagged.key(0), "astray"]);
+    let entry = format!("[[targets.nodes]]\nnode = \"{}\"\nslots = \"{slot}\"\n", cluster.node_id(second));
+    let config = settings(&cluster, &format!("{HASTY}[migration]\nattempts = 1\n{entry}"));
+    let mut daemon = Evenkeel::new(&["run"]).config(&config).spawn();
+
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"reasons\":[{\"name\":\"set_aside\""));
+    let given_up = format!("set aside: slot {slot} after 1 try, given up until `evenkeel retry`: stray_keys:");
+    call(&daemon, &["status"]).assert(2, &["story: evenkeel", "because: set_aside", &given_up]);
+    let json = call(&daemon, &["status", "--json"]).exited_with_json(2);
+    let aside = &json["status"]["set_aside"][0];
+    assert_eq!((&aside["slot"].to_string(), aside["attempts"].as_u64()), (&slot, Some(1)), "{json}");
+    assert!(aside["next_try_in_s"].is_null() && aside["delay_s"].is_null(), "{json}");
+    let metrics = daemon.http_get("/metrics");
+    for series in ["slots{class=\"stray_keys\",cluster=\"story\"}", "given_up_slots{cluster=\"story\"}"] {
+        assert!(metrics.contains(&format!("evenkeel_set_aside_{series} 1\n")), "{series} in:\n{metrics}");
+    }
+
+    // What was in the way is gone, and nobody has told the daemon.
+    at_importer(&cluster, &tagged, (first, second), &["DEL", &tagged.key(0)]);
+    let seen = look(&daemon);
+    eventually("some looks", SOON, || if look(&daemon) > seen + 5 { Ok(()) } else { Err("not yet".to_owned()) });
+    assert!(cluster.slots_of(first).contains(tagged.slot));
+    assert_eq!(daemon.try_http_get("/api/v1/retry").expect("it answers").0, 405, "a GET changes nothing");
+    let (refused, why) = daemon.try_http_post("/api/v1/retry", "{\"slots\": \"16384\"}").expect("it answers");
+    assert!(refused == 400 && why.contains("16384"), "{refused}: {why}");
+    assert!(cluster.slots_of(first).contains(tagged.slot));
+
+    let other = cluster.slots_of(first).iter().find(|other| *other != tagged.slot).expect("it has more").to_string();
+    let told = call(&daemon, &["retry", &format!("{slot},{other}")]);
+    told.assert(0, &[&format!("put back, and tried again now: {slot}"), &format!("not set aside: {other}")]);
+    eventually("the slot is moved", SOON, || {
+        let owned = cluster.view(second)?.slots_of(cluster.node_id(second));
+        if owned.contains(tagged.slot) { Ok(()) } else { Err("it is not".to_owned()) }
+    });
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"reasons\":[],\"moves\":[]"));
+    eventually("nothing is left", SOON, || {
+        let output = call(&daemon, &["status"]);
+        if output.status == Some(0) { Ok(()) } else { Err(output.stdout) }
+    });
+    call(&daemon, &["retry", &slot]).assert(0, &["none of these slots is set aside"]);
+    tagged.verify(&cluster);
+
+    daemon.sigterm();
+    daemon.output(SOON).assert(0, &["no slot is open"]);
+    for command in [&["status"][..], &["retry", "5"]] {
+        call(&daemon, command).assert(1, &["no answer from", &daemon.address().to_string()]);
+    }
+}
