@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::failpoints::{self, Moment, Phase};
 use crate::migration::{Ending, MigrateReply, Migration, Reply, Step, Trouble};
 
 /// What carries out the steps of a move.
@@ -42,6 +43,8 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
             machine.interrupt(Trouble::Interrupted);
         }
         let step = machine.next_step(carrier.batch());
+        let phase = Phase::of(&step);
+        failpoints::pass_before(&step, carrier).await;
         let reply = match step {
             Step::End(ending) => return ending,
             Step::TakeFinalise if carrier.take_finalise().await => Reply::Go,
@@ -63,6 +66,7 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
             | Step::MoveKeys(_)
             | Step::CompareKeys(_) => carrier.perform(step).await,
         };
+        failpoints::pass(phase, Moment::After).await;
         if let Reply::Moved(MigrateReply::Moved) = reply {
             pauses = 0;
         }

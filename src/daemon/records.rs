@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use tracing::{error, warn};
 
+use super::failpoints::{self, Moment, Phase};
 use crate::cluster::{NodeId, SlotSet};
 use crate::journal::{Journal, JournalError, Moved, Opened, Process};
 use crate::migration::Pair;
@@ -41,13 +42,18 @@ impl Records {
     /// Records that slots are about to be opened. On disk when it returns.
     pub(super) async fn opened(&self, slots: &SlotSet, source: Process, target: Process) -> Result<(), JournalError> {
         let opened = Opened { slots: slots.clone(), source, target, at: SystemTime::now() };
-        self.write(move |journal| journal.opened(opened)).await
+        failpoints::pass(Some(Phase::RecordOpened), Moment::Before).await;
+        let written = self.write(move |journal| journal.opened(opened)).await;
+        failpoints::pass(Some(Phase::RecordOpened), Moment::After).await;
+        written
     }
 
     /// Records that slots are closed. Losing this record costs a look at slots that turn out to be closed.
     pub(super) async fn closed(&self, slots: &SlotSet) {
         let slots = slots.clone();
+        failpoints::pass(Some(Phase::RecordClosed), Moment::Before).await;
         self.note(move |journal| journal.closed(&slots)).await;
+        failpoints::pass(Some(Phase::RecordClosed), Moment::After).await;
     }
 
     /// Records how a move ended.

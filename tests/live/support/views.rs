@@ -124,7 +124,7 @@ impl Cluster {
     }
 
     /// Who owns what, where every running node says the same and every slot has an owner.
-    pub(super) fn agreed_owners(&self) -> Result<BTreeMap<NodeId, SlotSet>, String> {
+    pub(crate) fn agreed_owners(&self) -> Result<BTreeMap<NodeId, SlotSet>, String> {
         let mut agreed: Option<(Node, BTreeMap<NodeId, SlotSet>)> = None;
         for node in self.running() {
             let owners = self.view(node)?.owners();
@@ -143,7 +143,7 @@ impl Cluster {
         agreed.map(|(_, owners)| owners).ok_or_else(|| "no node is running".to_owned())
     }
 
-    pub(super) fn running(&self) -> Vec<Node> {
+    pub(crate) fn running(&self) -> Vec<Node> {
         self.nodes().into_iter().filter(|&node| self.server(node).life() == Life::Running).collect()
     }
 }

@@ -1,0 +1,40 @@
+//! The chaos tests: daemons, servers and links are struck in the middle of moves, under clients that verify.
+//!
+//! Every strike follows from a seed, which is printed. `docs/chaos.md` says what is struck, and how to run many.
+
+mod arena;
+mod clients;
+mod dice;
+mod kills;
+mod long;
+mod outcome;
+#[path = "../live/support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the stories of the live tests need more of it")]
+mod support;
+
+use evenkeel::daemon::Point;
+
+use arena::Arena;
+use kills::Kill;
+use support::Flavour;
+
+/// Kills daemons, once for each seed. Panics at the first fault.
+fn check_kills(flavour: Flavour, seeds: impl Iterator<Item = u64>) {
+    let mut arena = Arena::start(flavour);
+    for seed in seeds {
+        let kill = Kill::of(seed);
+        let outcome = kill.strike(&mut arena);
+        eprintln!("{outcome}");
+        assert_eq!(outcome.faults(), Vec::<String>::new(), "{outcome}\n{}", outcome.log);
+    }
+}
+
+#[test]
+fn a_daemon_that_is_killed_at_any_named_point_is_succeeded_by_one_that_finishes_on_redis_7_0() {
+    check_kills(Flavour::Redis70, (0..).take(Point::all().count()));
+}
+
+#[test]
+fn a_daemon_that_is_killed_at_any_third_point_is_succeeded_by_one_that_finishes_on_valkey_9_1() {
+    check_kills(Flavour::Valkey91, (0..).step_by(3).take(Point::all().count() / 3));
+}
