@@ -64,6 +64,7 @@ fn result(ended: &Ended) -> ExitStatus {
                     | Reason::TargetFull { .. }
                     | Reason::SetAside { .. }
                     | Reason::ForeignOpenSlots { .. }
+                    | Reason::ServerSideJob { .. }
             )
         });
     if ended.reasons.iter().any(|reason| matches!(reason, Reason::Targets(_))) {

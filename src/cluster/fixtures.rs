@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{Address, NodeId, NodeInfo, NodeView, Observation, Observed, Silent};
+use super::{Address, JobKind, NodeId, NodeInfo, NodeView, Observation, Observed, ServerJob, Silent};
 
 /// The id of a node called by a few hexadecimal digits: these, repeated to forty.
 pub(crate) fn id(name: &str) -> NodeId {
@@ -22,6 +22,8 @@ pub(crate) fn id(name: &str) -> NodeId {
 /// a info loading:1              a field of a's INFO or CLUSTER INFO
 /// c silent timed out            c does not answer, and why
 /// b1 unasked                    nor does b1, which was not asked
+/// a job d 0-9 snapshotting      a gives d these slots by a job of its own, and is so far
+/// a jobs refused                a's jobs cannot be read, and why
 /// d alone                       d's view holds only its own lines
 /// ```
 ///
@@ -43,6 +45,7 @@ pub(crate) fn observation(story: &str) -> Observation {
             observation.nodes.insert(id(name), Observed { dialled: line.dialled.clone(), view, info });
         }
     }
+    observation.jobs = told.jobs();
     observation
 }
 
@@ -68,6 +71,9 @@ struct Told {
     handshakes: Vec<String>,
     info: Vec<(String, String)>,
     silent: BTreeMap<String, String>,
+    /// Who gives, and to whom, what, how far.
+    jobs: Vec<(String, String)>,
+    jobs_unread: BTreeMap<String, String>,
     unasked: Vec<String>,
     alone: Vec<String>,
 }
@@ -101,6 +107,8 @@ impl Told {
                 }
             },
             "info" => self.info.push((name, words.to_owned())),
+            "job" => self.jobs.push((name, words.to_owned())),
+            "jobs" => drop(self.jobs_unread.insert(name, words.to_owned())),
             "silent" => drop(self.silent.insert(name, words.to_owned())),
             "unasked" => self.unasked.push(name),
             "alone" => self.alone.push(name),
@@ -110,6 +118,27 @@ impl Told {
                 self.lines.insert(name, line);
             }
         }
+    }
+
+    /// A job is told of by both its ends.
+    fn jobs(&self) -> BTreeMap<NodeId, Result<Vec<ServerJob>, String>> {
+        let mut jobs: BTreeMap<NodeId, Result<Vec<ServerJob>, String>> = BTreeMap::new();
+        for (source, words) in &self.jobs {
+            let [target, slots, state] = words.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{words}") };
+            let job = ServerJob {
+                source: Some(id(source)),
+                target: Some(id(target)),
+                slots: slots.parse().unwrap_or_else(|error| panic!("{slots}: {error}")),
+                kind: JobKind::MigrateSlots,
+                state: state.to_owned(),
+                message: String::new(),
+            };
+            for end in [source.as_str(), target] {
+                jobs.entry(id(end)).or_insert_with(|| Ok(Vec::new())).as_mut().unwrap().push(job.clone());
+            }
+        }
+        jobs.extend(self.jobs_unread.iter().map(|(name, why)| (id(name), Err(why.clone()))));
+        jobs
     }
 
     fn cluster_nodes(&self, speaker: &str) -> String {

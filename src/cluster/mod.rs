@@ -6,6 +6,7 @@ mod agreement;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod format;
+mod job;
 mod node;
 mod observation;
 mod settings;
@@ -14,6 +15,7 @@ mod topology;
 mod unclear;
 mod view;
 
+pub use job::{JobError, JobKind, ServerJob};
 pub use node::{Address, AddressError, NodeId, NodeIdError};
 pub use observation::{
     EvictionPolicy, InfoError, NodeInfo, Observation, Observed, Product, ReplicaLink, ServerVersion, Silent,

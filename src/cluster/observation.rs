@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::{Address, NodeId, NodeView};
+use super::{Address, NodeId, NodeView, ServerJob};
 
 /// One pass over the cluster. No node is in both maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub struct Observation {
     pub nodes: BTreeMap<NodeId, Observed>,
     /// The nodes that were asked and did not answer. A node in neither map was not asked.
     pub silent: BTreeMap<NodeId, Silent>,
+    /// The migrations that primaries carry out by themselves, or why they could not be read. Primaries that have no
+    /// such migrations are not in it.
+    pub jobs: BTreeMap<NodeId, Result<Vec<ServerJob>, String>>,
 }
 
 /// What one node answered.

@@ -11,7 +11,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Address, Failing, Finding, NodeId, Observation, Slot, SlotSet, Unclear};
+use super::{Address, Failing, Finding, NodeId, Observation, ServerJob, Slot, SlotSet, Unclear};
 pub use names::NameError;
 use names::Names;
 
@@ -22,6 +22,10 @@ pub struct Topology {
     pub shards: BTreeMap<NodeId, Shard>,
     /// Every slot with a mark at a primary, also those of our own moves.
     pub open: BTreeMap<Slot, OpenSlot>,
+    /// The migrations that the servers carry out by themselves, each once, though both its ends tell of it.
+    pub jobs: Vec<ServerJob>,
+    /// Primaries of which it is not known whether they carry out any, and why.
+    pub jobs_unread: BTreeMap<NodeId, String>,
     /// Why nothing new may be opened, in a fixed order; empty when the picture is clear.
     pub unclear: Vec<Unclear>,
     /// What else is worth telling, in a fixed order.

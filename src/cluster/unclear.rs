@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Address, Failing, NodeId, OpenSlot, SlotSet};
+use super::{Address, Failing, Marker, NodeId, OpenSlot, ServerJob, SlotSet};
 
 /// Why the picture of the cluster cannot be trusted for new moves.
 ///
@@ -210,6 +210,15 @@ pub enum Finding {
         /// The slots on which it differs.
         slots: SlotSet,
     },
+    /// A replica has a mark that its primary does not have. If it were promoted, the slot would be open.
+    ReplicaMarkStale {
+        /// The replica.
+        replica: NodeId,
+        /// The mark.
+        marker: Marker,
+    },
+    /// The servers themselves move slots.
+    ServerSideJob(ServerJob),
     /// A primary is shaking hands with a node that has not joined, or never will.
     Handshake {
         /// The primary.
@@ -253,6 +262,8 @@ impl Finding {
             Self::ReplicaFailing { .. } => "replica_failing",
             Self::ReplicaUnlinked { .. } => "replica_unlinked",
             Self::ReplicaViewStale { .. } => "replica_view_stale",
+            Self::ReplicaMarkStale { .. } => "replica_mark_stale",
+            Self::ServerSideJob(_) => "server_side_job",
             Self::Handshake { .. } => "handshake",
             Self::UnknownNode { .. } => "unknown_node",
             Self::LinkDown { .. } => "link_down",
@@ -286,6 +297,14 @@ impl fmt::Display for Finding {
             Self::ReplicaViewStale { replica, slots } => {
                 write!(f, "replica {} sees {} of its own shard differently", replica.short(), Slots(slots))
             }
+            Self::ReplicaMarkStale { replica, marker } => {
+                let (slot, what) = match marker {
+                    Marker::Migrating { slot, to } => (slot, format!("migrating to {}", to.short())),
+                    Marker::Importing { slot, from } => (slot, format!("importing from {}", from.short())),
+                };
+                write!(f, "replica {} marks slot {slot} as {what}, and its primary does not", replica.short())
+            }
+            Self::ServerSideJob(job) => job.fmt(f),
             Self::Handshake { at, with: Some(with) } => {
                 write!(f, "primary {} is shaking hands with {with}", at.short())
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream;
 
-use super::{Reason, SettingsByNode};
+use super::{Reason, SettingsByNode, permissions};
 use crate::cluster::{Address, NodeId, NodeSettings, Topology};
 use crate::config::Config;
 use crate::redis::{CallError, Conn, Dialer, missing_permissions};
@@ -22,7 +22,7 @@ pub(super) struct Found {
     pub(super) settings: SettingsByNode,
 }
 
-/// Asks every primary.
+/// Asks every primary, and every replica what our user may do there.
 pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<Config>) -> Found {
     let primaries: Vec<(NodeId, Address, Option<String>)> = topology
         .shards
@@ -40,8 +40,10 @@ pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<C
             check_node(&conn, dialer, config).await.map(|checked| (node, checked)).map_err(|error| error.to_string())
         }
     });
-    let answers: Vec<Result<_, String>> = stream::iter(asks).buffer_unordered(SIDE_BY_SIDE).collect().await;
-    let mut found = Found::default();
+    let answers = stream::iter(asks).buffer_unordered(SIDE_BY_SIDE).collect();
+    let replicas = permissions::at_replicas(&dialer, &topology, &config);
+    let (answers, at_replicas): (Vec<Result<_, String>>, _) = tokio::join!(answers, replicas);
+    let mut found = Found { reasons: at_replicas, ..Found::default() };
     for answer in answers {
         let reasons = match answer {
             Ok((node, (reasons, settings))) => {
@@ -57,15 +59,14 @@ pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<C
             }
         }
     }
+    found.reasons = permissions::together(found.reasons);
     found
 }
 
 async fn check_node(conn: &Conn, dialer: &Dialer, config: &Config) -> Result<(Vec<Reason>, NodeSettings), CallError> {
     let missing = missing_permissions(conn, config.cluster.migrate.is_none()).await?;
     if !missing.is_empty() {
-        let user = config.cluster.username.clone().unwrap_or_else(|| "default".to_owned());
-        let reason = Reason::PermissionMissing { node: conn.node(), user, rules: missing };
-        return Ok((vec![reason], NodeSettings::default()));
+        return Ok((vec![permissions::lacking(conn.node(), config, missing)], NodeSettings::default()));
     }
     let mut reasons = Vec::new();
     let ours = dialer.name();

@@ -139,6 +139,9 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     }
     let mut possible = Vec::new();
     for start in wanted {
+        if is_in_a_servers_hands(situation, start.pair) {
+            continue;
+        }
         match obstacle(situation, &start) {
             None => possible.extend(keep_foothold(situation, plan, start)),
             Some(reason) => decision.reasons.push(reason),
@@ -175,7 +178,13 @@ fn keep_foothold(situation: &Situation<'_>, plan: &Plan, start: Start) -> Option
 
 /// Reasons that concern everything; those that concern one move or one slot stop nothing else.
 fn blocking(reasons: &[Reason]) -> Vec<&Reason> {
-    reasons.iter().filter(|reason| !matches!(reason, Reason::SetAside { .. })).collect()
+    let of_some = |reason: &&Reason| matches!(reason, Reason::SetAside { .. } | Reason::ServerSideJob { .. });
+    reasons.iter().filter(|reason| !of_some(reason)).collect()
+}
+
+/// Whether an end of the pair moves slots by itself: while it does, it refuses every mark, of whatever slot.
+fn is_in_a_servers_hands(situation: &Situation<'_>, pair: Pair) -> bool {
+    situation.topology.jobs.iter().any(|job| job.concerns(pair.source) || job.concerns(pair.target))
 }
 
 fn reasons(situation: &Situation<'_>) -> Vec<Reason> {
@@ -194,6 +203,8 @@ fn reasons(situation: &Situation<'_>) -> Vec<Reason> {
     if let Some(quiet_in) = situation.memory.quiet_in(situation.now, situation.foreign_quiet) {
         reasons.push(Reason::ForeignMove { quiet_in });
     }
+    let jobs = &situation.topology.jobs;
+    reasons.extend(jobs.first().map(|job| Reason::ServerSideJob { job: job.clone(), more: jobs.len() - 1 }));
     reasons
 }
 
@@ -242,7 +253,8 @@ fn resumable(situation: &Situation<'_>) -> Vec<Start> {
     let mut resume = Vec::new();
     for (pair, slots) in by_pair {
         let answers = |node| situation.topology.shards.get(&node).is_some_and(Shard::answered);
-        if !sources.contains(&pair.source) && answers(pair.source) && answers(pair.target) {
+        let free = answers(pair.source) && answers(pair.target) && !is_in_a_servers_hands(situation, pair);
+        if !sources.contains(&pair.source) && free {
             sources.push(pair.source);
             resume.push(Start { pair, slots });
         }
@@ -343,6 +355,10 @@ fn obstacle(situation: &Situation<'_>, start: &Start) -> Option<Reason> {
         let why = match situation.topology.shards.get(&node) {
             None => Some("it is not a primary".to_owned()),
             Some(shard) if !shard.usable() => Some(format!("{:?}", shard.standing).to_lowercase()),
+            Some(_) if situation.topology.jobs_unread.contains_key(&node) => {
+                let why = &situation.topology.jobs_unread[&node];
+                Some(format!("it is not known whether it moves slots by itself: {why}"))
+            }
             Some(shard) => stale_replica(situation.topology, shard),
         };
         if let Some(why) = why {
@@ -375,6 +391,8 @@ fn stale_replica(topology: &Topology, shard: &Shard) -> Option<String> {
         | Finding::Handshake { .. }
         | Finding::UnknownNode { .. }
         | Finding::LinkDown { .. }
+        | Finding::ReplicaMarkStale { .. }
+        | Finding::ServerSideJob(_)
         | Finding::SaveFailed { .. } => None,
     })
 }

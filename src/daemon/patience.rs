@@ -29,7 +29,13 @@ pub(super) fn is_over(
         return true;
     }
     let for_others = |reason: &Reason| {
-        matches!(reason, Reason::ForeignOpenSlots { .. } | Reason::ForeignMove { .. } | Reason::Settling { .. })
+        matches!(
+            reason,
+            Reason::ForeignOpenSlots { .. }
+                | Reason::ForeignMove { .. }
+                | Reason::ServerSideJob { .. }
+                | Reason::Settling { .. }
+        )
     };
     let patience = if reasons.iter().any(for_others) {
         schedule.adopt_after.max(schedule.foreign_quiet) * 2 + PATIENCE

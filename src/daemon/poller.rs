@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::cluster::{Address, NodeId, NodeInfo, NodeView, Observation, Observed, Silent};
+use super::jobs::Jobs;
+use crate::cluster::{Address, NodeId, NodeInfo, NodeView, Observation, Observed, Role, Silent};
 use crate::redis::{Conn, Dialer, OpenError};
 
 /// Nodes that are dialled or read side by side: enough to hide their latency, few enough for a file limit of 1,024.
@@ -75,6 +76,7 @@ pub struct Poller {
     seeds: Vec<Address>,
     conns: BTreeMap<NodeId, Conn>,
     unreachable: BTreeMap<NodeId, Unreachable>,
+    jobs: Jobs,
     seeds_tried: bool,
     number: u64,
 }
@@ -84,7 +86,7 @@ impl Poller {
     #[must_use]
     pub fn new(dialer: Dialer, seeds: Vec<Address>) -> Self {
         let (conns, unreachable) = (BTreeMap::new(), BTreeMap::new());
-        Self { dialer, seeds, conns, unreachable, seeds_tried: false, number: 0 }
+        Self { dialer, seeds, conns, unreachable, jobs: Jobs::default(), seeds_tried: false, number: 0 }
     }
 
     /// Uses another login, other seeds, from the next look on; open connections stay.
@@ -116,7 +118,8 @@ impl Poller {
             self.seeds_tried = false;
         }
         self.number += 1;
-        let observation = self.observation(&mut read);
+        let mut observation = self.observation(&mut read);
+        observation.jobs = self.jobs.read(primaries(&self.conns, &observation)).await;
         let mover_calls = self.mover_calls(&observation).await;
         Ok(Look { number: self.number, observation, mover_calls, began, ended: Instant::now() })
     }
@@ -227,7 +230,7 @@ impl Poller {
             .filter(|(node, _)| !nodes.contains_key(node))
             .map(|(&node, lost)| (node, Silent { address: Some(lost.endpoint.address.clone()), why: lost.why.clone() }))
             .collect();
-        Observation { nodes, silent }
+        Observation { nodes, silent, jobs: BTreeMap::new() }
     }
 
     /// Counts of moving commands, of the nodes that hold marks: whether somebody is at work on them.
@@ -241,8 +244,14 @@ impl Poller {
     }
 }
 
+/// The connections to those that call themselves primaries.
+fn primaries<'a>(conns: &'a BTreeMap<NodeId, Conn>, observation: &Observation) -> Vec<&'a Conn> {
+    let primaries = observation.nodes.iter().filter(|(_, node)| node.view.myself().role == Role::Primary);
+    primaries.filter_map(|(node, _)| conns.get(node)).collect()
+}
+
 /// Awaits all of them, a bounded number at a time; the order of the results is not theirs.
-async fn side_by_side<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+pub(super) async fn side_by_side<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     stream::iter(futures).buffer_unordered(SIDE_BY_SIDE).collect().await
 }
 

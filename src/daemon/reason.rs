@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::cluster::{NodeId, ServerVersion, SlotSet, Unclear};
+use crate::cluster::{NodeId, ServerJob, ServerVersion, SlotSet, Unclear};
 use crate::plan::TargetFault;
 
 /// A reason not to open any further slot. What is open already is finished all the same.
@@ -44,6 +44,13 @@ pub enum Reason {
         /// How long until that is long enough ago.
         quiet_in: Duration,
     },
+    /// The servers move slots by themselves, as somebody told them to: the nodes concerned are left alone meanwhile.
+    ServerSideJob {
+        /// One of these migrations.
+        job: ServerJob,
+        /// How many more there are.
+        more: usize,
+    },
     /// The targets cannot be met.
     Targets(TargetFault),
     /// The checker found fault with the plan: a bug of evenkeel's.
@@ -53,8 +60,8 @@ pub enum Reason {
     },
     /// Our user may not do what moving slots needs.
     PermissionMissing {
-        /// The node that does not permit it.
-        node: NodeId,
+        /// The nodes that do not permit it, in the order of their ids.
+        nodes: Vec<NodeId>,
         /// The user.
         user: String,
         /// The ACL rules that are missing.
@@ -126,6 +133,7 @@ impl Reason {
             Self::OtherInstance { .. } => "other_instance",
             Self::ForeignOpenSlots { .. } => "foreign_open_slots",
             Self::ForeignMove { .. } => "foreign_move",
+            Self::ServerSideJob { .. } => "server_side_job",
             Self::Targets(fault) => fault.name(),
             Self::PlanUnsound { .. } => "plan_unsound",
             Self::PermissionMissing { .. } => "permission_missing",
@@ -141,7 +149,8 @@ impl Reason {
 
     /// Every name that [`Reason::name`] can give.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        const OWN: [&str; 15] = [
+        const OWN: [&str; 16] = [
+            "server_side_job",
             "no_view",
             "settling",
             "observing",
@@ -182,6 +191,7 @@ impl Reason {
             | Self::Settling { .. }
             | Self::ForeignOpenSlots { adopted_in: Some(_), .. }
             | Self::ForeignMove { .. }
+            | Self::ServerSideJob { .. }
             | Self::NodeNotUsable { .. }
             | Self::ChecksFailed { .. }
             | Self::SetAside { .. } => true,
@@ -213,16 +223,23 @@ impl fmt::Display for Reason {
             Self::ForeignMove { quiet_in } => {
                 write!(f, "somebody else moved slots a moment ago; waiting another {} s", quiet_in.as_secs())
             }
+            Self::ServerSideJob { job, more } => {
+                write!(
+                    f,
+                    "the servers move slots by themselves, and these nodes are left alone until they have: {job}"
+                )?;
+                if *more == 0 { Ok(()) } else { write!(f, "; and {more} more such jobs") }
+            }
             Self::Targets(fault) => fault.fmt(f),
             Self::PlanUnsound { why } => {
                 write!(f, "the plan is not carried out, because it breaks its own rules (please report this): {why}")
             }
-            Self::PermissionMissing { node, user, rules } => write!(
-                f,
-                "{} does not permit what moving slots needs; run there: ACL SETUSER {user} {}",
-                node.short(),
-                rules.join(" ")
-            ),
+            Self::PermissionMissing { nodes, user, rules } => {
+                let names = nodes.iter().map(NodeId::short).collect::<Vec<_>>().join(", ");
+                let verb = if nodes.len() == 1 { "does" } else { "do" };
+                let rules = rules.join(" ");
+                write!(f, "{names} {verb} not permit what moving slots needs; run there: ACL SETUSER {user} {rules}")
+            }
             Self::TimeoutTooLong { node, migrate_timeout, node_timeout } => write!(
                 f,
                 "migration.migrate_timeout of {} ms is not below half of the cluster-node-timeout of {} ms at {}; lower it",

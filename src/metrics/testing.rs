@@ -127,7 +127,7 @@ fn observation(nodes: &[(u32, &str, &str, &str, &str)]) -> Observation {
             info: NodeInfo::parse(&info, "cluster_state:ok\ncluster_current_epoch:4\n").unwrap(),
         }
     };
-    Observation { nodes: nodes.iter().map(|node| (id(node.0), observed(node.0))).collect(), silent: BTreeMap::new() }
+    Observation { nodes: nodes.iter().map(|node| (id(node.0), observed(node.0))).collect(), ..Observation::default() }
 }
 
 fn plan(topology: &Topology) -> Plan {

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{CallError, Conn};
+use super::{CallError, Conn, JobSupport};
+use crate::cluster::JobKind;
 
 /// A call that changes nothing, and the rule that permits it.
 ///
@@ -33,12 +34,28 @@ const AT_TARGET: [(&str, &str, &[&str]); 2] = [
     ("+select", "SELECT", &["no-number"]),
 ];
 
+/// Asking for the server's own migrations: a rule that is needed only where the server has them, and is not known to
+/// others.
+async fn may_ask_for_jobs(conn: &Conn) -> Result<Option<&'static str>, CallError> {
+    let kind = match conn.job_support().await? {
+        JobSupport::None => return Ok(None),
+        JobSupport::NotPermitted => return Ok(Some("+command|info")),
+        JobSupport::Has(kind) => kind,
+    };
+    let rule = match kind {
+        JobKind::MigrateSlots => "+cluster|getslotmigrations",
+        JobKind::Migration => "+cluster|migration",
+    };
+    Ok(conn.server_jobs(kind).await?.is_none().then_some(rule))
+}
+
 /// The ACL rules that this connection's user lacks for moving slots; empty when it may do everything.
 ///
 /// A connection that lacks any is not to be used for anything else afterwards. `as_target` asks also for what `MIGRATE`
 /// does at a target under this user's name.
 pub async fn missing_permissions(conn: &Conn, as_target: bool) -> Result<Vec<&'static str>, CallError> {
     let mut missing = Vec::new();
+    missing.extend(may_ask_for_jobs(conn).await?);
     for &(rule, command, args) in AT_TARGET.iter().filter(|_| as_target).chain(&PROBES) {
         let args = args.iter().map(|arg| Bytes::from_static(arg.as_bytes())).collect();
         match conn.call(command, args).await {

@@ -181,6 +181,47 @@ fn forget(cluster: &Cluster, gone: Node) {
 }
 
 #[test]
+fn nodes_that_move_slots_by_themselves_are_left_alone_until_they_have_on_valkey_9_1() {
+    let cluster = Cluster::start(Spec::new(Flavour::Valkey91).empty_primaries(1));
+    let [first, second, third] = cluster.primaries()[..] else { panic!("three primaries") };
+    let empty = cluster.empty_primaries()[0];
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    // The job runs, and cannot come to its end.
+    cluster.cmd::<()>(first, &["DEBUG", "SLOTMIGRATION", "PREVENT-PAUSE", "1"]);
+    let second_id = cluster.node_id(second).to_string();
+    cluster.cmd::<()>(first, &["CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", "0", "9", "NODE", &second_id]);
+    let check = || Evenkeel::new(&["check"]).config(&settings(&cluster, HASTY)).run_to_end();
+    let job =
+        format!("CLUSTER MIGRATESLOTS moves slots 0-9 from {} to {}", cluster.node_id(first).short(), &second_id[..8]);
+    check().assert(2, &["server_side_job", &job]);
+
+    let daemon = start_daemon(&settings(&cluster, HASTY));
+    let status = await_status(&daemon, "\"server_side_job\"");
+    assert!(status.contains(&job), "{status}");
+    eventually("a node that is not concerned gives", SOON, || {
+        let has = cluster.view(empty)?.slots_of(cluster.node_id(empty)).len();
+        if has >= 1_365 { Ok(()) } else { Err(format!("{has} slots")) }
+    });
+    // Asking for permissions is a call that fails; a mark that was set is one that does not.
+    let marks = |node| {
+        let stats: String = cluster.cmd(node, &["INFO", "commandstats"]);
+        let line =
+            stats.lines().find(|line| line.starts_with("cmdstat_cluster|setslot:")).unwrap_or_default().to_owned();
+        let number = |name: &str| line.split([':', ',']).find_map(|word| word.strip_prefix(name)?.parse::<u64>().ok());
+        number("calls=").unwrap_or(0) - number("failed_calls=").unwrap_or(0)
+    };
+    assert_eq!((marks(first), marks(second)), (0, 0), "marks were set at busy nodes");
+    assert!(marks(third) > 0);
+
+    cluster.cmd::<()>(first, &["DEBUG", "SLOTMIGRATION", "PREVENT-PAUSE", "0"]);
+    cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 4096)).collect::<Vec<_>>());
+    await_status(&daemon, "\"reasons\":[]");
+    check().assert(0, &[]);
+    data.verify_all(&cluster);
+    end(daemon);
+}
+
+#[test]
 fn a_daemon_follows_nodes_that_restart_come_and_go() {
     let mut cluster = Cluster::start(Spec::new(Flavour::Redis70).config(&["--cluster-allow-replica-migration", "no"]));
     let restarted = cluster.primaries()[1];

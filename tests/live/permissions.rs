@@ -11,14 +11,15 @@ use crate::support::{Cluster, Evenkeel, Flavour, Spec, Workload, settings};
 /// The rules of evenkeel's user on Redis from 7.0 and on Valkey, beside `on`, `>PASSWORD` and `~*`.
 ///
 /// Where keys are in numbered databases it needs `+select` in any case.
-const RULES: [&str; 17] = [
+const RULES: [&str; 18] = [
     // To look: every poll.
     "+cluster|nodes",
     "+cluster|info",
     "+cluster|myid",
     "+info",
-    // To see that nobody else is at work, and that time-outs fit.
+    // To see that nobody else is at work, the servers themselves included, and that time-outs fit.
     "+client|list",
+    "+command|info",
     "+config|get",
     // To move.
     "+cluster|setslot",
@@ -38,6 +39,9 @@ const RULES: [&str; 17] = [
 
 /// What the user for `MIGRATE … AUTH2` needs at a target where it is another one.
 const MOVER_RULES: [&str; 2] = ["+restore-asking", "+select"];
+
+/// What it takes besides, on Valkey 9, to see the migrations that the servers carry out by themselves.
+const ON_VALKEY_9: &str = "+cluster|getslotmigrations";
 
 const PASSWORD: &str = "evenkeel's own";
 
@@ -95,7 +99,8 @@ fn the_least_user_levels_redis_7_0_and_none_of_its_rules_can_be_spared() {
 fn the_least_users_level_valkey_9_1_where_the_source_signs_in_as_another() {
     let cluster = Cluster::start(Spec::new(Flavour::Valkey91).empty_primaries(1).password("the default user's"));
     let workload = Workload::start(&cluster, 5_000);
-    let own_rules: Vec<&str> = RULES.into_iter().filter(|rule| !MOVER_RULES.contains(rule)).collect();
+    let own_rules = RULES.into_iter().filter(|rule| !MOVER_RULES.contains(rule));
+    let own_rules: Vec<&str> = own_rules.chain([ON_VALKEY_9]).collect();
     make_user(&cluster, "evenkeel", &own_rules);
     make_user(&cluster, "mover", &MOVER_RULES);
     let directory = tempfile::tempdir().expect("a directory can be made");

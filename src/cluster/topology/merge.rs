@@ -6,8 +6,8 @@ use super::names::{Known, Names};
 use super::{Member, OpenSlot, Shard, Standing, Topology};
 use crate::cluster::agreement::{Agreement, Voices};
 use crate::cluster::{
-    Address, Failing, Finding, Link, Marker, NodeId, NodeLine, NodeView, Observation, Observed, Role, Slot, SlotSet,
-    Unclear,
+    Address, Failing, Finding, Link, Marker, NodeId, NodeLine, NodeView, Observation, Observed, Role, ServerJob, Slot,
+    SlotSet, Unclear,
 };
 
 pub(super) fn merge(observation: &Observation, ours: &SlotSet) -> Topology {
@@ -26,6 +26,8 @@ fn nothing_but(unclear: Unclear) -> Topology {
     Topology {
         shards: BTreeMap::new(),
         open: BTreeMap::new(),
+        jobs: Vec::new(),
+        jobs_unread: BTreeMap::new(),
         unclear: vec![unclear],
         findings: Vec::new(),
         owners: vec![None; Slot::COUNT],
@@ -92,14 +94,17 @@ impl<'a> Merge<'a> {
         }
         let shards = self.shards(&shard_of);
         let open = self.open_slots(&owners);
+        let (jobs, jobs_unread) = self.jobs();
         let unclear = self.unclear();
-        let findings = self.findings(&shards, &open);
+        let mut findings = self.findings(&shards, &open);
+        findings.extend(jobs.iter().cloned().map(Finding::ServerSideJob));
+        findings.sort();
         let mut names = Names::default();
         for &id in self.roles.keys() {
             names.insert(id, self.known(id));
         }
         let current_epoch = self.epochs().max().unwrap_or(0);
-        Topology { shards, open, unclear, findings, owners, shard_of, current_epoch, names }
+        Topology { shards, open, jobs, jobs_unread, unclear, findings, owners, shard_of, current_epoch, names }
     }
 
     /// The node's own word; of a node that did not answer, what its slots prove, or else what most primaries say.
@@ -186,6 +191,25 @@ impl<'a> Merge<'a> {
         open
     }
 
+    /// The servers' own migrations, and the nodes of which they are not known.
+    fn jobs(&self) -> (Vec<ServerJob>, BTreeMap<NodeId, String>) {
+        let (mut jobs, mut unread): (Vec<ServerJob>, _) = (Vec::new(), BTreeMap::new());
+        for (&node, told) in &self.observation.jobs {
+            match told {
+                Ok(told) => {
+                    for job in told {
+                        if !jobs.iter().any(|known| known.is_same(job)) {
+                            jobs.push(job.clone());
+                        }
+                    }
+                }
+                Err(why) => drop(unread.insert(node, why.clone())),
+            }
+        }
+        jobs.sort();
+        (jobs, unread)
+    }
+
     fn unclear(&self) -> Vec<Unclear> {
         let mut unclear = Vec::new();
         for (&node, slots) in &self.agreement.given {
@@ -265,7 +289,6 @@ impl<'a> Merge<'a> {
         }
         let unsaved = self.observation.nodes.iter().filter(|(_, observed)| observed.info.save_failed);
         findings.extend(unsaved.map(|(&node, _)| Finding::SaveFailed { node }));
-        findings.sort();
         findings
     }
 
@@ -303,12 +326,25 @@ impl<'a> Merge<'a> {
             if observed.info.primary_link_up == Some(false) {
                 findings.push(Finding::ReplicaUnlinked { replica });
             }
+            findings.extend(self.stale_marks(&observed.view, shard));
             let slots = self.stale_slots(&observed.view, shard);
             if !slots.is_empty() {
                 findings.push(Finding::ReplicaViewStale { replica, slots });
             }
         }
         findings
+    }
+
+    /// The marks of a replica that its primary does not have, apart from our own slots.
+    ///
+    /// Valkey gives `SETSLOT` to the replicas first: one that its primary then refused, or never carried out, stays.
+    fn stale_marks(&self, view: &NodeView, shard: &Shard) -> Vec<Finding> {
+        let Some(primary) = self.observation.nodes.get(&shard.primary.id) else { return Vec::new() };
+        let myself = view.myself();
+        let stale =
+            |marker: &&Marker| !self.ours.contains(marker.slot()) && !primary.view.myself().markers.contains(marker);
+        let marks = myself.markers.iter().filter(stale);
+        marks.map(|marker| Finding::ReplicaMarkStale { replica: myself.id, marker: *marker }).collect()
     }
 
     /// The slots of which a replica says wrongly that they are, or are not, its shard's: apart from our own, and from

@@ -320,6 +320,45 @@ fn a_replica_in_trouble_is_a_finding() {
 }
 
 #[test]
+fn a_mark_that_only_a_replica_has_is_a_finding_and_one_that_its_primary_has_too_is_none() {
+    let stale = "a 0-5460 [7->-b]\nb 5461-16383\na1 of a [7->-b] [8->-b]";
+    check(
+        stale,
+        "7",
+        expect![[r#"
+        a: 0-5460 +a1
+        b: 5461-16383
+        found replica_mark_stale: replica a1 marks slot 8 as migrating to b, and its primary does not
+    "#]],
+    );
+    check(
+        stale,
+        "7-8",
+        expect![[r#"
+        a: 0-5460 +a1
+        b: 5461-16383
+    "#]],
+    );
+}
+
+#[test]
+fn a_migration_of_the_servers_own_is_a_finding_told_once() {
+    let job = settled("a job b 0-99 snapshotting\nc jobs timed out");
+    check(
+        &job,
+        "",
+        expect![[r#"
+        a: 0-5460 +a1
+        b: 5461-10922
+        c: 10923-16383
+        found server_side_job: CLUSTER MIGRATESLOTS moves slots 0-99 from a to b: snapshotting
+    "#]],
+    );
+    let topology = Topology::merge(&observation(&job), &SlotSet::new());
+    assert_eq!((topology.jobs.len(), topology.jobs_unread.keys().copied().collect::<Vec<_>>()), (1, vec![id("c")]));
+}
+
+#[test]
 fn a_replica_with_an_old_map_of_its_shard_is_a_finding() {
     check(
         &settled("a1 says a 0-5459 5461\na1 says b 5460 5462-10922"),
@@ -376,6 +415,7 @@ fn open_slots_are_read_from_the_primaries_own_lines() {
         found open_slot: slot 7 is open and belongs to a; a is giving it to b
         found open_slot: slot 8 is open and belongs to a; c is taking it from a
         found open_slot: slot 866 is open and belongs to a; a is giving it to b; b is taking it from a
+        found replica_mark_stale: replica a1 marks slot 9 as migrating to b, and its primary does not
     "#]],
     );
     check(
@@ -386,6 +426,7 @@ fn open_slots_are_read_from_the_primaries_own_lines() {
         b: 5461-10922
         c: 10923-16383
         found open_slot: slot 866 is open and belongs to a; a is giving it to b; b is taking it from a
+        found replica_mark_stale: replica a1 marks slot 9 as migrating to b, and its primary does not
     "#]],
     );
 }

@@ -234,6 +234,25 @@ fn a_dead_replica_elsewhere_stops_nothing() {
 }
 
 #[test]
+fn nodes_that_move_slots_by_themselves_are_left_alone_and_no_others() {
+    let story = format!("{THREE_AND_ONE}\na job b 0-99 snapshotting");
+    check(&story, Circumstances::default(), "start c>d 1365; [server_side_job]");
+    let open = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]\na job b 0-99 snapshotting";
+    check(open, Circumstances { ours: "5", ..Circumstances::default() }, "start c>d 1365; [server_side_job]");
+    let level = "a 0-5460\nb 5461-10922\nc 10923-16383\na job b 0-99 snapshotting";
+    check(level, Circumstances::default(), "[server_side_job]");
+}
+
+#[test]
+fn a_node_of_which_it_is_not_known_whether_it_moves_slots_by_itself_is_not_used() {
+    check(
+        &format!("{THREE_AND_ONE}\na jobs timed out"),
+        Circumstances::default(),
+        "start b>d 1366; start c>d 1365; [node_not_usable]",
+    );
+}
+
+#[test]
 fn a_target_without_room_gets_nothing() {
     let story = format!(
         "{THREE_AND_ONE}\nd info used_memory:70\nd info maxmemory:100\na info used_memory_dataset:1000\n\
