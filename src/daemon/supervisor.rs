@@ -398,6 +398,11 @@ impl Supervisor {
             for start in decision.start {
                 self.spawn(start, Purpose::Move, config);
             }
+            if let Some(plan) = &decision.plan {
+                // What is closed and where it belongs, by whoever's hand, waits for nothing any more.
+                let wanted = plan.moves.iter().fold(self.in_running(), |all, planned| all.union(&planned.slots));
+                self.set_aside.retain(|slot, _| wanted.contains(*slot) || topology.open.contains_key(slot));
+            }
             // Without a plan the picture is unclear for the moment, and nobody knows what is left.
             if self.settled || (self.running.is_empty() && self.waiting == 0 && decision.plan.is_some()) {
                 self.end_work();

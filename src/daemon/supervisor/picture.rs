@@ -58,7 +58,7 @@ impl Supervisor {
         ended.fold(self.in_running(), |touched, slots| touched.union(slots))
     }
 
-    fn in_running(&self) -> SlotSet {
+    pub(super) fn in_running(&self) -> SlotSet {
         self.running.values().fold(SlotSet::new(), |all, running| all.union(&running.slots))
     }
 
