@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use evenkeel::cluster::{NodeId, Slot, SlotSet};
@@ -12,7 +13,9 @@ use tempfile::TempDir;
 
 use crate::clients::Clients;
 use crate::dice::Dice;
+use crate::outcome::CONFLICT;
 use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, Spec, directory, eventually, settings};
+use crate::witness::field;
 
 /// Slots that strikes move to and fro; all keys are in them.
 const HOT: usize = 96;
@@ -54,6 +57,15 @@ impl fmt::Display for Journal {
             Self::Deleted => "deleted",
         })
     }
+}
+
+/// Whether nothing goes on but that the daemon waits for somebody to decide which of two values of a key counts.
+fn needs_a_human(daemon: &Daemon) -> bool {
+    let Ok((200, body)) = daemon.try_http_get("/api/v1/status") else { return false };
+    let status: Value = serde_json::from_str(&body).expect("the API speaks JSON");
+    let aside = status["set_aside"].as_array().expect("a list");
+    let conflict = |slot: &Value| slot["why"].as_str().is_some_and(|why| why.contains(CONFLICT));
+    status["moves"] == json!([]) && !aside.is_empty() && aside.iter().all(conflict)
 }
 
 /// The cluster and all that is known of it.
@@ -119,8 +131,14 @@ impl Arena {
             fs::remove_file(entry.path()).expect("the directory is writable");
         }
         let signals = self.signals.path().display().to_string();
-        let call = Evenkeel::new(&["run"]).config(&self.config(config)).env("RUST_LOG", "info,evenkeel=debug");
+        let state = format!("[state]\ndir = \"{}\"\n", self.state.path().display());
+        let call = Evenkeel::new(&["run"]).config(&self.config(config, &state)).env("RUST_LOG", "info,evenkeel=debug");
         call.env("EVENKEEL_FAILPOINTS", orders).env("EVENKEEL_FAILPOINTS_DIR", &signals).spawn()
+    }
+
+    /// Starts a daemon beside another one, which has the journal.
+    pub(crate) fn daemon_without_state(&self) -> Daemon {
+        Evenkeel::new(&["run"]).config(&self.config(CONFIG, "")).env("RUST_LOG", "info,evenkeel=debug").spawn()
     }
 
     /// Waits until the daemon stands still at this point; `false` when it has settled the cluster without.
@@ -157,7 +175,7 @@ impl Arena {
             let found = since.elapsed();
             match state.and_then(|()| Self::at_rest(daemon)) {
                 Ok(()) => return Ok(found),
-                Err(instead) if found > SETTLED_WITHIN || !daemon.runs() => {
+                Err(instead) if found > SETTLED_WITHIN || !daemon.runs() || needs_a_human(daemon) => {
                     return Err(format!("{instead}; the daemon says {}", Self::reasons(daemon)));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
@@ -179,10 +197,33 @@ impl Arena {
                 return Err(format!("shard {shard} owns {has:?}, not {slots}"));
             }
         }
-        match self.cluster.open_slots()? {
-            open if open.is_empty() => self.without_strays(&owners),
-            open => Err(format!("open slots: {open:?}")),
+        for shard in 0..self.shards.len() {
+            let primary = self.primary(shard);
+            let open = self.cluster.view(primary)?.open();
+            if !open.is_empty() {
+                return Err(format!("open at {}: {open:?}", self.cluster.name(primary)));
+            }
         }
+        self.without_strays(&owners)
+    }
+
+    /// Has marks taken away that replicas of Valkey kept because they were not there when the slots were finished; says
+    /// how many.
+    ///
+    /// Such a mark means nothing until the replica is promoted; then it is an open slot that nobody knows of.
+    pub(crate) fn clear_replicas(&self) -> usize {
+        let mut cleared = 0;
+        for shard in 0..self.shards.len() {
+            let primary = self.primary(shard);
+            let view = self.cluster.view(self.partner(primary)).expect("a replica that is in step answers");
+            for mark in view.open() {
+                let (slot, _) = mark.trim_start_matches('[').split_once('-').expect("a mark begins with its slot");
+                // Replicated, as every SETSLOT is there.
+                self.cluster.cmd::<()>(primary, &["CLUSTER", "SETSLOT", slot, "STABLE"]);
+                cleared += 1;
+            }
+        }
+        cleared
     }
 
     fn without_strays(&self, owners: &BTreeMap<NodeId, SlotSet>) -> Result<(), String> {
@@ -239,12 +280,111 @@ impl Arena {
         nodes.map(|node| self.cluster.node_id(node)).collect()
     }
 
-    fn config(&self, config: &str) -> String {
+    /// The node of this id.
+    pub(crate) fn node(&self, id: NodeId) -> Option<Node> {
+        self.cluster.nodes().into_iter().find(|&node| self.cluster.node_id(node) == id)
+    }
+
+    /// The other node of this node's shard.
+    pub(crate) fn partner(&self, node: Node) -> Node {
+        let replica = |shard: &Node| self.cluster.replicas_of(*shard)[0];
+        let pairs = self.shards.iter().map(|shard| (*shard, replica(shard)));
+        let partner = pairs.into_iter().find_map(|(one, other)| match node {
+            _ if node == one => Some(other),
+            _ if node == other => Some(one),
+            _ => None,
+        });
+        partner.expect("every node is in a shard")
+    }
+
+    /// Whether the node says that it is a primary.
+    pub(crate) fn is_primary(&self, node: Node) -> bool {
+        let id = self.cluster.node_id(node);
+        let view = self.cluster.view(node);
+        view.is_ok_and(|view| view.members.iter().any(|member| member.id == id && member.is("master")))
+    }
+
+    /// The primary of a shard, while nothing happens to it.
+    pub(crate) fn primary(&self, shard: usize) -> Node {
+        let first = self.shards[shard];
+        if self.is_primary(first) { first } else { self.partner(first) }
+    }
+
+    /// Whether the other node of this node's shard has taken over.
+    pub(crate) fn replaced(&self, node: Node) -> Result<(), String> {
+        if self.is_primary(self.partner(node)) { Ok(()) } else { Err("its replica is a replica still".to_owned()) }
+    }
+
+    /// Has the replica of a primary take over by `CLUSTER FAILOVER`, which a replica may refuse or give up a few times.
+    pub(crate) fn fail_over(&self, node: Node) {
+        /// A server gives a manual failover up after five seconds.
+        const GIVEN_UP_AFTER: Duration = Duration::from_secs(6);
+        let mut asked: Option<Instant> = None;
+        eventually("the replica takes over", SETTLED_WITHIN, || {
+            if asked.is_none_or(|asked| asked.elapsed() > GIVEN_UP_AFTER) {
+                let refused = self.cluster.try_cmd::<()>(self.partner(node), &["CLUSTER", "FAILOVER"]);
+                asked = refused.is_ok().then(Instant::now);
+            }
+            self.replaced(node)
+        });
+    }
+
+    /// A source and a target of what the layout still asks for.
+    pub(crate) fn something_to_move(&self) -> Option<(Node, Node)> {
+        let owners = self.cluster.agreed_owners().ok()?;
+        self.layout.iter().find_map(|(slot, &shard)| {
+            let (&owner, _) = owners.iter().find(|(_, slots)| slots.contains(*slot))?;
+            (!self.members(shard).contains(&owner)).then_some((self.node(owner)?, self.primary(shard)))
+        })
+    }
+
+    /// Lets the clients rest and waits until every replica has what its primary has.
+    pub(crate) fn quiesce(&self) {
+        self.clients.rest();
+        self.each_replica("every replica has everything", |primary, replica| {
+            field(primary, "master_repl_offset") == field(replica, "master_repl_offset")
+        });
+    }
+
+    /// Waits until every node is there and every replica follows.
+    pub(crate) fn await_replicas(&self) {
+        self.each_replica("every replica follows", |primary, replica| {
+            field(replica, "master_link_status") == Some("up") && primary.contains("state=online")
+        });
+    }
+
+    /// Waits until what a primary and its replica say of their replication is so, of every shard.
+    fn each_replica(&self, what: &str, is_so: impl Fn(&str, &str) -> bool) {
+        eventually(what, SETTLED_WITHIN, || {
+            for shard in 0..self.shards.len() {
+                let primary = self.primary(shard);
+                let ask = |node: Node| {
+                    let info = self.cluster.try_cmd::<String>(node, &["INFO", "replication"]);
+                    info.map_err(|error| format!("{}: {error}", self.cluster.name(node)))
+                };
+                let (primary, replica) = (ask(primary)?, ask(self.partner(primary))?);
+                if !is_so(&primary, &replica) {
+                    return Err(format!("{primary}\n{replica}"));
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Has `redis-cli --cluster fix` close what is open.
+    pub(crate) fn fix(&self) {
+        let cli = Flavour::Redis70.server().with_file_name("redis-cli");
+        let seed = self.cluster.address(self.primary(0)).to_string();
+        // What it says of itself is not asked: it may give up in the middle, and that is as good a strike.
+        let output = Command::new(cli).args(["--cluster", "fix", &seed]).stdin(Stdio::null()).output();
+        output.expect("redis-cli can be run");
+    }
+
+    fn config(&self, config: &str, state: &str) -> String {
         let entry = |(node, slots): (&Node, SlotSet)| {
             format!("[[targets.nodes]]\nnode = \"{}\"\nslots = \"{slots}\"\n", self.cluster.node_id(*node))
         };
         let targets: String = self.shards.iter().zip(self.wanted()).map(entry).collect();
-        let state = format!("[state]\ndir = \"{}\"\n", self.state.path().display());
         settings(&self.cluster, &format!("{config}{state}{targets}"))
     }
 }

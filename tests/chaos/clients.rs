@@ -19,6 +19,8 @@ use crate::support::Cluster;
 const TASKS: usize = 4;
 /// Between one client's steps of a write and a read.
 const PACE: Duration = Duration::from_millis(4);
+/// Short, because servers are frozen.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Every other key is written once and then only read: what is lost of it was moved, not written, a moment ago.
 const WRITTEN_ONCE_OF: usize = 2;
 /// Writes, and tells what was there, of which history the server is, and how long that was before the write. A server
@@ -71,6 +73,8 @@ pub(crate) struct Seen {
     /// Errors that the client library gave its caller, after its own redirections and retries.
     pub(crate) errors: Vec<String>,
     pub(crate) lost: Vec<Loss>,
+    /// Acknowledged writes that were not found for a time, and were there in the end.
+    pub(crate) missed: Vec<Loss>,
     pub(crate) slowest: Duration,
 }
 
@@ -80,6 +84,7 @@ impl Seen {
         self.writes += other.writes;
         self.errors.extend(other.errors);
         self.lost.extend(other.lost);
+        self.missed.extend(other.missed);
         self.slowest = self.slowest.max(other.slowest);
     }
 }
@@ -90,7 +95,7 @@ enum Order {
     Rest(channel::Sender<Seen>),
     /// Go on.
     Work,
-    /// Read every key, and tell what was seen since this was last asked.
+    /// Read every key, write anew what is lost, and tell what was seen since this was last asked.
     Sweep(channel::Sender<Seen>),
 }
 
@@ -103,7 +108,12 @@ pub(crate) struct Clients {
 impl Clients {
     /// Starts clients on so many keys in these slots; returns once each key has been written.
     pub(crate) fn start(cluster: &Cluster, slots: &SlotSet, keys: usize) -> Self {
-        let client = cluster.client().build().expect("the cluster's own addresses make a client");
+        let client = cluster
+            .client()
+            .connection_timeout(ANSWER_WITHIN)
+            .response_timeout(ANSWER_WITHIN)
+            .build()
+            .expect("the cluster's own addresses make a client");
         let mut names: Vec<Vec<String>> = vec![Vec::new(); TASKS];
         let all = (0..).map(|number: usize| format!("chaos:{number}"));
         for (name, number) in all.filter(|name| slots.contains(Slot::of_key(name.as_bytes()))).take(keys).zip(0..) {
@@ -133,7 +143,7 @@ impl Clients {
         }
     }
 
-    /// Has every key read, and says what was seen since this was last asked.
+    /// Has every key read, and says what was seen since this was last asked. What is lost is written anew.
     pub(crate) fn sweep(&self) -> Seen {
         self.ask(Order::Sweep)
     }
@@ -171,7 +181,10 @@ async fn run(client: ClusterClient, work: Vec<(Vec<String>, UnboundedReceiver<Or
     for (names, orders) in work {
         // Not shared: the library sends ASKING apart from the call that it is for, and others' calls come between.
         let connection = client.get_async_connection().await.expect("the cluster accepts a client");
-        let keys = names.into_iter().map(|name| Key { name, sent: 0, ack: None }).collect();
+        let keys = names
+            .into_iter()
+            .map(|name| Key { name, sent: 0, ack: None, suspected: None, suspected_before: None })
+            .collect();
         tasks.spawn(Task { connection, keys, seen: Seen::default() }.run(orders));
     }
     while let Some(done) = tasks.join_next().await {
@@ -185,6 +198,9 @@ struct Key {
     sent: u64,
     /// The write that a read must find, or a later one; `None` when nothing is known to be there.
     ack: Option<Ack>,
+    /// The first write since the last sweep that was not found.
+    suspected: Option<Loss>,
+    suspected_before: Option<Loss>,
 }
 
 /// One client and its keys.
@@ -213,15 +229,14 @@ impl Task {
                     Some(Order::Work) => working = true,
                     Some(Order::Sweep(done)) => {
                         for at in 0..self.keys.len() {
-                            self.read(at).await;
+                            self.settle(at).await;
                         }
                         let _ = done.send(std::mem::take(&mut self.seen));
                     }
                 },
                 _ = ticks.tick(), if working => {
                     at = (at + 1) % self.keys.len();
-                    // One that is lost is written anew.
-                    if at % WRITTEN_ONCE_OF == 0 || self.keys[at].ack.is_none() {
+                    if at % WRITTEN_ONCE_OF == 0 {
                         self.write(at).await;
                     }
                     self.read(at).await;
@@ -265,22 +280,48 @@ impl Task {
         }
     }
 
-    /// Compares what was found with what must be there; from then on what was found is what must be found again.
+    /// Compares what was found with what must be there.
     fn judge(&mut self, at: usize, found: Option<String>) {
         let key = &mut self.keys[at];
-        let version = found.as_deref().and_then(|text| text.strip_prefix(&key.name)?.strip_prefix('=')?.parse().ok());
-        let expected = key.ack.as_ref().map(|ack| ack.version);
-        let sound = match version {
-            Some(version) => version <= key.sent && Some(version) >= expected,
-            None => found.is_none() && expected.is_none(),
-        };
-        if sound {
-            return;
+        if key.suspected.is_none() && !key.is_sound(found.as_deref()) {
+            // What is there although nothing is known to be there is told as a loss of that: it is as wrong.
+            let nothing = || Ack { version: 0, history: String::new(), offset: 0, at: Instant::now() };
+            let ack = key.ack.clone().unwrap_or_else(nothing);
+            key.suspected = Some(Loss { key: key.name.clone(), ack, found });
         }
-        // What is there although nothing was sent, or nothing is known to be there, is told as a loss of that: it is as wrong.
-        let nothing = || Ack { version: 0, history: String::new(), offset: 0, at: Instant::now() };
-        let ack = key.ack.take().unwrap_or_else(nothing);
-        key.ack = version.map(|version| Ack { version, ..ack.clone() });
-        self.seen.lost.push(Loss { key: key.name.clone(), ack, found });
+    }
+
+    /// Reads a key for the last time, and closes the account of it.
+    async fn settle(&mut self, at: usize) {
+        let errors = self.seen.errors.len();
+        self.keys[at].suspected_before = self.keys[at].suspected.take();
+        self.read(at).await;
+        let unread = self.seen.errors.len() > errors;
+        let key = &mut self.keys[at];
+        let (before, now) = (key.suspected_before.take(), key.suspected.take());
+        let same = |loss: &Loss| key.ack.as_ref().is_some_and(|ack| ack.version == loss.ack.version);
+        match before {
+            // It is there, and it is what was missed, not a later write.
+            Some(loss) if now.is_none() && !unread && same(&loss) => self.seen.missed.push(loss),
+            Some(loss) => self.seen.lost.push(loss),
+            None => self.seen.lost.extend(now.clone()),
+        }
+        if now.is_some() {
+            key.ack = None;
+            self.write(at).await;
+            self.keys[at].suspected = None;
+        }
+    }
+}
+
+impl Key {
+    /// Whether this is what must be found, or what was sent and not acknowledged.
+    fn is_sound(&self, found: Option<&str>) -> bool {
+        let version = found.and_then(|text| text.strip_prefix(&self.name)?.strip_prefix('=')?.parse().ok());
+        let expected = self.ack.as_ref().map(|ack| ack.version);
+        match version {
+            Some(version) => version <= self.sent && Some(version) >= expected,
+            None => found.is_none() && expected.is_none(),
+        }
     }
 }

@@ -6,8 +6,10 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use crate::arena::Arena;
+use crate::blame::Histories;
 use crate::kills::Kill;
 use crate::outcome::{Outcome, Tally};
+use crate::strikes::{Blow, Strike, Timing};
 use crate::support::Flavour;
 
 const FLAVOURS: [Flavour; 5] =
@@ -25,39 +27,67 @@ fn flavours() -> Vec<Flavour> {
     names.split(',').map(|name| of_name(name).unwrap_or_else(|| panic!("no server {name}"))).collect()
 }
 
-#[test]
-#[ignore = "takes as long as it is told to: see docs/chaos.md"]
-fn long_form_kills_of_the_daemon() {
+/// Strikes each kind of server, once for each seed that is asked for, and prints what became of it.
+///
+/// `strike` gives the name of the row that the outcome belongs to, the outcome, and what must not be of it.
+fn many(head: &str, mut strike: impl FnMut(u64, &mut Arena) -> (String, Outcome, Vec<String>)) {
     let (first, count) = (setting("EVENKEEL_CHAOS_SEED", 0), setting("EVENKEEL_CHAOS_STRIKES", 72));
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
-    let mut faulty: Vec<Outcome> = Vec::new();
+    let mut faulty = 0;
     for flavour in flavours() {
         let mut arena = Arena::start(flavour);
         for seed in first..first + count {
-            let kill = Kill::of(seed);
-            let outcome = kill.strike(&mut arena);
+            let (row, outcome, faults) = strike(seed, &mut arena);
             eprintln!("{} {outcome}", flavour.name());
-            tallies.entry(format!("{}, journal {}", flavour.name(), kill.journal)).or_default().add(&outcome);
-            if !outcome.faults().is_empty() {
-                eprintln!("{:#?}\n{}", outcome.faults(), outcome.log);
+            tallies.entry(format!("{} | {row}", flavour.name())).or_default().add(&outcome);
+            if !faults.is_empty() {
+                faulty += 1;
+                eprintln!("{faults:#?}\n{}", outcome.log);
+            }
+            if outcome.settled.is_err() {
                 // What one strike left must not be counted as the next one's.
-                let settled = outcome.settled.is_ok();
-                faulty.push(outcome);
-                if !settled {
-                    drop(arena);
-                    arena = Arena::start(flavour);
-                }
+                drop(arena);
+                arena = Arena::start(flavour);
             }
         }
     }
-    print(&tallies);
-    assert!(faulty.is_empty(), "{} strikes with faults", faulty.len());
+    println!("| servers | {head} | {}", Tally::HEAD.replace('\n', "\n|---|---|"));
+    for (row, tally) in &tallies {
+        println!("| {row} | {tally}");
+    }
+    assert_eq!(faulty, 0, "strikes with faults");
 }
 
-fn print(tallies: &BTreeMap<String, Tally>) {
-    let (head, rule) = Tally::HEAD.split_once('\n').expect("two lines");
-    println!("| servers {head}\n|---{rule}");
-    for (name, tally) in tallies {
-        println!("| {name} {tally}");
-    }
+#[test]
+#[ignore = "takes as long as it is told to: see docs/chaos.md"]
+fn long_form_kills_of_the_daemon() {
+    many("journal", |seed, arena| {
+        let kill = Kill::of(seed);
+        let outcome = kill.strike(arena);
+        let faults = outcome.faults();
+        (kill.journal.to_string(), outcome, faults)
+    });
+}
+
+#[test]
+#[ignore = "takes as long as it is told to: see docs/chaos.md"]
+fn long_form_strikes_at_servers() {
+    strikes(&Blow::AT_SERVERS);
+}
+
+#[test]
+#[ignore = "takes as long as it is told to: see docs/chaos.md"]
+fn long_form_other_hands() {
+    strikes(&Blow::OTHERS);
+}
+
+fn strikes(blows: &[Blow]) {
+    let mut histories = Histories::default();
+    many("strike", |seed, arena| {
+        let strike = Strike::of(seed, blows);
+        arena.await_replicas();
+        let outcome = strike.strike(arena, &mut histories);
+        let faults = outcome.server_faults(strike.timing == Timing::Quiesced);
+        (format!("{:?}, {:?}", strike.blow, strike.timing), outcome, faults)
+    });
 }

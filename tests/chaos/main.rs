@@ -3,19 +3,24 @@
 //! Every strike follows from a seed, which is printed. `docs/chaos.md` says what is struck, and how to run many.
 
 mod arena;
+mod blame;
 mod clients;
 mod dice;
 mod kills;
 mod long;
 mod outcome;
+mod strikes;
 #[path = "../live/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the stories of the live tests need more of it")]
 mod support;
+mod witness;
 
 use evenkeel::daemon::Point;
 
 use arena::Arena;
+use blame::Histories;
 use kills::Kill;
+use strikes::{Blow, Strike, Timing};
 use support::Flavour;
 
 /// Kills daemons, once for each seed. Panics at the first fault.
@@ -37,4 +42,23 @@ fn a_daemon_that_is_killed_at_any_named_point_is_succeeded_by_one_that_finishes_
 #[test]
 fn a_daemon_that_is_killed_at_any_third_point_is_succeeded_by_one_that_finishes_on_valkey_9_1() {
     check_kills(Flavour::Valkey91, (0..).step_by(3).take(Point::all().count() / 3));
+}
+
+/// Strikes servers, once for each seed. Panics at the first fault.
+fn check_strikes(flavour: Flavour, blows: &[Blow], seeds: impl Iterator<Item = u64>) {
+    let mut arena = Arena::start(flavour);
+    let mut histories = Histories::default();
+    for seed in seeds {
+        let strike = Strike::of(seed, blows);
+        arena.await_replicas();
+        let outcome = strike.strike(&mut arena, &mut histories);
+        eprintln!("{outcome}");
+        let faults = outcome.server_faults(strike.timing == Timing::Quiesced);
+        assert_eq!(faults, Vec::<String>::new(), "{outcome}\n{}", outcome.log);
+    }
+}
+
+#[test]
+fn other_hands_and_short_freezes_lose_nothing_on_redis_7_0() {
+    check_strikes(Flavour::Redis70, &Blow::OTHERS, 0..6);
 }

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::blame::Blame;
 use crate::clients::Seen;
 use crate::support::Daemon;
+
+/// What a daemon says of keys that have one value at the source and another at the target.
+pub(crate) const CONFLICT: &str = "a human must decide which to keep";
 
 /// What became of one strike.
 #[derive(Clone, Debug)]
@@ -15,13 +19,25 @@ pub(crate) struct Outcome {
     pub(crate) settled: Result<Duration, String>,
     /// What the clients saw from the strike to the end.
     pub(crate) seen: Seen,
+    /// Who is to blame for each write that is lost.
+    pub(crate) blames: Vec<Blame>,
+    /// Marks of finished slots that replicas kept.
+    pub(crate) stale_marks: usize,
     /// The last lines of the log of the daemon that was to finish.
     pub(crate) log: String,
 }
 
 impl Outcome {
     pub(crate) fn new(seed: u64, what: String) -> Self {
-        Self { seed, what, settled: Err("nobody looked".to_owned()), seen: Seen::default(), log: String::new() }
+        Self {
+            seed,
+            what,
+            settled: Err("nobody looked".to_owned()),
+            seen: Seen::default(),
+            blames: Vec::new(),
+            stale_marks: 0,
+            log: String::new(),
+        }
     }
 
     /// Adds what the clients saw.
@@ -41,7 +57,19 @@ impl Outcome {
         let mut faults: Vec<String> =
             self.settled.as_ref().err().into_iter().map(|why| format!("not settled: {why}")).collect();
         faults.extend(self.seen.lost.iter().map(|loss| format!("lost: {loss}")));
+        faults.extend(self.seen.missed.iter().map(|loss| format!("not found for a time: {loss}")));
         faults.extend(self.seen.errors.iter().map(|error| format!("error: {error}")));
+        faults
+    }
+
+    /// What must not be after a strike at a server: a cluster that is not settled while nobody says why, or a write that
+    /// is gone and nobody is to blame for; `quiesced`: any write that is gone.
+    pub(crate) fn server_faults(&self, quiesced: bool) -> Vec<String> {
+        let unsettled = self.settled.as_ref().err().filter(|why| !why.contains(CONFLICT));
+        let mut faults: Vec<String> = unsettled.into_iter().map(|why| format!("not settled: {why}")).collect();
+        let unfounded =
+            self.seen.lost.iter().zip(&self.blames).filter(|(_, blame)| quiesced || **blame == Blame::Nobody);
+        faults.extend(unfounded.map(|(loss, blame)| format!("lost: {loss}; to blame: {blame}")));
         faults
     }
 }
@@ -53,8 +81,10 @@ impl fmt::Display for Outcome {
             Ok(took) => write!(f, "settled after {:.2} s", took.as_secs_f64())?,
             Err(why) => write!(f, "not settled: {why}")?,
         }
-        let Seen { reads, writes, errors, lost, .. } = &self.seen;
-        write!(f, "; {reads} reads, {writes} writes, {} errors, {} lost", errors.len(), lost.len())
+        let Seen { reads, writes, errors, lost, missed, .. } = &self.seen;
+        let (errors, lost, missed) = (errors.len(), lost.len(), missed.len());
+        write!(f, "; {reads} reads, {writes} writes, {errors} errors, {lost} lost, {missed} missed for a time")?;
+        self.seen.lost.iter().zip(&self.blames).try_for_each(|(loss, blame)| write!(f, "\n  {loss}; {blame}"))
     }
 }
 
@@ -63,35 +93,51 @@ impl fmt::Display for Outcome {
 pub(crate) struct Tally {
     strikes: usize,
     settled: Vec<Duration>,
-    lost: usize,
+    left_to_a_human: usize,
+    /// By who is to blame: the write's replication, the move's, the failover of a source with open slots, nobody.
+    lost: [usize; 4],
+    missed: usize,
+    stale_marks: usize,
     errors: usize,
-    slowest: Duration,
 }
 
 impl Tally {
-    /// The head of the table.
+    /// The head of the table, after the cell that names the row.
     pub(crate) const HEAD: &str = "\
-| strikes | settled | keys lost | client errors | settled after: median | worst | slowest answer |
-|---:|---:|---:|---:|---:|---:|---:|";
+strikes | settled | left to a human | lost: writes not replicated | moves not replicated | hidden by a failover | by nobody \
+| missed for a time | marks kept by replicas | client errors | settled after: median | worst |
+---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
 
     pub(crate) fn add(&mut self, outcome: &Outcome) {
         self.strikes += 1;
         self.settled.extend(outcome.settled.iter());
-        self.lost += outcome.seen.lost.len();
+        self.left_to_a_human += usize::from(outcome.settled.as_ref().is_err_and(|why| why.contains(CONFLICT)));
+        self.missed += outcome.seen.missed.len();
         self.errors += outcome.seen.errors.len();
-        self.slowest = self.slowest.max(outcome.seen.slowest);
+        self.stale_marks += outcome.stale_marks;
+        for blame in &outcome.blames {
+            let kind = match blame {
+                Blame::Write { .. } => 0,
+                Blame::Move { .. } => 1,
+                Blame::Hidden { .. } => 2,
+                Blame::Nobody => 3,
+            };
+            self.lost[kind] += 1;
+        }
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { strikes, lost, errors, .. } = self;
+        let Self {
+            strikes, left_to_a_human, lost: [writes, moves, hidden, nobody], missed, stale_marks, errors, ..
+        } = self;
         let mut times = self.settled.clone();
         times.sort_unstable();
         let seconds =
             |time: Option<&Duration>| time.map_or("-".to_owned(), |time| format!("{:.2} s", time.as_secs_f64()));
         let (median, worst) = (seconds(times.get(times.len() / 2)), seconds(times.last()));
-        let slowest = seconds(Some(&self.slowest));
-        write!(f, "| {strikes} | {} | {lost} | {errors} | {median} | {worst} | {slowest} |", times.len())
+        write!(f, "{strikes} | {} | {left_to_a_human} | {writes} | {moves} | {hidden} | {nobody} ", times.len())?;
+        write!(f, "| {missed} | {stale_marks} | {errors} | {median} | {worst} |")
     }
 }
