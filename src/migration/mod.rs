@@ -5,6 +5,7 @@
 
 mod facts;
 mod machine;
+mod recovery;
 mod reply;
 mod step;
 mod transfer;
@@ -12,6 +13,7 @@ mod trouble;
 
 pub use facts::{EndFacts, Ends, Standing};
 pub use machine::Migration;
+pub use recovery::{Order, SlotFacts, Verdict, Voice, Witnesses, recover};
 pub use reply::{Blocked, MigrateReply, SetSlotReply};
 pub use step::{Ending, Progress, Purpose, Reply, Step, UnexpectedReply};
 pub use transfer::{Batch, Comparison, Key};
