@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, value_parser};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
 use thiserror::Error;
 
 use crate::cluster::{Address, SlotSet};
@@ -116,6 +116,8 @@ pub enum Command {
     Move(MoveArgs),
     /// Look for open slots, slots without an owner, nodes that disagree and stray keys; changes nothing
     Check(CheckArgs),
+    /// Put right what check finds, slot by slot, as far as no human must decide
+    Repair(RepairArgs),
     /// Ask a running daemon what it does, how far it has come, and why it does nothing (more)
     Status(StatusArgs),
     /// Tell a running daemon to try slots again that it has set aside
@@ -188,6 +190,37 @@ pub struct CheckArgs {
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+}
+
+/// `evenkeel repair`.
+#[derive(Clone, Debug, PartialEq, Args)]
+#[command(after_help = EXIT_HELP)]
+pub struct RepairArgs {
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only these slots, as in 866,900-910; stray keys are brought home only in slots that are named
+    #[arg(long, value_name = "SLOTS", value_parser = slots)]
+    pub slots: Option<SlotSet>,
+    /// Which copy to keep of keys with two values in the named slots: the one that clients see now at the slot's owner
+    /// (source), or the other one (target)
+    #[arg(long, value_name = "source|target", requires = "slots", hide_possible_values = true)]
+    pub prefer: Option<Keep>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// Which of two copies of a key is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Keep {
+    /// The one at the slot's owner.
+    Source,
+    /// The other one.
+    Target,
 }
 
 /// `evenkeel status`.

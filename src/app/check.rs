@@ -1,32 +1,33 @@
 //! `evenkeel check`: whether the cluster is whole. Changes nothing.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use futures::{StreamExt, stream};
 use serde::Serialize;
 
-use super::glimpse::Glimpse;
-use super::{logging, plan};
+use super::cases::{CaseDocument, cases};
+use super::{instance, logging, plan};
 use crate::cli::{CheckArgs, ExitStatus};
-use crate::cluster::{Marker, NodeId, SlotSet};
+use crate::cluster::{NodeId, SlotSet};
 use crate::config::LogLevel;
-
-/// Primaries that are counted side by side.
-const SIDE_BY_SIDE: usize = 8;
+use crate::daemon::{Diagnosis, Doctor, RepairError};
+use crate::redis::Intent;
 
 /// `evenkeel check`.
 pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<ExitStatus> {
     let mut config = args.cluster.config()?;
     config.log.level = LogLevel::Off;
     logging::init(&config.log);
-    let glimpse = Glimpse::take(&config).await?;
-    let document = Document::of(&glimpse).await;
+    let mut doctor = Doctor::new(&config, Intent::Observing, &instance());
+    let diagnosis = doctor.diagnose().await.map_err(RepairError::from)?;
+    doctor.close();
+    let document = Document::of(&diagnosis);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         print!("{}", document.text());
     }
-    Ok(if plan::nothing_can_be_said(&glimpse.topology.unclear) {
+    Ok(if plan::nothing_can_be_said(&diagnosis.topology.unclear) {
         ExitStatus::Failed
     } else if document.healthy {
         ExitStatus::Done
@@ -46,29 +47,32 @@ struct Document {
     unclear: Vec<Item>,
     /// What else is worth telling.
     findings: Vec<Item>,
+    /// What `evenkeel repair` would do about each slot that is not as it should be.
+    verdicts: Vec<CaseDocument>,
 }
 
+/// One thing that was found.
 #[derive(Serialize)]
-struct Item {
+pub(super) struct Item {
     name: &'static str,
     text: String,
 }
 
 impl Document {
-    async fn of(glimpse: &Glimpse) -> Self {
-        let topology = &glimpse.topology;
+    fn of(diagnosis: &Diagnosis) -> Self {
+        let topology = &diagnosis.topology;
         let unclear = topology.unclear.iter().map(|unclear| Item { name: unclear.name(), text: unclear.to_string() });
-        let findings = topology.findings.iter().map(|found| Item { name: found.name(), text: found.to_string() });
-        let mut findings: Vec<Item> = findings.collect();
-        findings.extend(stray_keys(glimpse).await);
         let unclear: Vec<Item> = unclear.collect();
+        let findings = findings(diagnosis);
+        let verdicts = cases(diagnosis, |_| None);
         Self {
-            healthy: unclear.is_empty() && findings.is_empty(),
+            healthy: unclear.is_empty() && findings.is_empty() && verdicts.is_empty(),
             primaries: topology.shards.len(),
             replicas: topology.shards.values().map(|shard| shard.replicas.len()).sum(),
             slots_covered: topology.shards.values().map(|shard| shard.slots.len()).sum(),
             unclear,
             findings,
+            verdicts,
         }
     }
 
@@ -82,6 +86,10 @@ impl Document {
                 let _ = writeln!(text, "{head}: {}: {}", item.name, item.text);
             }
         }
+        if !self.verdicts.is_empty() {
+            text.push_str("what evenkeel repair would do, if nobody is at work there:\n");
+            text.extend(self.verdicts.iter().map(CaseDocument::text));
+        }
         if self.healthy {
             text.push_str("all nodes agree; no slot is open; no key is astray\n");
         }
@@ -89,41 +97,43 @@ impl Document {
     }
 }
 
-/// Keys at primaries that neither own nor import their slot.
-async fn stray_keys(glimpse: &Glimpse) -> Vec<Item> {
-    let nodes = glimpse.topology.shards.values().filter(|shard| shard.answered()).map(|shard| shard.primary.id);
-    let counts: Vec<Item> = stream::iter(nodes)
-        .map(|node| stray_keys_at(glimpse, node))
-        .buffered(SIDE_BY_SIDE)
-        .filter_map(|found| async move { found })
-        .collect()
-        .await;
-    counts
-}
-
-async fn stray_keys_at(glimpse: &Glimpse, node: NodeId) -> Option<Item> {
-    let observed = glimpse.observation.nodes.get(&node)?;
-    let myself = observed.view.myself();
-    let importing = myself.markers.iter().filter_map(|marker| match *marker {
-        Marker::Importing { slot, .. } => Some(slot),
-        Marker::Migrating { .. } => None,
-    });
-    let elsewhere = SlotSet::full().difference(&myself.slots).difference(&importing.collect());
-    match glimpse.count_keys(node, &elsewhere).await {
-        Ok(counts) => {
-            let astray: SlotSet = counts.iter().filter(|&(_, &keys)| keys > 0).map(|(&slot, _)| slot).collect();
-            let keys: u64 = counts.values().sum();
-            (keys > 0).then(|| Item {
-                name: "stray_keys",
-                text: format!(
-                    "{} holds {keys} keys of slots {astray}, which it neither owns nor imports",
-                    node.short()
-                ),
-            })
+/// What was found beside what makes the picture unclear.
+pub(super) fn findings(diagnosis: &Diagnosis) -> Vec<Item> {
+    let topology = &diagnosis.topology;
+    let mut findings: Vec<Item> =
+        topology.findings.iter().map(|found| Item { name: found.name(), text: found.to_string() }).collect();
+    let mut astray: BTreeMap<NodeId, (SlotSet, u64)> = BTreeMap::new();
+    let mut stale: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    for (&slot, case) in &diagnosis.cases {
+        for (&node, voice) in &case.facts.primaries {
+            if voice.keys > 0 && voice.owner != Some(node) && voice.importing.is_none() {
+                let (slots, keys) = astray.entry(node).or_default();
+                slots.insert(slot);
+                *keys += voice.keys;
+            }
         }
-        Err(error) => Some(Item {
-            name: "not_counted",
-            text: format!("the keys of {} could not be counted: {error:#}", node.short()),
-        }),
+        for &node in &case.facts.stale_replicas {
+            stale.entry(node).or_default().insert(slot);
+        }
     }
+    findings.extend(astray.into_iter().map(|(node, (slots, keys))| Item {
+        name: "stray_keys",
+        text: format!("{} holds {keys} keys of slots {slots}, which it neither owns nor imports", node.short()),
+    }));
+    findings.extend(diagnosis.hidden.iter().map(|(node, keys)| Item {
+        name: "hidden_keys",
+        text: format!(
+            "{} holds {keys} keys more than it shows: of slots that it neither owns nor imports",
+            node.short()
+        ),
+    }));
+    findings.extend(stale.into_iter().map(|(node, slots)| Item {
+        name: "stale_replica_mark",
+        text: format!("a replica of {} has marks of slots {slots} that its primary does not have", node.short()),
+    }));
+    findings.extend(diagnosis.uncounted.iter().map(|(node, why)| Item {
+        name: "not_counted",
+        text: format!("the keys of {} could not be counted: {why}", node.short()),
+    }));
+    findings
 }

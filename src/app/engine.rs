@@ -84,7 +84,7 @@ impl Engine {
 }
 
 /// The first SIGTERM or Ctrl-C asks to stop, a second one not to wait for the grace period.
-async fn heed_signals(stop: CancellationToken, hurry: CancellationToken) {
+pub(super) async fn heed_signals(stop: CancellationToken, hurry: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),

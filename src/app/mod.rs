@@ -1,5 +1,6 @@
 //! The composition root: each command put together from the modules that do the work.
 
+mod cases;
 mod check;
 mod engine;
 mod glimpse;
@@ -9,6 +10,7 @@ mod progress;
 mod rebalance;
 mod reload;
 mod remote;
+mod repair;
 mod retry;
 mod run;
 mod status;
@@ -43,6 +45,7 @@ async fn dispatch(cli: Cli) -> ExitStatus {
         Command::Rebalance(args) => Box::pin(rebalance::rebalance(&args)).await,
         Command::Move(args) => Box::pin(rebalance::move_slots(&args)).await,
         Command::Check(args) => Box::pin(check::check(&args)).await,
+        Command::Repair(args) => Box::pin(repair::repair(&args)).await,
         Command::Status(args) => Box::pin(status::status(&args)).await,
         Command::Retry(args) => Box::pin(retry::retry(&args)).await,
         Command::Config(ConfigCommand::Check { file }) => Ok(check_config(&file)),

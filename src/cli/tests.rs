@@ -17,6 +17,7 @@ fn said(line: &str) -> String {
         Command::Plan(args) | Command::Rebalance(args) => args.config(),
         Command::Move(args) => args.cluster.config(),
         Command::Check(args) => args.cluster.config(),
+        Command::Repair(args) => args.cluster.config(),
         Command::Status(args) => return format!("{args:?}\n"),
         Command::Retry(args) => return format!("{args:?}\n"),
         Command::Config(args) => return format!("{args:?}\n"),
@@ -72,6 +73,27 @@ fn seeds_alone_are_enough() {
         "#]],
     );
     check("evenkeel move --seed a:1 --slots 866,900-910 --to b:1", expect![[""]]);
+    check("evenkeel repair --seed a:1 --dry-run --slots 866,900-910 --prefer source", expect![[""]]);
+    check(
+        "evenkeel repair --seed a:1 --prefer source",
+        expect![[r#"
+            exit 64: error: the following required arguments were not provided:
+              --slots <SLOTS>
+
+            Usage: evenkeel repair --slots <SLOTS> --prefer <source|target> <--config <FILE>|--seed <HOST:PORT>>
+
+            For more information, try '--help'.
+        "#]],
+    );
+    check(
+        "evenkeel repair --seed a:1 --slots 5 --prefer newest",
+        expect![[r#"
+            exit 64: error: invalid value 'newest' for '--prefer <source|target>'
+              [possible values: source, target]
+
+            For more information, try '--help'.
+        "#]],
+    );
 }
 
 #[test]
@@ -337,6 +359,7 @@ fn help_tells_the_commands_the_environment_and_the_exit_statuses() {
               move       Move just these slots, whatever the targets say
               check      Look for open slots, slots without an owner, nodes that disagree and stray keys;
                          changes nothing
+              repair     Put right what check finds, slot by slot, as far as no human must decide
               status     Ask a running daemon what it does, how far it has come, and why it does nothing (more)
               retry      Tell a running daemon to try slots again that it has set aside
               config     Check a configuration file, or print an annotated one
@@ -487,6 +510,46 @@ fn help_of_check() {
             Options:
                   --json  Print one JSON document instead of text
               -h, --help  Print help
+
+            Cluster:
+                  --config <FILE>           The configuration file
+                  --seed <HOST:PORT>        Any node of the cluster, instead of a file; repeatable
+                  --username <NAME>         The user to sign in as; the password comes from EVENKEEL_PASSWORD or
+                                            a file
+                  --password-file <FILE>    The file that holds the password
+                  --tls-ca <FILE>           Use TLS; the file with the authorities that sign the servers'
+                                            certificates
+                  --tls-cert <FILE>         Our own certificate
+                  --tls-key <FILE>          The key of our own certificate
+                  --tls-server-name <NAME>  The name that the servers' certificates must carry
+
+            Exit status:
+              0   nothing is left to do
+              2   something is left: moves in a plan, findings, slots set aside, or a human is needed
+              1   could not tell or could not do: no connection, or the picture is unclear
+              64  bad usage or bad configuration
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_repair() {
+    check_help(
+        "evenkeel repair --help",
+        expect![[r#"
+            Put right what check finds, slot by slot, as far as no human must decide
+
+            Usage: evenkeel repair [OPTIONS] <--config <FILE>|--seed <HOST:PORT>>
+
+            Options:
+                  --dry-run                 Print what would be done, and do nothing
+                  --slots <SLOTS>           Only these slots, as in 866,900-910; stray keys are brought home
+                                            only in slots that are named
+                  --prefer <source|target>  Which copy to keep of keys with two values in the named slots: the
+                                            one that clients see now at the slot's owner (source), or the other
+                                            one (target)
+                  --json                    Print one JSON document instead of text
+              -h, --help                    Print help
 
             Cluster:
                   --config <FILE>           The configuration file

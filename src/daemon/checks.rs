@@ -63,7 +63,12 @@ pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<C
     found
 }
 
-async fn check_node(conn: &Conn, dialer: &Dialer, config: &Config) -> Result<(Vec<Reason>, NodeSettings), CallError> {
+/// What one node says.
+pub(super) async fn check_node(
+    conn: &Conn,
+    dialer: &Dialer,
+    config: &Config,
+) -> Result<(Vec<Reason>, NodeSettings), CallError> {
     let missing = missing_permissions(conn, config.cluster.migrate.is_none()).await?;
     if !missing.is_empty() {
         return Ok((vec![permissions::lacking(conn.node(), config, missing)], NodeSettings::default()));

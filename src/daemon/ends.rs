@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::cluster::{Address, Marker, NodeId, NodeView, Observation, Product, Role, Slot, SlotSet, Topology};
 use crate::config::{Config, SecretError, Secrets};
-use crate::migration::{End, EndFacts, Ends, Key, Pair, Reply, Step};
+use crate::migration::{End, EndFacts, Ends, Key, Pair, Reply, Step, Trouble};
 use crate::redis::{CallError, Conn, Counted, Dialer, MigrateCall, MigrateLogin, OpenError};
 
 /// One end as the supervisor last saw it.
@@ -21,12 +22,32 @@ struct EndPoint {
 }
 
 /// Why a step brought no reply.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Error)]
 pub(super) enum Fault {
     /// No answer, or none that could be read.
+    #[error("no answer from the {at}: {why}")]
     NoAnswer { at: End, why: String },
     /// Another process answers.
+    #[error("the {at} was restarted")]
     ProcessChanged { at: End },
+}
+
+impl Fault {
+    /// Why a move that it meets does not begin.
+    pub(super) fn trouble(&self, pair: Pair) -> Trouble {
+        match self {
+            Self::NoAnswer { at, why } => Trouble::NoAnswer { node: pair.node(*at), why: why.clone() },
+            Self::ProcessChanged { at } => Trouble::ProcessChanged { node: pair.node(*at) },
+        }
+    }
+
+    /// What the machine is told of it.
+    pub(super) fn into_reply(self) -> Reply {
+        match self {
+            Self::NoAnswer { at, why } => Reply::NoAnswer { at, why },
+            Self::ProcessChanged { at } => Reply::ProcessChanged { at },
+        }
+    }
 }
 
 /// Connections to both ends. The data connection to the source carries `MIGRATE` and listings, one call at a time;
@@ -201,6 +222,13 @@ impl Connections {
         let compared = source.compare_keys(&target, keys).await;
         let at = if target.is_dead() { End::Target } else { End::Source };
         compared.map(Reply::Compared).map_err(no_answer(at))
+    }
+
+    /// Deletes keys at the target, which holds them behind its mark: copies that no client sees.
+    pub(super) async fn delete_at_target(&mut self, db: u32, keys: &[Key]) -> Result<(), Fault> {
+        // A connection of its own, as above.
+        let target = self.dial(End::Target, db).await?;
+        target.delete_asking(keys).await.map_err(no_answer(End::Target))
     }
 
     async fn control(&mut self, at: End) -> Result<&Conn, Fault> {

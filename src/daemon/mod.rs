@@ -21,6 +21,7 @@ mod policy;
 mod poller;
 mod reason;
 mod records;
+mod repair;
 mod status;
 mod supervisor;
 mod worker;
@@ -37,6 +38,7 @@ pub use policy::{node_name, policy};
 pub use poller::{Look, PollSettings, Poller, Sight, poll};
 pub use reason::Reason;
 pub use records::Records;
+pub use repair::{Case, Diagnosis, Doctor, Done, Left, Outcome, Prefer, RepairError, Wishes, repair};
 pub use status::{MoveStatus, Status, View, Work};
 pub use supervisor::{Ended, Parts, Supervisor};
 

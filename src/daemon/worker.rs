@@ -234,10 +234,7 @@ impl Carrier for Worker {
             | Step::End(_) => (0, 0),
         };
         let began = Instant::now();
-        let reply = match self.ends.perform(step).await {
-            Ok(reply) => reply,
-            Err(fault) => fault.into_reply(),
-        };
+        let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
         let took = began.elapsed();
         self.metrics.step_ended(name, took);
         if name == StepName::Migrate {
@@ -302,22 +299,6 @@ impl Carrier for Worker {
 impl Report {
     fn empty() -> Self {
         Self { left_open: SlotSet::new(), troubled: BTreeMap::new(), not_begun: SlotSet::new() }
-    }
-}
-
-impl Fault {
-    fn trouble(&self, pair: Pair) -> Trouble {
-        match self {
-            Self::NoAnswer { at, why } => Trouble::NoAnswer { node: pair.node(*at), why: why.clone() },
-            Self::ProcessChanged { at } => Trouble::ProcessChanged { node: pair.node(*at) },
-        }
-    }
-
-    fn into_reply(self) -> Reply {
-        match self {
-            Self::NoAnswer { at, why } => Reply::NoAnswer { at, why },
-            Self::ProcessChanged { at } => Reply::ProcessChanged { at },
-        }
     }
 }
 

@@ -23,7 +23,9 @@ pub struct EndFacts {
 }
 
 impl EndFacts {
-    pub(super) fn keys_of(&self, slot: Slot) -> u64 {
+    /// Keys that it holds of a slot.
+    #[must_use]
+    pub fn keys_of(&self, slot: Slot) -> u64 {
         self.keys.get(&slot).copied().unwrap_or_default()
     }
 }

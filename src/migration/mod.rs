@@ -19,6 +19,8 @@ pub use step::{Ending, Progress, Purpose, Reply, Step, UnexpectedReply};
 pub use transfer::{Batch, Comparison, Key};
 pub use trouble::Trouble;
 
+use std::fmt;
+
 use crate::cluster::NodeId;
 
 /// The two primaries of a move.
@@ -37,6 +39,15 @@ pub enum End {
     Source,
     /// The primary that takes.
     Target,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Target => "target",
+        })
+    }
 }
 
 impl Pair {

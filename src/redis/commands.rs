@@ -65,9 +65,18 @@ impl Conn {
 
     /// The databases that hold any key, in ascending order.
     pub async fn databases(&self) -> Result<Vec<u32>, CallError> {
+        Ok(self.keys_by_database().await?.into_keys().collect())
+    }
+
+    /// How many keys each database holds, those that hold any; keys that the server shows in no slot are among them.
+    pub async fn keys_by_database(&self) -> Result<BTreeMap<u32, u64>, CallError> {
         let info = self.info(Some("keyspace")).await?;
-        let number = |line: &str| line.strip_prefix("db")?.split_once(':')?.0.parse().ok();
-        Ok(info.lines().filter_map(number).collect())
+        // `db0:keys=5,expires=0,avg_ttl=0`
+        let keys = |line: &str| {
+            let (db, rest) = line.strip_prefix("db")?.split_once(":keys=")?;
+            Some((db.parse().ok()?, rest.split(',').next()?.parse().ok()?))
+        };
+        Ok(info.lines().filter_map(keys).collect())
     }
 
     /// One value of the server's configuration, or `None` if it knows no such name.
@@ -169,6 +178,21 @@ impl Conn {
             }
         });
         join_all(calls).await.into_iter().collect()
+    }
+
+    /// `CLUSTER ADDSLOTS`: these slots, which nobody has, are the node's. All or none.
+    pub async fn add_slots(&self, slots: &SlotSet) -> Result<(), CallError> {
+        let words = std::iter::once("ADDSLOTS".into()).chain(slots.iter().map(|slot| slot.to_string().into()));
+        self.call("CLUSTER", words.collect()).await.map(drop)
+    }
+
+    /// Deletes keys of a slot that the node takes in, which only who comes with `ASKING` can see.
+    pub async fn delete_asking(&self, keys: &[Key]) -> Result<(), CallError> {
+        for key in keys {
+            self.call("ASKING", Vec::new()).await?;
+            self.call("DEL", vec![key.clone()]).await?;
+        }
+        Ok(())
     }
 
     /// One `MIGRATE` in this connection's database.

@@ -20,5 +20,5 @@ pub use conn::{Conn, Value};
 pub use dial::{Dialer, Intent};
 pub use error::{CallError, OpenError};
 pub use jobs::JobSupport;
-pub use permissions::missing_permissions;
+pub use permissions::{missing_for_repair, missing_permissions};
 pub use traffic::{TrafficClient, TrafficError};

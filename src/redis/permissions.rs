@@ -5,11 +5,14 @@ use bytes::Bytes;
 use super::{CallError, Conn, JobSupport};
 use crate::cluster::JobKind;
 
-/// A call that changes nothing, and the rule that permits it.
+/// The rule that permits a call which changes nothing, the call's command, and its arguments.
+type Probe = (&'static str, &'static str, &'static [&'static str]);
+
+/// Calls that change nothing, and the rules that permit them.
 ///
 /// Servers check permissions before arguments, so a call with arguments that are certainly refused tells whether the
 /// user may make it (Redis 6.2 to 8.2 and Valkey 8.1 to 9.1, measured).
-const PROBES: [(&str, &str, &[&str]); 12] = [
+const PROBES: [Probe; 12] = [
     // There is no slot 16384.
     ("+cluster|setslot", "CLUSTER", &["SETSLOT", "16384", "STABLE"]),
     ("+cluster|getkeysinslot", "CLUSTER", &["GETKEYSINSLOT", "16384", "1"]),
@@ -28,11 +31,16 @@ const PROBES: [(&str, &str, &[&str]); 12] = [
 ];
 
 /// What the `MIGRATE` user needs at the target: here asked of our own user, which is the same unless configured.
-const AT_TARGET: [(&str, &str, &[&str]); 2] = [
+const AT_TARGET: [Probe; 2] = [
     ("+restore-asking ~*", "RESTORE-ASKING", &["evenkeel", "0", "no-payload"]),
     // A source begins with it, whatever the database.
     ("+select", "SELECT", &["no-number"]),
 ];
+
+/// What a repair needs to give a slot that nobody owns to a node.
+const ADD_SLOTS: Probe = ("+cluster|addslots", "CLUSTER", &["ADDSLOTS", "16384"]);
+/// What a repair needs to drop a second copy of a key: asked with keys of two slots, which are refused together.
+const DELETE: Probe = ("+del ~*", "DEL", &["{evenkeel}1", "{evenkeel}2", "evenkeel 3"]);
 
 /// Asking for the server's own migrations: a rule that is needed only where the server has them, and is not known to
 /// others.
@@ -54,9 +62,20 @@ async fn may_ask_for_jobs(conn: &Conn) -> Result<Option<&'static str>, CallError
 /// A connection that lacks any is not to be used for anything else afterwards. `as_target` asks also for what `MIGRATE`
 /// does at a target under this user's name.
 pub async fn missing_permissions(conn: &Conn, as_target: bool) -> Result<Vec<&'static str>, CallError> {
+    let mut rules: Vec<&'static str> = may_ask_for_jobs(conn).await?.into_iter().collect();
+    rules.extend(missing(conn, AT_TARGET.iter().filter(|_| as_target).chain(&PROBES)).await?);
+    Ok(rules)
+}
+
+/// The ACL rules that this connection's user lacks for what a repair does beyond moving slots.
+pub async fn missing_for_repair(conn: &Conn, add_slots: bool, delete: bool) -> Result<Vec<&'static str>, CallError> {
+    let wanted = [(ADD_SLOTS, add_slots), (DELETE, delete)];
+    missing(conn, wanted.iter().filter(|(_, wanted)| *wanted).map(|(probe, _)| probe)).await
+}
+
+async fn missing(conn: &Conn, probes: impl Iterator<Item = &Probe>) -> Result<Vec<&'static str>, CallError> {
     let mut missing = Vec::new();
-    missing.extend(may_ask_for_jobs(conn).await?);
-    for &(rule, command, args) in AT_TARGET.iter().filter(|_| as_target).chain(&PROBES) {
+    for &(rule, command, args) in probes {
         let args = args.iter().map(|arg| Bytes::from_static(arg.as_bytes())).collect();
         match conn.call(command, args).await {
             // EXEC is refused as `EXECABORT Transaction discarded because of: NOPERM …`.

@@ -14,6 +14,7 @@ mod layouts;
 mod others;
 mod permissions;
 mod rebalance;
+mod repair;
 mod resume;
 mod support;
 mod told;

@@ -124,7 +124,12 @@ impl<'a> Witnesses<'a> {
             let head = topology.shard_of(id)?.primary.id;
             (head != id).then_some((id, head))
         });
-        let silent = topology.shards.values().filter(|shard| !shard.answered());
+        // One that all others have marked as failed and that nobody gives a slot to any more has been replaced: its
+        // successor has its keys.
+        let silent = topology.shards.values().filter(|shard| {
+            let replaced = shard.primary.failing == Failing::Agreed && shard.slots.is_empty();
+            !shard.answered() && !replaced
+        });
         let lost = silent.clone().filter(|shard| {
             let replica_answers = shard.replicas.iter().any(|replica| observation.nodes.contains_key(&replica.id));
             shard.primary.failing == Failing::Agreed && !replica_answers

@@ -1,0 +1,220 @@
+//! Looking at the whole cluster: every slot that is not as it should be, with its facts and its verdict. Only reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, stream};
+
+use super::super::{Look, Poller};
+use crate::cluster::{NodeId, NodeInfo, Observation, Product, Slot, SlotSet, Topology};
+use crate::config::Config;
+use crate::migration::{SlotFacts, Verdict, Witnesses, recover};
+use crate::redis::{CallError, Conn, Counted, Dialer, Intent, OpenError};
+
+/// Primaries that are counted side by side.
+const SIDE_BY_SIDE: usize = 8;
+/// How often a node's keys are counted before keys of no slot are believed: while clients write, a sum of counts and
+/// the number of all keys are not of one moment.
+const HIDDEN_SEEN: usize = 3;
+
+/// What one look, and the counts after it, showed.
+#[derive(Debug)]
+pub struct Diagnosis {
+    /// The look.
+    pub look: Look,
+    /// What it amounts to.
+    pub topology: Topology,
+    /// The slots that are not as they should be.
+    pub cases: BTreeMap<Slot, Case>,
+    /// Nodes that hold keys which belong to no slot that they show, and how many (Redis 8.4 and newer).
+    pub hidden: BTreeMap<NodeId, u64>,
+    /// Primaries whose keys could not be counted, and why. What they hold is not known.
+    pub uncounted: BTreeMap<NodeId, String>,
+}
+
+/// One slot that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// What is known of it.
+    pub facts: SlotFacts,
+    /// What is to be done about it.
+    pub verdict: Verdict,
+}
+
+/// Looks, counts and judges.
+#[derive(Debug)]
+pub struct Doctor {
+    poller: Poller,
+    dialer: Dialer,
+}
+
+/// A node that said something the diagnosis could not go on with.
+#[derive(Debug, thiserror::Error)]
+enum CountError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+impl Doctor {
+    /// One that has not looked yet.
+    #[must_use]
+    pub fn new(config: &Config, intent: Intent, instance: &str) -> Self {
+        let dialer = Dialer::new(config, intent, instance);
+        let poller = Poller::new(dialer.clone(), config.cluster.seeds.clone());
+        Self { poller, dialer }
+    }
+
+    /// How it connects.
+    #[must_use]
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// Looks at every slot. Fails when no node can be reached, with each seed's error.
+    ///
+    /// What a first look and its counts call in question is looked at and counted again: while slots move, the two are
+    /// not of one moment.
+    pub async fn diagnose(&mut self) -> Result<Diagnosis, Vec<OpenError>> {
+        let look = self.poller.look().await?;
+        let topology = Topology::merge(&look.observation, &SlotSet::new());
+        let (counts, _) = self.count(&look.observation, &topology, &SlotSet::full()).await;
+        let mut suspects = Witnesses::new(&look.observation, &topology).suspects();
+        for (node, counted) in &counts {
+            let owned = topology.shards.get(node).map(|shard| &shard.slots);
+            let astray = |slot: Slot| owned.is_none_or(|owned| !owned.contains(slot));
+            suspects.extend(counted.iter().filter(|&(&slot, &keys)| keys > 0 && astray(slot)).map(|(slot, _)| *slot));
+        }
+        let mut diagnosis = self.diagnose_slots(&suspects).await?;
+        diagnosis.hidden = self.hidden(&diagnosis.look.observation, &counts).await;
+        Ok(diagnosis)
+    }
+
+    /// Looks at these slots only.
+    pub async fn diagnose_slots(&mut self, slots: &SlotSet) -> Result<Diagnosis, Vec<OpenError>> {
+        let look = self.poller.look().await?;
+        let topology = Topology::merge(&look.observation, &SlotSet::new());
+        let (counts, uncounted) = self.count(&look.observation, &topology, slots).await;
+        let cases = judge(&look.observation, &topology, slots, &counts, &uncounted);
+        Ok(Diagnosis { look, topology, cases, hidden: BTreeMap::new(), uncounted })
+    }
+
+    /// Ends every connection.
+    pub fn close(&mut self) {
+        self.poller.close();
+    }
+
+    /// The keys of these slots at every primary that answered, and why some could not be counted.
+    async fn count(
+        &self,
+        observation: &Observation,
+        topology: &Topology,
+        slots: &SlotSet,
+    ) -> (BTreeMap<NodeId, Counted>, BTreeMap<NodeId, String>) {
+        let primaries: Vec<NodeId> = Witnesses::new(observation, topology).primaries().collect();
+        let counting = primaries.into_iter().map(|node| async move {
+            let counted =
+                if slots.is_empty() { Ok(Counted::new()) } else { self.count_at(observation, node, slots).await };
+            (node, counted)
+        });
+        let mut counts = BTreeMap::new();
+        let mut uncounted = BTreeMap::new();
+        for (node, counted) in stream::iter(counting).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>().await {
+            match counted {
+                Ok(counted) => drop(counts.insert(node, counted)),
+                Err(error) => drop(uncounted.insert(node, error.to_string())),
+            }
+        }
+        (counts, uncounted)
+    }
+
+    /// Keys of these slots at a node, over all its databases.
+    async fn count_at(&self, observation: &Observation, node: NodeId, slots: &SlotSet) -> Result<Counted, CountError> {
+        let mut total: Counted = slots.iter().map(|slot| (slot, 0)).collect();
+        let databases = self.open(observation, node).await?.databases().await?;
+        for db in databases {
+            // A connection for each database: to change it on one in use would count in the wrong one.
+            let conn = self.open(observation, node).await?;
+            if db != 0 {
+                conn.select(db).await?;
+            }
+            for (slot, keys) in conn.count_keys(slots).await? {
+                *total.entry(slot).or_default() += keys;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Nodes whose keys are more than those of all the slots that they show.
+    ///
+    /// From Redis 8.4 on a node counts no keys of slots that it neither owns nor takes in, and hides them from every
+    /// command; only the number of all its keys includes them.
+    async fn hidden(&self, observation: &Observation, counts: &BTreeMap<NodeId, Counted>) -> BTreeMap<NodeId, u64> {
+        let mut hidden = BTreeMap::new();
+        for (&node, counted) in counts {
+            let Some(observed) = observation.nodes.get(&node).filter(|observed| hides_keys(&observed.info)) else {
+                continue;
+            };
+            let mut least = excess(&observed.info.keys, counted);
+            for _ in 1..HIDDEN_SEEN {
+                if least == 0 {
+                    break;
+                }
+                least = least.min(self.excess_now(observation, node).await.unwrap_or(least));
+            }
+            if least > 0 {
+                hidden.insert(node, least);
+            }
+        }
+        hidden
+    }
+
+    async fn excess_now(&self, observation: &Observation, node: NodeId) -> Result<u64, CountError> {
+        let conn = self.open(observation, node).await?;
+        let before = conn.keys_by_database().await?;
+        let counted = self.count_at(observation, node, &SlotSet::full()).await?;
+        let after = conn.keys_by_database().await?;
+        Ok(excess(&before, &counted).min(excess(&after, &counted)))
+    }
+
+    /// A connection to a node that answered the look.
+    pub(super) async fn open(&self, observation: &Observation, node: NodeId) -> Result<Conn, OpenError> {
+        let observed = &observation.nodes[&node];
+        let hostname = observed.view.myself().hostname.as_deref();
+        self.dialer.open(&observed.dialled, hostname, node).await
+    }
+}
+
+/// The verdicts about these slots that are not [`Verdict::Sound`].
+fn judge(
+    observation: &Observation,
+    topology: &Topology,
+    slots: &SlotSet,
+    counts: &BTreeMap<NodeId, Counted>,
+    uncounted: &BTreeMap<NodeId, String>,
+) -> BTreeMap<Slot, Case> {
+    let witnesses = Witnesses::new(observation, topology);
+    let keys =
+        |slot: Slot, node: NodeId| counts.get(&node).and_then(|counted| counted.get(&slot)).copied().unwrap_or(0);
+    let is_empty = |slot: &Slot| witnesses.primaries().all(|node| keys(*slot, node) == 0);
+    let nobodys: SlotSet = slots.iter().filter(|slot| topology.owner(*slot).is_none()).filter(is_empty).collect();
+    let heirs = witnesses.heirs(&nobodys);
+    let silent: BTreeSet<NodeId> = uncounted.keys().copied().collect();
+    let case = |slot: Slot| {
+        let mut facts = witnesses.facts(slot, |node| keys(slot, node), heirs.get(&slot).copied(), false);
+        // A node that answered the look and not the count may hold keys of it, as one that did not answer at all.
+        facts.silent.extend(&silent);
+        let verdict = recover(&facts);
+        (verdict != Verdict::Sound).then_some((slot, Case { facts, verdict }))
+    };
+    slots.iter().filter_map(case).collect()
+}
+
+/// Whether the server shows no keys of slots that it neither owns nor takes in. Builds without a release say 255.
+fn hides_keys(info: &NodeInfo) -> bool {
+    info.version.product == Product::Redis && (info.version.major, info.version.minor) >= (8, 4)
+}
+
+fn excess(keys: &BTreeMap<u32, u64>, counted: &Counted) -> u64 {
+    keys.values().sum::<u64>().saturating_sub(counted.values().sum())
+}

@@ -1,0 +1,104 @@
+//! What must hold before a repair touches anything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::{Reason, checks};
+use super::{Case, Diagnosis, Doctor, RepairError, adds_slots};
+use crate::cluster::{Slot, Unclear};
+use crate::config::Config;
+use crate::migration::Verdict;
+use crate::redis::{CallError, Conn, missing_for_repair};
+
+/// `cluster-node-timeout` where no server tells: the servers' default.
+const NODE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Fails when nothing at all can be said of the cluster.
+pub(super) fn can_be_judged(diagnosis: &Diagnosis) -> Result<(), RepairError> {
+    let hopeless = |unclear: &&Unclear| matches!(unclear, Unclear::NoPrimaryAnswered | Unclear::TwoClusters { .. });
+    match diagnosis.topology.unclear.iter().find(hopeless) {
+        Some(unclear) => Err(RepairError::Unclear(unclear.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Why the cluster is not at rest, apart from its slots: what is told now might mean something else in a moment.
+pub(super) fn unsteady(diagnosis: &Diagnosis) -> Option<&Unclear> {
+    let answers = |node| diagnosis.look.observation.nodes.contains_key(node);
+    diagnosis.topology.unclear.iter().find(|unclear| match unclear {
+        Unclear::NodeLoading { .. } | Unclear::EpochsDiffer { .. } => true,
+        // One that answers and is thought to have failed is about to be replaced, or cut off.
+        Unclear::NodeFailing { node, .. } => answers(node) && diagnosis.topology.shards.contains_key(node),
+        Unclear::NoPrimaryAnswered
+        | Unclear::TwoClusters { .. }
+        | Unclear::NodeSilent { .. }
+        | Unclear::ClusterDown { .. }
+        | Unclear::RoleUnsure { .. }
+        | Unclear::SlotsUncovered { .. }
+        | Unclear::OwnerDoesNotClaim { .. }
+        | Unclear::ViewsDisagree { .. } => false,
+    })
+}
+
+/// Fails when something forbids acting: the cluster is not at rest, another evenkeel acts, or we lack a permission.
+pub(super) async fn may_act(
+    doctor: &Doctor,
+    diagnosis: &Diagnosis,
+    cases: &BTreeMap<Slot, Case>,
+    config: &Config,
+) -> Result<(), RepairError> {
+    if let Some(unclear) = unsteady(diagnosis) {
+        return Err(RepairError::Unclear(unclear.clone()));
+    }
+    let (mut add_slots, mut delete) = (false, false);
+    for case in cases.values() {
+        add_slots |= adds_slots(&case.verdict);
+        delete |= matches!(case.verdict, Verdict::Gather { .. });
+    }
+    for &node in diagnosis.topology.shards.keys().filter(|node| diagnosis.look.observation.nodes.contains_key(node)) {
+        let failed = |why: String| RepairError::Refused(Reason::ChecksFailed { why });
+        let conn = doctor.open(&diagnosis.look.observation, node).await.map_err(|error| failed(error.to_string()))?;
+        let found = check_node(&conn, doctor, config, add_slots, delete).await;
+        if let Some(reason) = found.map_err(|error| failed(error.to_string()))? {
+            return Err(RepairError::Refused(reason));
+        }
+    }
+    Ok(())
+}
+
+/// The first thing that forbids acting at this node.
+async fn check_node(
+    conn: &Conn,
+    doctor: &Doctor,
+    config: &Config,
+    add_slots: bool,
+    delete: bool,
+) -> Result<Option<Reason>, CallError> {
+    let (reasons, _) = checks::check_node(conn, doctor.dialer(), config).await?;
+    if let Some(reason) = reasons.into_iter().next() {
+        return Ok(Some(reason));
+    }
+    // A daemon that was started later would give way at its next check only: it must not be there at all.
+    let ours = doctor.dialer().name();
+    let other = |(name, _): &(String, String)| name.starts_with("evenkeel:acting:") && name != ours;
+    if let Some((name, from)) = conn.client_names().await?.into_iter().find(other) {
+        return Ok(Some(Reason::OtherInstance { name, from }));
+    }
+    let rules = missing_for_repair(conn, add_slots, delete).await?;
+    let user = config.cluster.username.clone().unwrap_or_else(|| "default".to_owned());
+    Ok((!rules.is_empty()).then(|| Reason::PermissionMissing { node: conn.node(), user, rules }))
+}
+
+/// The longest `cluster-node-timeout` of the primaries, asked only where it matters.
+pub(super) async fn node_timeout(doctor: &Doctor, diagnosis: &Diagnosis) -> Duration {
+    if !diagnosis.cases.values().any(|case| case.verdict.row() == Some(18)) {
+        return Duration::ZERO;
+    }
+    let mut longest = None;
+    for node in diagnosis.topology.shards.keys().filter(|node| diagnosis.look.observation.nodes.contains_key(node)) {
+        let Ok(conn) = doctor.open(&diagnosis.look.observation, *node).await else { continue };
+        let Ok(settings) = conn.settings().await else { continue };
+        longest = longest.max(settings.node_timeout);
+    }
+    longest.unwrap_or(NODE_TIMEOUT)
+}

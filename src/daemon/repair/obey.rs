@@ -1,0 +1,101 @@
+//! Orders, said to the nodes: one after the other, each awaited, and repeated where a server asks for it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Diagnosis, Left, Repair};
+use crate::cluster::{Product, Slot, SlotSet};
+use crate::migration::{Mark, Order, Pair, SetSlotReply};
+use crate::redis::{CallError, Conn};
+
+/// How often an order that a Valkey's replicas have and it has not is said again: ten seconds, at half a second for
+/// each wait of the primary.
+const REPEATS: u32 = 20;
+/// Before an order is repeated to a server that answered at once.
+const BEFORE_REPEAT: Duration = Duration::from_millis(100);
+
+/// Slots for which something was not done, and why.
+pub(super) type Failures = BTreeMap<Slot, Left>;
+
+impl Repair<'_> {
+    /// Says these orders, in this order. What a node refuses for a slot ends that slot's orders, not the others'.
+    pub(super) async fn obey(&self, orders: &[Order], slots: &SlotSet, now: &Diagnosis) -> Failures {
+        let mut failures = Failures::new();
+        for order in orders {
+            let slots: SlotSet = slots.iter().filter(|slot| !failures.contains_key(slot)).collect();
+            if slots.is_empty() {
+                break;
+            }
+            failures.extend(self.say(*order, slots, now).await);
+        }
+        failures
+    }
+
+    async fn say(&self, order: Order, slots: SlotSet, now: &Diagnosis) -> Failures {
+        let all_failed = |slots: &SlotSet, why: &str| -> Failures {
+            slots.iter().map(|slot| (slot, Left::Failed(format!("{order}: {why}")))).collect()
+        };
+        let conn = match self.doctor.open(&now.look.observation, order.at()).await {
+            Ok(conn) => conn,
+            Err(error) => return all_failed(&slots, &error.to_string()),
+        };
+        let valkey = now.look.observation.nodes[&order.at()].info.version.product == Product::Valkey;
+        let (mut failures, mut slots) = (Failures::new(), slots);
+        for _ in 0..REPEATS {
+            let replies = match say_once(&conn, order, &slots, valkey).await {
+                Ok(replies) => replies,
+                Err(error) => {
+                    failures.extend(all_failed(&slots, &error.to_string()));
+                    return failures;
+                }
+            };
+            let mut again = SlotSet::new();
+            for (slot, reply) in replies {
+                match reply {
+                    SetSlotReply::Ok => {}
+                    // Its replicas have it and it has not: the same again, and nothing else before.
+                    SetSlotReply::NoReplicas => drop(again.insert(slot)),
+                    // One that gave its last slot away has become a replica of who has it: it knows.
+                    SetSlotReply::NotPrimary if matches!(order, Order::Node { .. }) => {}
+                    SetSlotReply::NotPrimary => {
+                        failures.insert(slot, Left::Failed(format!("{order}: it is not a primary any more")));
+                    }
+                    SetSlotReply::Refused(text) => {
+                        failures.insert(slot, Left::Failed(format!("{order}: {text}")));
+                    }
+                }
+            }
+            if again.is_empty() {
+                return failures;
+            }
+            slots = again;
+            tokio::time::sleep(BEFORE_REPEAT).await;
+        }
+        failures.extend(all_failed(&slots, "its replicas do not follow"));
+        failures
+    }
+}
+
+async fn say_once(
+    conn: &Conn,
+    order: Order,
+    slots: &SlotSet,
+    valkey: bool,
+) -> Result<Vec<(Slot, SetSlotReply)>, CallError> {
+    let (mark, source, target) = match order {
+        Order::Stable { at } => (Mark::Stable, at, at),
+        Order::Node { at, owner } => (Mark::Assigned, at, owner),
+        Order::Importing { at, from } => (Mark::Importing, from, at),
+        Order::Migrating { at, to } => (Mark::Migrating, at, to),
+        Order::AddSlot { .. } => {
+            return match conn.add_slots(slots).await {
+                Ok(()) => Ok(slots.iter().map(|slot| (slot, SetSlotReply::Ok)).collect()),
+                Err(CallError::Refused { text, .. }) => {
+                    Ok(slots.iter().map(|slot| (slot, SetSlotReply::Refused(text.clone()))).collect())
+                }
+                Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
+            };
+        }
+    };
+    conn.set_slots(slots, mark, Pair { source, target }, valkey).await
+}
