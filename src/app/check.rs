@@ -53,7 +53,7 @@ struct Document {
 
 /// One thing that was found.
 #[derive(Serialize)]
-pub(super) struct Item {
+struct Item {
     name: &'static str,
     text: String,
 }
@@ -98,12 +98,11 @@ impl Document {
 }
 
 /// What was found beside what makes the picture unclear.
-pub(super) fn findings(diagnosis: &Diagnosis) -> Vec<Item> {
+fn findings(diagnosis: &Diagnosis) -> Vec<Item> {
     let topology = &diagnosis.topology;
     let mut findings: Vec<Item> =
         topology.findings.iter().map(|found| Item { name: found.name(), text: found.to_string() }).collect();
     let mut astray: BTreeMap<NodeId, (SlotSet, u64)> = BTreeMap::new();
-    let mut stale: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for (&slot, case) in &diagnosis.cases {
         for (&node, voice) in &case.facts.primaries {
             if voice.keys > 0 && voice.owner != Some(node) && voice.importing.is_none() {
@@ -111,9 +110,6 @@ pub(super) fn findings(diagnosis: &Diagnosis) -> Vec<Item> {
                 slots.insert(slot);
                 *keys += voice.keys;
             }
-        }
-        for &node in &case.facts.stale_replicas {
-            stale.entry(node).or_default().insert(slot);
         }
     }
     findings.extend(astray.into_iter().map(|(node, (slots, keys))| Item {
@@ -126,10 +122,6 @@ pub(super) fn findings(diagnosis: &Diagnosis) -> Vec<Item> {
             "{} holds {keys} keys more than it shows: of slots that it neither owns nor imports",
             node.short()
         ),
-    }));
-    findings.extend(stale.into_iter().map(|(node, slots)| Item {
-        name: "stale_replica_mark",
-        text: format!("a replica of {} has marks of slots {slots} that its primary does not have", node.short()),
     }));
     findings.extend(diagnosis.uncounted.iter().map(|(node, why)| Item {
         name: "not_counted",

@@ -201,7 +201,7 @@ fn judge(
     let heirs = witnesses.heirs(&nobodys);
     let silent: BTreeSet<NodeId> = uncounted.keys().copied().collect();
     let case = |slot: Slot| {
-        let mut facts = witnesses.facts(slot, |node| keys(slot, node), heirs.get(&slot).copied(), false);
+        let mut facts = witnesses.facts(slot, |node| keys(slot, node), heirs.get(&slot).copied());
         // A node that answered the look and not the count may hold keys of it, as one that did not answer at all.
         facts.silent.extend(&silent);
         let verdict = recover(&facts);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::{Reason, checks};
+use super::super::{Reason, checks, permissions};
 use super::{Case, Diagnosis, Doctor, RepairError, adds_slots};
 use crate::cluster::{Slot, Unclear};
 use crate::config::Config;
@@ -50,13 +50,16 @@ pub(super) async fn may_act(
     if let Some(unclear) = unsteady(diagnosis) {
         return Err(RepairError::Unclear(unclear.clone()));
     }
+    let failed = |why: String| RepairError::Refused(Reason::ChecksFailed { why });
+    if let Some((node, why)) = diagnosis.topology.jobs_unread.first_key_value() {
+        return Err(failed(format!("whether {} moves slots by itself is not known: {why}", node.short())));
+    }
     let (mut add_slots, mut delete) = (false, false);
     for case in cases.values() {
         add_slots |= adds_slots(&case.verdict);
         delete |= matches!(case.verdict, Verdict::Gather { .. });
     }
     for &node in diagnosis.topology.shards.keys().filter(|node| diagnosis.look.observation.nodes.contains_key(node)) {
-        let failed = |why: String| RepairError::Refused(Reason::ChecksFailed { why });
         let conn = doctor.open(&diagnosis.look.observation, node).await.map_err(|error| failed(error.to_string()))?;
         let found = check_node(&conn, doctor, config, add_slots, delete).await;
         if let Some(reason) = found.map_err(|error| failed(error.to_string()))? {
@@ -85,8 +88,7 @@ async fn check_node(
         return Ok(Some(Reason::OtherInstance { name, from }));
     }
     let rules = missing_for_repair(conn, add_slots, delete).await?;
-    let user = config.cluster.username.clone().unwrap_or_else(|| "default".to_owned());
-    Ok((!rules.is_empty()).then(|| Reason::PermissionMissing { node: conn.node(), user, rules }))
+    Ok((!rules.is_empty()).then(|| permissions::lacking(conn.node(), config, rules)))
 }
 
 /// The longest `cluster-node-timeout` of the primaries, asked only where it matters.

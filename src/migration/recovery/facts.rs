@@ -186,7 +186,7 @@ impl<'a> Witnesses<'a> {
 
     /// The facts of one slot. `keys` are the counts of every primary, those without a key may be absent.
     #[must_use]
-    pub fn facts(&self, slot: Slot, keys: impl Fn(NodeId) -> u64, heir: Option<NodeId>, job: bool) -> SlotFacts {
+    pub fn facts(&self, slot: Slot, keys: impl Fn(NodeId) -> u64, heir: Option<NodeId>) -> SlotFacts {
         let voice = |(&node, primary): (&NodeId, &Primary)| {
             let voice = Voice {
                 owner: primary.owners[slot.index()],
@@ -204,9 +204,23 @@ impl<'a> Witnesses<'a> {
             lost: self.lost.clone(),
             heads: self.heads.clone(),
             stale_replicas: self.stale_replicas.get(&slot).cloned().unwrap_or_default(),
-            job,
+            job: self.has_job(slot),
             heir,
         }
+    }
+
+    /// Whether the servers themselves move the slot, or one of the nodes that have anything to do with it takes part in
+    /// such a migration: until that has ended it refuses every `SETSLOT` (Valkey 9).
+    fn has_job(&self, slot: Slot) -> bool {
+        let takes_part = |node: &NodeId, primary: &Primary| {
+            primary.owners[slot.index()] == Some(*node)
+                || primary.migrating.contains_key(&slot)
+                || primary.importing.contains_key(&slot)
+        };
+        self.topology.jobs.iter().any(|job| {
+            let busy = |(node, primary): (&NodeId, &Primary)| job.concerns(*node) && takes_part(node, primary);
+            job.slots.contains(slot) || self.primaries.iter().any(busy)
+        })
     }
 
     /// Who should have each of these slots, of which nobody holds a key: whole ranges to those who own the fewest.
