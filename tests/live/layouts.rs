@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use evenkeel::cluster::{Slot, SlotSet};
 
-use crate::support::{Cluster, Flavour, Member, Node, Spec, Workload, eventually, look_alike_slots};
+use serde_json::json;
+
+use crate::support::{Cluster, Data, Flavour, Member, Node, Spec, Workload, eventually, look_alike_slots};
 
 const KEYS: usize = 20_000;
+/// Enough for a million keys on a small machine.
+const DRAINED_WITHIN: Duration = Duration::from_mins(10);
 
 #[test]
 fn shards_get_slots_by_their_weights_whichever_member_names_them() {
@@ -90,6 +94,30 @@ fn a_drained_primary_that_may_not_migrate_stays_an_empty_primary() {
     let name = cluster.address(drained).to_string();
     cluster.evenkeel(&["plan", "--drain", &name]).run_to_end().exited(0);
     cluster.evenkeel(&["plan"]).run_to_end().exited(2);
+}
+
+/// Seven of ten primaries are drained at once: with a million keys where `EVENKEEL_TEST_KEYS` asks for them.
+#[test]
+fn ten_primaries_are_drained_to_three() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).primaries(10));
+    let workload = Workload::over(&cluster, vec![Data::fill_or(&cluster, KEYS)]);
+    let nodes = cluster.primaries();
+    let (kept, drained) = nodes.split_at(3);
+    let names: Vec<String> = drained.iter().map(|&node| cluster.address(node).to_string()).collect();
+    let drains: Vec<&str> = names.iter().flat_map(|name| ["--drain", name.as_str()]).collect();
+    let call = cluster.evenkeel(&[&["rebalance", "--json"], drains.as_slice()].concat());
+    let done = call.deadline(DRAINED_WITHIN).run_to_end().exited_with_json(0);
+    eprintln!("{} slots with {} keys moved in {} s", done["slots_moved"], done["keys_moved"], done["seconds"]);
+    assert_eq!((&done["settled"], &done["open_slots"]), (&json!(true), &json!("")), "{done}");
+    cluster.assert_settled(&kept.iter().map(|&node| (node, 5461)).collect::<Vec<_>>());
+    for &node in drained {
+        eventually("a drained primary has become a replica", Duration::from_mins(1), || {
+            let line = line_of(&cluster, node);
+            if line.is("slave") { Ok(()) } else { Err(format!("{line:?}")) }
+        });
+    }
+    cluster.evenkeel(&["check"]).run_to_end().exited(0);
+    workload.assert_unharmed(&cluster);
 }
 
 /// A layout in which every slot has left its owner: even ones for the next of three primaries, odd ones for the one

@@ -7,6 +7,7 @@
 mod bad_input;
 mod daemon;
 mod demo;
+mod finalise;
 mod gates;
 mod harness;
 mod interrupted;

@@ -1,5 +1,7 @@
 //! Calls of evenkeel for one cluster: its address, its password and its certificates, as a user would give them.
 
+use std::collections::BTreeMap;
+
 use evenkeel::cluster::SlotSet;
 use serde_json::Value;
 
@@ -41,6 +43,53 @@ impl Cluster {
             stats.lines().filter_map(calls).sum::<u64>()
         };
         self.nodes().into_iter().map(of_node).sum()
+    }
+
+    /// How often each node has carried out each command that changes anything: data, slots, configuration or roles.
+    ///
+    /// All that it counts but those known to read, so that a command that nobody thought of is not missed.
+    pub(crate) fn writes(&self) -> BTreeMap<(Node, String), u64> {
+        const READ: [&str; 26] = [
+            "acl|dryrun",
+            "acl|whoami",
+            "client|id",
+            "client|list",
+            "client|setinfo",
+            "client|setname",
+            "cluster|countkeysinslot",
+            "cluster|info",
+            "cluster|myid",
+            "cluster|nodes",
+            "command",
+            "command|info",
+            "config|get",
+            "exec",
+            "function|list",
+            "get",
+            "hello",
+            "info",
+            "memory|usage",
+            "module|list",
+            "multi",
+            "ping",
+            "pttl",
+            "role",
+            "select",
+            "auth",
+        ];
+        // What a replica and its primary say to each other.
+        const REPLICATION: [&str; 3] = ["replconf", "psync", "sync"];
+        let of_node = |node: Node| {
+            let stats: String = self.cmd(node, &["INFO", "commandstats"]);
+            let calls = |line: &str| {
+                let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+                let writes = !READ.contains(&name) && !REPLICATION.contains(&name);
+                let calls = rest.split(',').next()?.parse().ok().filter(|_| writes)?;
+                Some(((node, name.to_owned()), calls))
+            };
+            stats.lines().filter_map(calls).collect::<Vec<_>>()
+        };
+        self.nodes().into_iter().flat_map(of_node).collect()
     }
 
     /// Asserts that every node says that this node owns exactly these slots.

@@ -35,8 +35,14 @@ impl Data {
     /// Writes `EVENKEEL_TEST_KEYS` plain keys (100,000 where it is not set) and the special ones.
     #[track_caller]
     pub(crate) fn fill(cluster: &Cluster) -> Self {
-        let keys = std::env::var("EVENKEEL_TEST_KEYS");
-        let keys = keys.map_or(100_000, |text| text.parse().expect("EVENKEEL_TEST_KEYS is a number of keys"));
+        Self::fill_or(cluster, 100_000)
+    }
+
+    /// Writes `EVENKEEL_TEST_KEYS` plain keys (so many where it is not set) and the special ones.
+    #[track_caller]
+    pub(crate) fn fill_or(cluster: &Cluster, keys: usize) -> Self {
+        let asked = std::env::var("EVENKEEL_TEST_KEYS");
+        let keys = asked.map_or(keys, |text| text.parse().expect("EVENKEEL_TEST_KEYS is a number of keys"));
         Self::fill_database(cluster, keys, 0)
     }
 
