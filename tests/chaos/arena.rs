@@ -116,6 +116,14 @@ impl Arena {
         }
     }
 
+    /// Another layout: half of the hot slots of all others are to be at the last shard.
+    pub(crate) fn give_to_the_last(&mut self) {
+        let last = self.shards.len() - 1;
+        for shard in self.layout.values_mut().step_by(2) {
+            *shard = last;
+        }
+    }
+
     /// Starts a daemon that is to bring the layout about, with these orders for its failpoints.
     pub(crate) fn daemon(&self, orders: &str) -> Daemon {
         self.daemon_with(orders, CONFIG)
@@ -307,7 +315,12 @@ impl Arena {
     /// The primary of a shard, while nothing happens to it.
     pub(crate) fn primary(&self, shard: usize) -> Node {
         let first = self.shards[shard];
-        if self.is_primary(first) { first } else { self.partner(first) }
+        let slots = |node: Node| {
+            let view = self.cluster.view(node).ok().filter(|_| self.is_primary(node));
+            view.map_or(0, |view| view.slots_of(self.cluster.node_id(node)).len())
+        };
+        let other = self.partner(first);
+        if slots(other) > slots(first) { other } else { first }
     }
 
     /// Whether the other node of this node's shard has taken over.
@@ -347,7 +360,18 @@ impl Arena {
     }
 
     /// Waits until every node is there and every replica follows.
+    ///
+    /// A primary that comes back when its last slots have gone to another shard than its replica's stays a primary
+    /// without slots, for `cluster-allow-replica-migration` is off; it is told whose replica it is, as an operator would.
     pub(crate) fn await_replicas(&self) {
+        for shard in 0..self.shards.len() {
+            let primary = self.primary(shard);
+            let other = self.partner(primary);
+            if self.is_primary(other) {
+                let id = self.cluster.node_id(primary).to_string();
+                let _ = self.cluster.try_cmd::<()>(other, &["CLUSTER", "REPLICATE", &id]);
+            }
+        }
         self.each_replica("every replica follows", |primary, replica| {
             field(replica, "master_link_status") == Some("up") && primary.contains("state=online")
         });
@@ -381,10 +405,12 @@ impl Arena {
     }
 
     fn config(&self, config: &str, state: &str) -> String {
-        let entry = |(node, slots): (&Node, SlotSet)| {
-            format!("[[targets.nodes]]\nnode = \"{}\"\nslots = \"{slots}\"\n", self.cluster.node_id(*node))
+        // By the replica: whatever becomes of the primary, that one is in the shard.
+        let entry = |(shard, slots): (usize, SlotSet)| {
+            let node = self.cluster.node_id(self.partner(self.primary(shard)));
+            format!("[[targets.nodes]]\nnode = \"{node}\"\nslots = \"{slots}\"\n")
         };
-        let targets: String = self.shards.iter().zip(self.wanted()).map(entry).collect();
+        let targets: String = self.wanted().into_iter().enumerate().map(entry).collect();
         settings(&self.cluster, &format!("{config}{state}{targets}"))
     }
 }

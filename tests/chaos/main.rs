@@ -8,7 +8,9 @@ mod clients;
 mod dice;
 mod kills;
 mod long;
+mod monitor;
 mod outcome;
+mod overlap;
 mod strikes;
 #[path = "../live/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the stories of the live tests need more of it")]

@@ -4,19 +4,16 @@
 //! long the history was, at the least and at the most, when a key came that a `MIGRATE` brought.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::monitor::{Asked, Monitor};
 use crate::support::{Cluster, Node};
 
 /// Between two samples of one node.
 const BETWEEN_SAMPLES: Duration = Duration::from_millis(5);
-/// How long `MONITOR` may lag behind.
-const LAG: Duration = Duration::from_secs(1);
 
 /// A key that came to a node by `MIGRATE`.
 #[derive(Clone, Debug)]
@@ -33,7 +30,7 @@ pub(crate) struct Arrival {
 /// Somebody who looks at every node.
 pub(crate) struct Witness {
     stop: Arc<AtomicBool>,
-    nodes: Vec<(JoinHandle<Samples>, JoinHandle<Vec<Event>>)>,
+    nodes: Vec<(JoinHandle<Samples>, Monitor)>,
 }
 
 /// By number: the history, and its length.
@@ -50,8 +47,8 @@ impl Witness {
     pub(crate) fn start(cluster: &Cluster) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let nodes = cluster.running().into_iter().map(|node| {
-            let monitored = monitor(cluster, node, Arc::clone(&stop));
-            (sample(cluster, node, Arc::clone(&stop)), monitored)
+            let monitor = Monitor::start(cluster, node, &["ECHO", "RESTORE-ASKING"]);
+            (sample(cluster, node, Arc::clone(&stop)), monitor)
         });
         Self { nodes: nodes.collect(), stop }
     }
@@ -59,9 +56,9 @@ impl Witness {
     /// Ends, and tells which keys came.
     pub(crate) fn stop(self) -> Vec<Arrival> {
         self.stop.store(true, Ordering::Relaxed);
-        let nodes = self.nodes.into_iter().flat_map(|(samples, events)| {
+        let nodes = self.nodes.into_iter().flat_map(|(samples, monitor)| {
             let samples = samples.join().expect("a sampler does not panic");
-            arrivals(&samples, events.join().expect("a monitor does not panic"))
+            arrivals(&samples, monitor.stop().iter().filter_map(event))
         });
         nodes.collect()
     }
@@ -89,46 +86,17 @@ fn sample(cluster: &Cluster, node: Node, stop: Arc<AtomicBool>) -> JoinHandle<Sa
     })
 }
 
-fn monitor(cluster: &Cluster, node: Node, stop: Arc<AtomicBool>) -> JoinHandle<Vec<Event>> {
-    let address = cluster.address(node);
-    let mut stream = TcpStream::connect((address.host.as_str(), address.port)).expect("a running node can be reached");
-    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a time-out can be set");
-    stream.write_all(b"MONITOR\r\n").expect("a running node can be asked");
-    thread::spawn(move || {
-        let (mut reader, mut line) = (BufReader::new(stream), Vec::new());
-        let (mut events, mut stopped) = (Vec::new(), None);
-        loop {
-            match reader.read_until(b'\n', &mut line) {
-                Ok(0) => return events,
-                Ok(_) if line.ends_with(b"\n") => {
-                    events.extend(event(&String::from_utf8_lossy(&line)));
-                    line.clear();
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => return events,
-            }
-            if stop.load(Ordering::Relaxed) {
-                let since: &mut Instant = stopped.get_or_insert_with(Instant::now);
-                if since.elapsed() > LAG {
-                    return events;
-                }
-            }
+fn event(asked: &Asked) -> Option<Event> {
+    match asked.words.as_slice() {
+        [name, number, ..] if name.eq_ignore_ascii_case("ECHO") => {
+            number.strip_prefix("sample:")?.parse().ok().map(Event::Sample)
         }
-    })
-}
-
-/// `+1700000000.123456 [0 127.0.0.1:5000] "RESTORE-ASKING" "a key" …`
-fn event(line: &str) -> Option<Event> {
-    let mut words = line.split('"').skip(1).step_by(2);
-    match (words.next()?.to_ascii_uppercase().as_str(), words.next()?) {
-        ("ECHO", number) => number.strip_prefix("sample:")?.parse().ok().map(Event::Sample),
-        ("RESTORE-ASKING", key) => Some(Event::Arrival(key.to_owned())),
+        [_, key, ..] => Some(Event::Arrival(key.clone())),
         _ => None,
     }
 }
 
-fn arrivals(samples: &Samples, events: Vec<Event>) -> Vec<Arrival> {
+fn arrivals(samples: &Samples, events: impl Iterator<Item = Event>) -> Vec<Arrival> {
     let mut arrivals: Vec<Arrival> = Vec::new();
     let (mut last, mut unbounded) = (None, 0);
     for event in events {
