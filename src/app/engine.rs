@@ -10,7 +10,9 @@ use tracing::warn;
 
 use super::instance;
 use crate::config::{Config, Mode};
-use crate::daemon::{Commands, Ended, Goal, Parts, PollSettings, Records, Sight, Status, Supervisor, commands, poll};
+use crate::daemon::{
+    Commands, Ended, Goal, Lease, Parts, PollSettings, Records, Sight, Status, Supervisor, commands, poll,
+};
 use crate::metrics::Metrics;
 use crate::redis::{Dialer, Intent};
 
@@ -31,6 +33,9 @@ pub(super) struct Engine {
     supervisor: JoinHandle<Ended>,
     poller: JoinHandle<()>,
     poller_stop: CancellationToken,
+    /// What keeps the lease, and asks it to give it back.
+    keeper: Option<JoinHandle<()>>,
+    keeper_stop: CancellationToken,
 }
 
 impl Engine {
@@ -49,6 +54,8 @@ impl Engine {
         let (config_error, config_error_receiver) = watch::channel(None);
         let (stop, hurry, poller_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let (commands, orders) = commands();
+        let keeper_stop = CancellationToken::new();
+        let (lease, keeper) = Lease::keep(config.clone(), &instance, keeper_stop.clone());
         let nudge = Arc::new(Notify::new());
         let first = Status::first(&config.borrow(), &instance);
         let (status_sender, status) = watch::channel(Arc::new(first));
@@ -64,6 +71,7 @@ impl Engine {
             status: status_sender,
             metrics: Arc::clone(&metrics),
             records,
+            lease,
             orders,
             stop: stop.clone(),
             hurry: hurry.clone(),
@@ -71,12 +79,28 @@ impl Engine {
         let supervisor = tokio::spawn(Box::pin(supervisor.run()));
         tokio::spawn(heed_signals(stop.clone(), hurry));
         let config = config_sender;
-        Ok(Self { status, metrics, config, config_error, commands, stop, supervisor, poller, poller_stop })
+        Ok(Self {
+            status,
+            metrics,
+            config,
+            config_error,
+            commands,
+            stop,
+            supervisor,
+            poller,
+            poller_stop,
+            keeper,
+            keeper_stop,
+        })
     }
 
     /// Waits until it has come to rest.
     pub(super) async fn ended(self) -> anyhow::Result<Ended> {
         let ended = self.supervisor.await.context("the supervisor ended by a bug")?;
+        self.keeper_stop.cancel();
+        if let Some(keeper) = self.keeper {
+            keeper.await.context("the lease's keeper ended by a bug")?;
+        }
         self.poller_stop.cancel();
         self.poller.await.context("the poller ended by a bug")?;
         Ok(ended)

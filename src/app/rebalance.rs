@@ -54,6 +54,10 @@ fn result(ended: &Ended) -> ExitStatus {
     if ended.settled {
         return ExitStatus::Done;
     }
+    let others_act = |reason: &Reason| matches!(reason, Reason::OtherInstance { .. } | Reason::LeaseHeld { .. });
+    if ended.left_open.is_empty() && ended.reasons.iter().any(others_act) {
+        return ExitStatus::Failed;
+    }
     let something_is_left = ended.interrupted
         || !ended.left_open.is_empty()
         || !ended.set_aside.is_empty()

@@ -7,12 +7,27 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{
-    ClusterConfig, Config, HttpConfig, LogConfig, MigrateUser, MigrationConfig, ScheduleConfig, StateConfig, Targets,
-    TlsFiles,
+    ClusterConfig, Config, HttpConfig, LeaseConfig, LogConfig, MigrateUser, MigrationConfig, ScheduleConfig,
+    StateConfig, Targets, TlsFiles,
 };
 
-/// The keys that a running daemon cannot change: its metrics' label, its socket, its journal and the log's shape.
-const RESTART_ONLY: [&str; 4] = ["cluster.name", "state.dir", "http.listen", "log.format"];
+/// The keys that a running daemon cannot change: its metrics' label, its socket, its journal, its lease and the
+/// log's shape.
+const RESTART_ONLY: [&str; 13] = [
+    "cluster.name",
+    "state.dir",
+    "lease.address",
+    "lease.key",
+    "lease.ttl",
+    "lease.username",
+    "lease.password_file",
+    "lease.tls.ca_file",
+    "lease.tls.cert_file",
+    "lease.tls.key_file",
+    "lease.tls.server_name",
+    "http.listen",
+    "log.format",
+];
 
 /// One key whose value differs. Written as `schedule.poll: 5s -> 10s`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +79,7 @@ impl Config {
     /// Each structure is taken apart by name: a new field does not compile until it is here too. Holds no secret, for
     /// the configuration holds none.
     pub fn entries(&self) -> Vec<(&'static str, String)> {
-        let Self { cluster, targets, migration, schedule, state, http, log } = self;
+        let Self { cluster, targets, migration, schedule, state, lease, http, log } = self;
         let mut entries = Vec::with_capacity(48);
         entries.extend(of_cluster(cluster));
         entries.extend(of_targets(targets));
@@ -74,6 +89,7 @@ impl Config {
         let HttpConfig { listen } = http;
         let LogConfig { level, format } = log;
         entries.push(("state.dir", path(dir.as_deref())));
+        entries.extend(of_lease(lease));
         entries.push(("http.listen", listen.to_string()));
         entries.push(("log.level", level.to_string()));
         entries.push(("log.format", format.to_string()));
@@ -87,13 +103,7 @@ fn of_cluster(cluster: &ClusterConfig) -> [(&'static str, String); 11] {
         Some(MigrateUser { username, password_file }) => (Some(username), Some(password_file)),
         None => (None, None),
     };
-    let (ca, cert, key, server_name) = match tls {
-        Some(TlsFiles { ca_file, cert_key, server_name }) => {
-            let (cert, key) = cert_key.as_ref().map(|(cert, key)| (cert, key)).unzip();
-            (Some(ca_file), cert, key, server_name.as_ref())
-        }
-        None => (None, None, None, None),
-    };
+    let [ca, cert, key, server_name] = of_tls(tls.as_ref());
     let file = |file: Option<&PathBuf>| path(file.map(PathBuf::as_path));
     [
         ("cluster.name", name.clone()),
@@ -102,11 +112,34 @@ fn of_cluster(cluster: &ClusterConfig) -> [(&'static str, String); 11] {
         ("cluster.password_file", path(password_file.as_deref())),
         ("cluster.migrate_username", optional(migrate_user)),
         ("cluster.migrate_password_file", file(migrate_file)),
-        ("cluster.tls.ca_file", file(ca)),
-        ("cluster.tls.cert_file", file(cert)),
-        ("cluster.tls.key_file", file(key)),
-        ("cluster.tls.server_name", optional(server_name)),
+        ("cluster.tls.ca_file", ca),
+        ("cluster.tls.cert_file", cert),
+        ("cluster.tls.key_file", key),
+        ("cluster.tls.server_name", server_name),
         ("cluster.address_map", list(address_map.iter().map(|(from, to)| format!("{from} = {to}")))),
+    ]
+}
+
+/// The authorities, our certificate, its key, and the servers' name.
+fn of_tls(tls: Option<&TlsFiles>) -> [String; 4] {
+    let Some(TlsFiles { ca_file, cert_key, server_name }) = tls else { return [(); 4].map(|()| path(None)) };
+    let (cert, key) = cert_key.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path())).unzip();
+    [path(Some(ca_file)), path(cert), path(key), optional(server_name.as_ref())]
+}
+
+fn of_lease(lease: &LeaseConfig) -> [(&'static str, String); 9] {
+    let LeaseConfig { address, key, ttl, username, password_file, tls } = lease;
+    let [ca, cert, tls_key, server_name] = of_tls(tls.as_ref());
+    [
+        ("lease.address", optional(address.as_ref())),
+        ("lease.key", optional(key.as_ref())),
+        ("lease.ttl", duration(*ttl)),
+        ("lease.username", optional(username.as_ref())),
+        ("lease.password_file", path(password_file.as_deref())),
+        ("lease.tls.ca_file", ca),
+        ("lease.tls.cert_file", cert),
+        ("lease.tls.key_file", tls_key),
+        ("lease.tls.server_name", server_name),
     ]
 }
 

@@ -10,6 +10,7 @@
 
 mod diff;
 mod fault;
+mod lease;
 mod raw;
 mod secret;
 mod source;
@@ -30,6 +31,7 @@ use crate::cluster::Address;
 
 pub use diff::{Change, RestartOnly};
 pub use fault::{ConfigError, Fault, Problem};
+pub use lease::LeaseConfig;
 pub use secret::{MAX_PASSWORD_BYTES, PASSWORD_VARIABLE, SecretError, Secrets};
 pub use targets::{MAX_WEIGHT, TargetEntry, Targets};
 pub use watch::FileStamp;
@@ -49,6 +51,8 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     /// `[state]`: what is kept on disk.
     pub state: StateConfig,
+    /// `[lease]`: who of several instances may act.
+    pub lease: LeaseConfig,
     /// `[http]`: metrics, status and the page.
     pub http: HttpConfig,
     /// `[log]`: what is logged, and how.
@@ -324,6 +328,7 @@ impl Config {
             migration: MigrationConfig::default(),
             schedule: ScheduleConfig::default(),
             state: StateConfig::default(),
+            lease: LeaseConfig::default(),
             http: HttpConfig::default(),
             log: LogConfig::default(),
         }

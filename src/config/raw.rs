@@ -19,6 +19,7 @@ pub(super) struct RawConfig {
     pub(super) migration: RawMigration,
     pub(super) schedule: RawSchedule,
     pub(super) state: RawState,
+    pub(super) lease: RawLease,
     pub(super) http: RawHttp,
     pub(super) log: RawLog,
 }
@@ -99,6 +100,17 @@ pub(super) struct RawSchedule {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawState {
     pub(super) dir: Raw,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct RawLease {
+    pub(super) address: Raw,
+    pub(super) key: Raw,
+    pub(super) ttl: Raw,
+    pub(super) username: Raw,
+    pub(super) password_file: Raw,
+    pub(super) tls: Option<Spanned<RawTls>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -41,6 +41,12 @@ impl Secrets {
         Self { password_file: None, migrate_password_file: None, variable: |_| None }
     }
 
+    /// The password in this file and nowhere else; none where there is no file.
+    #[must_use]
+    pub fn of_file(password_file: Option<PathBuf>) -> Self {
+        Self { password_file, ..Self::none() }
+    }
+
     fn with_environment(cluster: &ClusterConfig, variable: fn(&str) -> Option<OsString>) -> Self {
         Self {
             password_file: cluster.password_file.clone(),

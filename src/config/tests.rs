@@ -399,6 +399,15 @@ fn a_full_file_becomes_typed_values() {
         schedule.adopt_after: 1m
         schedule.foreign_quiet: 30s
         state.dir: /var/lib/evenkeel
+        lease.address: 10.0.0.9:6379
+        lease.key: evenkeel:lease:default
+        lease.ttl: 30s
+        lease.username: evenkeel
+        lease.password_file: /run/secrets/lease
+        lease.tls.ca_file: /etc/evenkeel/ca.pem
+        lease.tls.cert_file: /etc/evenkeel/client.pem
+        lease.tls.key_file: /etc/evenkeel/client.key
+        lease.tls.server_name: lease.example.com
         http.listen: 127.0.0.1:7380
         log.level: info
         log.format: text
@@ -422,13 +431,36 @@ fn the_example_shows_every_default() {
 #[test]
 fn the_example_names_every_key_and_no_other() {
     let mut known = BTreeSet::new();
-    for section in ["", "cluster.", "cluster.tls.", "targets.", "migration.", "schedule.", "state.", "http.", "log."] {
+    for section in [
+        "",
+        "cluster.",
+        "cluster.tls.",
+        "targets.",
+        "migration.",
+        "schedule.",
+        "state.",
+        "lease.",
+        "lease.tls.",
+        "http.",
+        "log.",
+    ] {
         known.extend(known_keys(&format!("cluster.seeds = ['a:1']\n{section}zzzzzzzzzzzz = 1"), section));
     }
     known.extend(known_keys("[[targets.nodes]]\nnode = 'a'\nzzzzzzzzzzzz = 1", "targets.nodes."));
     // Tables are named by what is in them.
-    for table in ["cluster", "targets", "migration", "schedule", "state", "http", "log", "cluster.tls", "targets.nodes"]
-    {
+    for table in [
+        "cluster",
+        "targets",
+        "migration",
+        "schedule",
+        "state",
+        "lease",
+        "http",
+        "log",
+        "cluster.tls",
+        "lease.tls",
+        "targets.nodes",
+    ] {
         assert!(known.remove(table), "{table}");
     }
     assert_eq!(keys(&uncommented(Config::example())), known);

@@ -16,7 +16,7 @@ use super::raw::{Raw, RawCluster, RawConfig, RawHttp, RawLog, RawMigration, RawS
 use super::source::{Source, Span};
 use super::{
     ClusterConfig, Config, HttpConfig, LogConfig, LogFormat, LogLevel, MigrateUser, MigrationConfig, Mode,
-    ScheduleConfig, StateConfig, TlsFiles, targets,
+    ScheduleConfig, StateConfig, TlsFiles, lease, targets,
 };
 use crate::cluster::Address;
 
@@ -28,10 +28,13 @@ pub(super) fn config(text: &str, name: &str) -> Result<Config, Vec<Fault>> {
     let mut source = Source::parse(name, text).map_err(|fault| vec![fault])?;
     let raw: RawConfig = source.mirror();
     let mut v = Validator { source };
+    let (cluster, targets) = (cluster(raw.cluster, &mut v), targets::targets(raw.targets, &mut v));
+    let migration = migration(raw.migration, &mut v);
     let config = Config {
-        cluster: cluster(raw.cluster, &mut v),
-        targets: targets::targets(raw.targets, &mut v),
-        migration: migration(raw.migration, &mut v),
+        cluster,
+        targets,
+        lease: lease::lease(raw.lease, &migration, &mut v),
+        migration,
         schedule: schedule(raw.schedule, &mut v),
         state: state(raw.state, &mut v),
         http: http(raw.http, &mut v),
@@ -85,7 +88,7 @@ fn migrate_user(username: Raw, file: Raw, v: &mut Validator<'_>) -> Option<Migra
     Some(MigrateUser { username: username?, password_file: password_file? })
 }
 
-fn tls_files(raw: Spanned<RawTls>, v: &mut Validator<'_>) -> Option<TlsFiles> {
+pub(super) fn tls_files(raw: Spanned<RawTls>, v: &mut Validator<'_>) -> Option<TlsFiles> {
     let whole = raw.span();
     let RawTls { ca_file, cert_file, key_file, server_name } = raw.into_inner();
     if ca_file.is_none() {
@@ -244,11 +247,11 @@ impl Validator<'_> {
         text
     }
 
-    fn path(&mut self, raw: Raw) -> Option<PathBuf> {
+    pub(super) fn path(&mut self, raw: Raw) -> Option<PathBuf> {
         self.text(raw, one_line, FILE).map(PathBuf::from)
     }
 
-    fn address(&mut self, span: Span, text: Option<&str>) -> Option<Address> {
+    pub(super) fn address(&mut self, span: Span, text: Option<&str>) -> Option<Address> {
         let address = text.and_then(|text| text.parse().ok());
         if address.is_none() {
             self.not_allowed(span, ADDRESS);
@@ -260,7 +263,7 @@ impl Validator<'_> {
         self.source.fault(span, problem);
     }
 
-    fn conflict(&mut self, span: Span, reason: impl Into<String>) {
+    pub(super) fn conflict(&mut self, span: Span, reason: impl Into<String>) {
         self.fault(span, Problem::Conflict(reason.into()));
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream;
+use tracing::warn;
 
 use super::{Reason, SettingsByNode, permissions};
 use crate::cluster::{Address, NodeId, NodeSettings, Topology};
@@ -76,12 +77,13 @@ pub(super) async fn check_node(
     let mut reasons = Vec::new();
     let ours = dialer.name();
     let others = conn.client_names().await?;
-    reasons.extend(
-        others
-            .into_iter()
-            .filter(|(name, _)| goes_first(name, ours))
-            .map(|(name, from)| Reason::OtherInstance { name, from }),
-    );
+    let others = others.into_iter().filter(|(name, _)| goes_first(name, ours));
+    if config.lease.address.is_none() {
+        reasons.extend(others.map(|(name, from)| Reason::OtherInstance { name, from }));
+    } else {
+        // The lease says who acts. A holder that froze keeps its connections, and must not keep its successor from work.
+        others.for_each(|(name, from)| warn!(name, from, "another evenkeel is connected; the lease is ours"));
+    }
     let settings = conn.settings().await?;
     let migrate_timeout = config.migration.migrate_timeout;
     if let Some(node_timeout) = settings.node_timeout

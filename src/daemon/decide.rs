@@ -50,6 +50,8 @@ pub(super) struct Situation<'a> {
     pub(super) goal: &'a Goal,
     pub(super) policy: &'a Policy,
     pub(super) observing: bool,
+    /// Why the lease forbids to act, if it does.
+    pub(super) lease: Option<Reason>,
     pub(super) stopping: bool,
     pub(super) settle: u32,
     pub(super) adopt_after: Duration,
@@ -101,7 +103,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         Ok(plan) => decision.plan = plan,
         Err(reasons) => decision.reasons.extend(reasons),
     }
-    if situation.observing || situation.stopping {
+    if situation.observing || situation.stopping || situation.lease.is_some() {
         return decision;
     }
     decision.resume = resumable(situation);
@@ -194,6 +196,8 @@ fn reasons(situation: &Situation<'_>) -> Vec<Reason> {
     }
     if situation.observing {
         reasons.push(Reason::Observing);
+    } else {
+        reasons.extend(situation.lease.clone());
     }
     // Before the first move only: while moves of ours run, epochs and owners change because of them.
     if situation.running.is_empty() && !situation.at_work && situation.memory.settled() < situation.settle {

@@ -18,6 +18,12 @@ pub(super) trait Carrier {
     /// Whether the slots are to be left at the next step at which that is safe.
     fn is_to_leave(&self) -> bool;
 
+    /// Whether this step may be taken now. One that may not ends the move as it stands, under the finalise too: it is for
+    /// those who have lost the right to change anything, and leave the rest to whoever has it.
+    fn may_send(&self, _step: &Step) -> bool {
+        true
+    }
+
     /// A step on the servers. Never dropped before its end.
     async fn perform(&mut self, step: Step) -> Reply;
 
@@ -45,6 +51,9 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
         let step = machine.next_step(carrier.batch());
         let phase = Phase::of(&step);
         failpoints::pass_before(&step, carrier).await;
+        if !carrier.may_send(&step) {
+            return Ending::Left(Trouble::Interrupted);
+        }
         let reply = match step {
             Step::End(ending) => return ending,
             Step::TakeFinalise if carrier.take_finalise().await => Reply::Go,

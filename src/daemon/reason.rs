@@ -32,6 +32,20 @@ pub enum Reason {
         /// The address that it connects from.
         from: String,
     },
+    /// Another instance has the lease.
+    LeaseHeld {
+        /// Its name.
+        holder: String,
+        /// The machine that it runs on.
+        host: String,
+        /// How long it has it still, unless it renews it.
+        left: Duration,
+    },
+    /// The lease is not ours, or ran out before it could be renewed: nothing may be changed.
+    LeaseLost {
+        /// Why.
+        why: String,
+    },
     /// Slots are open that are not ours; they are adopted when nobody has touched them for long enough.
     ForeignOpenSlots {
         /// The slots.
@@ -131,6 +145,8 @@ impl Reason {
             Self::Settling { .. } => "settling",
             Self::Observing => "observing",
             Self::OtherInstance { .. } => "other_instance",
+            Self::LeaseHeld { .. } => "lease_held",
+            Self::LeaseLost { .. } => "lease_lost",
             Self::ForeignOpenSlots { .. } => "foreign_open_slots",
             Self::ForeignMove { .. } => "foreign_move",
             Self::ServerSideJob { .. } => "server_side_job",
@@ -149,7 +165,9 @@ impl Reason {
 
     /// Every name that [`Reason::name`] can give.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        const OWN: [&str; 16] = [
+        const OWN: [&str; 18] = [
+            "lease_held",
+            "lease_lost",
             "server_side_job",
             "no_view",
             "settling",
@@ -178,6 +196,7 @@ impl Reason {
             Self::Unclear(Unclear::TwoClusters { .. })
             | Self::Observing
             | Self::OtherInstance { .. }
+            | Self::LeaseHeld { .. }
             | Self::ForeignOpenSlots { adopted_in: None, .. }
             | Self::Targets(_)
             | Self::PlanUnsound { .. }
@@ -192,6 +211,7 @@ impl Reason {
             | Self::ForeignOpenSlots { adopted_in: Some(_), .. }
             | Self::ForeignMove { .. }
             | Self::ServerSideJob { .. }
+            | Self::LeaseLost { .. }
             | Self::NodeNotUsable { .. }
             | Self::ChecksFailed { .. }
             | Self::SetAside { .. } => true,
@@ -212,6 +232,12 @@ impl fmt::Display for Reason {
             Self::OtherInstance { name, from } => {
                 write!(f, "another evenkeel acts on this cluster: {name}, connected from {from}; stop one of the two")
             }
+            Self::LeaseHeld { holder, host, left } => write!(
+                f,
+                "{holder} on {host} has the lease for another {} s, unless it renews it; this one waits",
+                left.as_secs()
+            ),
+            Self::LeaseLost { why } => write!(f, "the lease is not ours, so nothing is changed: {why}"),
             Self::ForeignOpenSlots { slots, adopted_in: Some(left) } => write!(
                 f,
                 "slots {slots} are open and not ours; they are finished if nobody touches them for another {} s",

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Reason, SetAside};
+use super::{Reason, SetAside, Tenure};
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
 use crate::migration::{Pair, Purpose};
@@ -41,6 +41,8 @@ pub struct Status {
     pub work: Work,
     /// Slots that could not be moved, and when they are tried again.
     pub set_aside: BTreeMap<Slot, SetAside>,
+    /// Whether we have the lease, where one is configured.
+    pub lease: Tenure,
     /// How the last reload of the configuration ended: the fault, if it was refused.
     pub config_error: Option<String>,
     /// Reloads that were taken over since the start.
@@ -65,6 +67,7 @@ impl Status {
             waiting: 0,
             work: Work::default(),
             set_aside: BTreeMap::new(),
+            lease: Tenure::NotNeeded,
             config_error: None,
             config_generation: 0,
         }

@@ -7,6 +7,7 @@ mod moves;
 mod orders;
 mod picture;
 mod telling;
+mod tenure;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use super::meter::Meter;
 use super::records::Records;
 use super::worker::FromWorker;
 use super::{
-    Look, MoveId, Orders, PollSettings, Reason, SetAside, SettingsByNode, Sight, Status, Work, checks, patience,
+    Lease, Look, MoveId, Orders, PollSettings, Reason, SetAside, SettingsByNode, Sight, Status, Work, checks, patience,
 };
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
@@ -91,6 +92,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The journal, if there is one.
     pub records: Records,
+    /// The lease, if there is one.
+    pub lease: Lease,
     /// What it is told while it runs.
     pub orders: Orders,
     /// Asks it to stop: open slots are finished, within `schedule.stop_grace`.
@@ -125,6 +128,8 @@ pub struct Supervisor {
     ended: Vec<(SlotSet, Instant)>,
     ours: SlotSet,
     adopted_records: bool,
+    /// Since when the lease is ours whose last holder's open slots were taken over.
+    inherited: Option<Instant>,
     finalise: Finalise<oneshot::Sender<()>>,
     set_aside: BTreeMap<Slot, SetAside>,
     checks: Option<(checks::Found, Instant)>,
@@ -176,6 +181,7 @@ impl Supervisor {
             ended: Vec::new(),
             ours: SlotSet::new(),
             adopted_records: false,
+            inherited: None,
             finalise: Finalise::new(),
             set_aside: BTreeMap::new(),
             checks: None,
@@ -240,12 +246,15 @@ impl Supervisor {
         match message {
             FromWorker::Opening { id, slots, recorded } => {
                 let Some(running) = self.running.get(&id) else { return };
+                if !self.may_open(running.pair) {
+                    return;
+                }
                 self.ours = self.ours.union(&slots);
                 let Some(picture) = &self.picture else { return };
                 let (source, target) = (picture.process(running.pair.source), picture.process(running.pair.target));
                 // What cannot be recorded is not opened: the worker sees the dropped answer and ends.
-                match self.parts.records.opened(&slots, source, target).await {
-                    Ok(()) => drop(recorded.send(())),
+                match self.parts.records.opened(&slots, source.clone(), target.clone()).await {
+                    Ok(()) => self.parts.lease.opened(&slots, source, target, recorded).await,
                     Err(error) => {
                         error!(%error, "the journal cannot be written; nothing new is opened");
                         self.ours = self.ours.difference(&slots);
@@ -256,6 +265,7 @@ impl Supervisor {
                 self.ours = self.ours.difference(&slots);
                 self.set_aside.retain(|slot, _| !slots.contains(*slot));
                 self.parts.records.closed(&slots).await;
+                self.parts.lease.closed(&slots).await;
                 self.stuck_since = None;
                 if let Some(running) = self.running.get_mut(&id) {
                     running.finished = running.finished.union(&slots);
@@ -278,9 +288,10 @@ impl Supervisor {
     /// Gives the finalise to the next who wants it, if it is free.
     ///
     /// While the picture is unclear elsewhere it waits: an epoch that somebody else bumps at this moment loses keys just
-    /// as a second finalise of ours would.
+    /// as a second finalise of ours would. So it does while too little remains of the lease.
     fn grant_finalise(&mut self) {
-        if self.picture.as_ref().is_none_or(|picture| !picture.topology.unclear.is_empty()) {
+        let unclear = self.picture.as_ref().is_none_or(|picture| !picture.topology.unclear.is_empty());
+        if unclear || !self.parts.lease.may_finalise() {
             return;
         }
         while let Some((id, grant)) = self.finalise.next() {
@@ -315,6 +326,7 @@ impl Supervisor {
     }
 
     fn on_tick(&mut self) {
+        self.heed_lease();
         let grace = self.parts.config.borrow().schedule.stop_grace;
         let hurry = self.parts.hurry.is_cancelled();
         if self.stopping_since.is_some_and(|since| hurry || since.elapsed() >= grace) {
@@ -356,6 +368,7 @@ impl Supervisor {
             goal: &self.parts.goal,
             policy: &policy,
             observing: config.schedule.mode == Mode::Observe,
+            lease: self.lease_reason(),
             stopping: self.stopping_since.is_some(),
             settle: config.schedule.settle,
             adopt_after: config.schedule.adopt_after,

@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::drive::{Carrier, drive, pause_length};
 use super::ends::{Connections, Fault};
 use super::meter::Meter;
-use super::{MoveId, Sight};
+use super::{Lease, MoveId, Sight};
 use crate::cluster::{Slot, SlotSet, Topology};
 use crate::metrics::{Metrics, StepName};
 use crate::migration::{End, Ending, Mark, MigrateReply, Migration, Pair, Purpose, Reply, Step, Trouble};
@@ -67,6 +67,8 @@ pub(super) struct Worker {
     pub(super) meter: Arc<Meter>,
     pub(super) supervisor: mpsc::Sender<FromWorker>,
     pub(super) sights: watch::Receiver<Sight>,
+    /// Without it nothing may be changed.
+    pub(super) lease: Lease,
     /// Begin no further group.
     pub(super) stop: CancellationToken,
     /// Leave what is open as it is, at the next step at which that is safe.
@@ -209,6 +211,20 @@ impl Carrier for Worker {
 
     fn is_to_leave(&self) -> bool {
         self.leave.is_cancelled()
+    }
+
+    fn may_send(&self, step: &Step) -> bool {
+        match step {
+            Step::SetSlots { at: End::Target, mark: Mark::Assigned, .. } => self.lease.may_finalise(),
+            Step::SetSlots { .. } | Step::MoveKeys(_) => self.lease.may_act(),
+            Step::ReadEnds { .. }
+            | Step::ListKeys { .. }
+            | Step::CompareKeys(_)
+            | Step::TakeFinalise
+            | Step::YieldFinalise
+            | Step::Pause(_)
+            | Step::End(_) => true,
+        }
     }
 
     fn came_forward(&mut self, slots: usize, keys: u64) {

@@ -16,8 +16,11 @@ use crate::cluster::{NodeId, SlotSet};
 mod contents;
 mod file;
 mod line;
+mod shared;
 #[cfg(test)]
 mod tests;
+
+pub use shared::{read_open_slots, write_open_slots};
 
 use contents::Contents;
 use file::{Durability, JournalFile};

@@ -18,7 +18,7 @@ const NOT_KNOWN: f64 = f64::NAN;
 /// Every gauge, made anew: what the status does not mention has no series.
 pub(super) fn read(cluster: &str, status: &Status, now: Now) -> Result<Families, Error> {
     let families = Families::new(cluster)?;
-    process(&families, status)?;
+    process(&families, status, now)?;
     view(&families, status, now)?;
     plan(&families, status)?;
     moves(&families, status, now)?;
@@ -26,12 +26,17 @@ pub(super) fn read(cluster: &str, status: &Status, now: Now) -> Result<Families,
     Ok(families)
 }
 
-fn process(families: &Families, status: &Status) -> Result<(), Error> {
+fn process(families: &Families, status: &Status, now: Now) -> Result<(), Error> {
     families.gauges(
         "evenkeel_build_info",
         "Always 1; the label tells the version.",
         ["version"],
         [([env!("CARGO_PKG_VERSION").to_owned()], 1.0)],
+    )?;
+    families.gauge(
+        "evenkeel_lease_remaining_seconds",
+        "What remains of the lease, 0 while it is not ours; NaN where none is configured.",
+        status.lease.remaining(now.instant).map_or(NOT_KNOWN, |remaining| remaining.as_secs_f64()),
     )?;
     families.gauges(
         "evenkeel_mode",

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::clock::Now;
 use crate::cluster::{NodeId, NodeInfo, NodeView, Observation, Observed, Slot, SlotSet, Topology};
 use crate::config::Mode;
-use crate::daemon::{MoveStatus, Reason, SetAside, Status, View, Work};
+use crate::daemon::{MoveStatus, Reason, SetAside, Status, Tenure, View, Work};
 use crate::migration::{Pair, Purpose};
 use crate::plan::{Member, Plan, Policy, ShardInput};
 
@@ -43,6 +43,7 @@ pub(crate) fn starting(now: Now) -> Status {
         waiting: 0,
         work: Work::default(),
         set_aside: BTreeMap::new(),
+        lease: Tenure::NotNeeded,
         config_error: None,
         config_generation: 0,
     }

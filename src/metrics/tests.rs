@@ -76,6 +76,8 @@ fn the_names_are_those_that_dashboards_know() {
             Slots that the primary furthest from its target is off by; NaN while there is no plan.
         counter evenkeel_keys_moved_total{}
             Keys whose move the source acknowledged.
+        gauge evenkeel_lease_remaining_seconds{}
+            What remains of the lease, 0 while it is not ours; NaN where none is configured.
         histogram evenkeel_migrate_call_duration_seconds{}
             How long one MIGRATE took: for so long it held its source and its target.
         gauge evenkeel_mode{mode}

@@ -75,6 +75,25 @@ impl Dialer {
         }
     }
 
+    /// A dialer for the server that keeps the lease of this configuration.
+    ///
+    /// A renewal that takes longer than the time to the next one is given up.
+    #[must_use]
+    pub fn of_lease(config: &crate::config::Config, instance: &str) -> Self {
+        let (lease, limit) = (&config.lease, config.lease.ttl / 5);
+        Self {
+            settings: Arc::new(Settings {
+                username: lease.username.clone(),
+                secrets: Secrets::of_file(lease.password_file.clone()),
+                tls: lease.tls.clone(),
+                address_map: BTreeMap::new(),
+                connect_timeout: config.migration.connect_timeout.min(limit / 2),
+                call_timeout: config.migration.call_timeout.min(limit),
+                name: format!("evenkeel:lease:{instance}"),
+            }),
+        }
+    }
+
     /// A dialer for the demonstration's own servers, which ask for no password, whatever the environment says.
     #[must_use]
     pub fn of_demo(seed: &Address) -> Self {
@@ -110,6 +129,16 @@ impl Dialer {
     ///
     /// TLS verifies the configured server name, else `hostname` (what the node announces), else the address's host.
     pub async fn open_any(&self, address: &Address, hostname: Option<&str>) -> Result<Conn, OpenError> {
+        let mut conn = self.connect(address, hostname).await?;
+        conn.proof = Some(prove(&conn).await?);
+        let name = self.settings.name.clone();
+        // A name is for other people's eyes: a user who may not set it works all the same.
+        let _ = conn.call("CLIENT", vec![Bytes::from_static(b"SETNAME"), name.into()]).await;
+        Ok(conn)
+    }
+
+    /// Connects and signs in. Who answers is not proven: [`Conn::node`] must not be asked.
+    pub(super) async fn connect(&self, address: &Address, hostname: Option<&str>) -> Result<Conn, OpenError> {
         let settings = &self.settings;
         let dialled = settings.address_map.get(address).unwrap_or(address).clone();
         let secrets = |why: String| OpenError::Secrets { address: dialled.clone(), why };
@@ -141,12 +170,7 @@ impl Dialer {
                 return Err(OpenError::Unreachable { address: dialled, why });
             }
         };
-        let mut conn = Conn::new(client, handle, dialled, settings.call_timeout);
-        conn.proof = Some(prove(&conn).await?);
-        let name = settings.name.clone();
-        // A name is for other people's eyes: a user who may not set it works all the same.
-        let _ = conn.call("CLIENT", vec![Bytes::from_static(b"SETNAME"), name.into()]).await;
-        Ok(conn)
+        Ok(Conn::new(client, handle, dialled, settings.call_timeout))
     }
 
     /// Connects to one node; any other that answers at the address is an error.

@@ -111,8 +111,19 @@ fn keys_of(table: &str) -> Vec<String> {
 }
 
 /// The tables of the file, and the keys that are tables themselves.
-const TABLES: [&str; 9] =
-    ["cluster", "cluster.tls", "targets", "targets.nodes", "migration", "schedule", "state", "http", "log"];
+const TABLES: [&str; 11] = [
+    "cluster",
+    "cluster.tls",
+    "targets",
+    "targets.nodes",
+    "migration",
+    "schedule",
+    "state",
+    "lease",
+    "lease.tls",
+    "http",
+    "log",
+];
 
 /// What the validator allows for a key, in its own words: no key takes -1.
 fn allowed(key: &str) -> String {
@@ -193,6 +204,13 @@ adopt_after = "3s"
 foreign_quiet = "3s"
 [state]
 dir = "x"
+[lease]
+address = "c:1"
+key = "x"
+ttl = "33s"
+username = "x"
+password_file = "x"
+tls = { ca_file = "x", cert_file = "x", key_file = "x", server_name = "x" }
 [http]
 listen = "127.0.0.1:3"
 [log]

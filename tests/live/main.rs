@@ -12,6 +12,7 @@ mod gates;
 mod harness;
 mod interrupted;
 mod layouts;
+mod lease;
 mod others;
 mod permissions;
 mod rebalance;

@@ -20,6 +20,7 @@ struct Circumstances {
     goal: Goal,
     policy: Policy,
     observing: bool,
+    lease: Option<Reason>,
     stopping: bool,
     at_work: bool,
     /// `a>d 0-9`.
@@ -39,6 +40,7 @@ impl Default for Circumstances {
             goal: Goal::Keep,
             policy: Policy::default(),
             observing: false,
+            lease: None,
             stopping: false,
             at_work: false,
             running: Vec::new(),
@@ -94,6 +96,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         goal: &circumstances.goal,
         policy: &circumstances.policy,
         observing: circumstances.observing,
+        lease: circumstances.lease,
         stopping: circumstances.stopping,
         settle: 2,
         adopt_after: Duration::from_mins(1),
@@ -250,6 +253,19 @@ fn a_node_of_which_it_is_not_known_whether_it_moves_slots_by_itself_is_not_used(
         Circumstances::default(),
         "start b>d 1366; start c>d 1365; [node_not_usable]",
     );
+}
+
+#[test]
+fn without_the_lease_nothing_is_started_and_nothing_that_is_open_is_finished() {
+    let lost = || Circumstances {
+        lease: Some(Reason::LeaseLost { why: "a test".to_owned() }),
+        ours: "5",
+        ..Circumstances::default()
+    };
+    check(THREE_AND_ONE, lost(), "[lease_lost]");
+    check("a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]", lost(), "[lease_lost]");
+    // Who only watches needs none.
+    check(THREE_AND_ONE, Circumstances { observing: true, ..lost() }, "[observing]");
 }
 
 #[test]

@@ -53,6 +53,7 @@ impl Supervisor {
             meter: Arc::clone(&meter),
             supervisor: self.mailbox.0.clone(),
             sights: self.parts.sights.clone(),
+            lease: self.parts.lease.clone(),
             stop: stop.clone(),
             leave: leave.clone(),
         };
@@ -83,6 +84,7 @@ impl Supervisor {
         let closed = running.slots.difference(&report.left_open);
         self.ours = self.ours.difference(&closed).union(&report.left_open);
         self.parts.records.closed(&closed).await;
+        self.parts.lease.closed(&closed).await;
         self.account(&running, report).await;
         for (slot, trouble) in &report.troubled {
             if *trouble != Trouble::Interrupted {

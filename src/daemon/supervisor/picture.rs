@@ -32,6 +32,7 @@ impl Supervisor {
         let topology = Arc::new(Topology::merge(&look.observation, &spreading));
         self.agreed = spreading.is_empty() || Topology::merge(&look.observation, &SlotSet::new()).unclear.is_empty();
         self.take_records(&topology, look);
+        self.take_inheritance(&topology, look);
         let touched = self.touched(self.picture.as_ref().map_or(look.began, |picture| picture.look.began));
         self.memory.on_look(&Seen {
             at: look.ended,

@@ -8,7 +8,7 @@ use super::{ReasonDocument, Slots, reason_document, seconds};
 use crate::clock::Now;
 use crate::cluster::{Slot, SlotSet};
 use crate::config::Mode;
-use crate::daemon::{MoveStatus, SetAside, Status, Work};
+use crate::daemon::{MoveStatus, SetAside, Status, Tenure, Work};
 use crate::migration::Purpose;
 
 /// The state of one evenkeel.
@@ -38,6 +38,8 @@ pub struct StatusDocument {
     pub work: WorkDocument,
     /// Slots that could not be moved, in ascending order.
     pub set_aside: Vec<SetAsideSlot>,
+    /// The lease; `null` where none is configured.
+    pub lease: Option<LeaseDocument>,
     /// Slots with a mark at any primary.
     pub open_slots: Slots,
     /// The last look at the cluster.
@@ -105,6 +107,21 @@ pub struct SetAsideSlot {
     pub next_try_in_s: Option<f64>,
 }
 
+/// The lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeaseDocument {
+    /// Whether it is ours.
+    pub ours: bool,
+    /// What remains of ours, or of that of whoever has it; `null` when that is not known.
+    pub remaining_s: Option<f64>,
+    /// Who has it, where that is somebody else.
+    pub holder: Option<String>,
+    /// The machine that he runs on.
+    pub host: Option<String>,
+    /// What went wrong with asking for it last, for people.
+    pub error: Option<String>,
+}
+
 /// A look at the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LookDocument {
@@ -145,6 +162,7 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         moves_waiting: status.waiting,
         work: work(&status.work),
         set_aside: status.set_aside.iter().map(|(&slot, why)| set_aside(slot, why, now)).collect(),
+        lease: lease(&status.lease, now),
         open_slots: Slots::from(&open),
         look: LookDocument {
             number: view.map_or(0, |view| view.number),
@@ -194,6 +212,26 @@ fn set_aside(slot: Slot, set_aside: &SetAside, now: Now) -> SetAsideSlot {
         why: set_aside.why.clone(),
         delay_s: set_aside.next_try.map(|_| seconds(set_aside.delay)),
         next_try_in_s: set_aside.next_try.map(|then| seconds(now.until(then))),
+    }
+}
+
+fn lease(tenure: &Tenure, now: Now) -> Option<LeaseDocument> {
+    let none = LeaseDocument { ours: false, remaining_s: None, holder: None, host: None, error: None };
+    match tenure {
+        Tenure::NotNeeded => None,
+        Tenure::Unknown { why } => Some(LeaseDocument { error: Some(why.clone()), ..none }),
+        Tenure::Elsewhere { holder, host, until } => Some(LeaseDocument {
+            remaining_s: Some(seconds(now.until(*until))),
+            holder: Some(holder.clone()),
+            host: Some(host.clone()),
+            ..none
+        }),
+        Tenure::Ours(ours) => Some(LeaseDocument {
+            ours: true,
+            remaining_s: tenure.remaining(now.instant).map(seconds),
+            error: Some(ours.trouble.clone()).filter(|trouble| !trouble.is_empty()),
+            ..none
+        }),
     }
 }
 

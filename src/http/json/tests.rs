@@ -73,6 +73,7 @@ fn the_status_of_a_daemon_in_mid_work() {
               "next_try_in_s": 30.0
             }
           ],
+          "lease": null,
           "open_slots": {
             "ranges": "866",
             "count": 1
@@ -125,6 +126,7 @@ fn the_status_of_a_daemon_that_has_seen_nothing() {
             "left_s": null
           },
           "set_aside": [],
+          "lease": null,
           "open_slots": {
             "ranges": "",
             "count": 0

@@ -179,6 +179,16 @@ impl Daemon {
         self.process.signal(Signal::Hup);
     }
 
+    /// Freezes it: connections stay open, nothing is done.
+    pub(crate) fn sigstop(&mut self) {
+        self.process.signal(Signal::Stop);
+    }
+
+    /// Lets a frozen one go on.
+    pub(crate) fn sigcont(&mut self) {
+        self.process.signal(Signal::Cont);
+    }
+
     /// Kills it: it gets no chance to finish anything.
     pub(crate) fn kill9(&mut self) {
         self.process.kill();

@@ -18,4 +18,14 @@ impl Standalone {
     pub(crate) fn address(&self) -> Address {
         self.0.address()
     }
+
+    /// Stops it: connections stay open, nothing is answered.
+    pub(crate) fn sigstop(&self) {
+        self.0.sigstop();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn sigcont(&self) {
+        self.0.sigcont();
+    }
 }

@@ -1,0 +1,262 @@
+//! The lease: of several instances that could act, the one that may.
+//!
+//! A task of its own asks the server that keeps it, again and again. Everybody else reads the [`Tenure`] that it
+//! publishes and asks that value, with the time as it is then: a process that was frozen finds its lease run out before
+//! it sends anything. What is open is written into the lease before it is opened, as it is into the journal, so that
+//! whoever comes next knows it.
+
+mod tenure;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use tenure::{Ours, Tenure};
+
+use crate::cluster::{Address, SlotSet};
+use crate::config::{Config, Mode};
+use crate::journal::{Opened, Process, read_open_slots, write_open_slots};
+use crate::redis::{Dialer, LeaseCall, LeaseReply, LeaseServer};
+
+/// Renewals within the time of one lease: four may fail before it is lost.
+const RENEWALS: u32 = 5;
+/// Notes that may wait: one for each running move, with room; whoever finds none waits.
+const ORDERS: usize = 256;
+
+/// What the supervisor wants written into the lease.
+#[derive(Debug)]
+enum Order {
+    Opened { opened: Opened, recorded: oneshot::Sender<()> },
+    Closed { slots: SlotSet },
+}
+
+/// The lease, as everybody but its keeper knows it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    tenure: watch::Receiver<Tenure>,
+    orders: Option<mpsc::Sender<Order>>,
+    call_timeout: Duration,
+}
+
+impl Lease {
+    /// No lease: everything is permitted.
+    #[must_use]
+    pub fn none() -> Self {
+        let (_, tenure) = watch::channel(Tenure::NotNeeded);
+        Self { tenure, orders: None, call_timeout: Duration::ZERO }
+    }
+
+    /// Keeps the lease that is configured, for as long as the mode is to act, until `stop`; then gives it back.
+    ///
+    /// The task is `None` where no lease is configured.
+    #[must_use]
+    pub fn keep(
+        config: watch::Receiver<Arc<Config>>,
+        instance: &str,
+        stop: CancellationToken,
+    ) -> (Self, Option<JoinHandle<()>>) {
+        let now = Arc::clone(&config.borrow());
+        let Some(address) = now.lease.address.clone() else { return (Self::none(), None) };
+        let (published, tenure) = watch::channel(Tenure::Unknown { why: "it was not asked for yet".to_owned() });
+        let (sender, orders) = mpsc::channel(ORDERS);
+        let keeper = Keeper {
+            dialer: Dialer::of_lease(&now, instance),
+            address,
+            key: now.lease.key(&now.cluster.name),
+            ttl: now.lease.ttl,
+            instance: instance.to_owned(),
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            config,
+            server: None,
+            open: Vec::new(),
+            published,
+        };
+        let lease = Self { tenure, orders: Some(sender), call_timeout: now.migration.call_timeout };
+        (lease, Some(tokio::spawn(keeper.run(orders, stop))))
+    }
+
+    /// Whether we have it, as last heard.
+    #[must_use]
+    pub fn tenure(&self) -> Tenure {
+        self.tenure.borrow().clone()
+    }
+
+    /// Whether a call that changes something may be sent now.
+    pub(super) fn may_act(&self) -> bool {
+        self.tenure.borrow().may_act(Instant::now(), self.call_timeout)
+    }
+
+    /// Whether owners may be changed now.
+    pub(super) fn may_finalise(&self) -> bool {
+        self.tenure.borrow().may_finalise(Instant::now(), self.call_timeout)
+    }
+
+    /// Why nothing may be changed now; `None` while it may.
+    pub(super) fn reason(&self) -> Option<super::Reason> {
+        self.tenure.borrow().reason(Instant::now(), self.call_timeout)
+    }
+
+    /// Writes down that slots are about to be opened; `recorded` is answered when that is in the lease, and dropped
+    /// when it is not ours.
+    pub(super) async fn opened(
+        &self,
+        slots: &SlotSet,
+        source: Process,
+        target: Process,
+        recorded: oneshot::Sender<()>,
+    ) {
+        let Some(orders) = &self.orders else {
+            let _ = recorded.send(());
+            return;
+        };
+        let opened = Opened { slots: slots.clone(), source, target, at: SystemTime::now() };
+        let _ = orders.send(Order::Opened { opened, recorded }).await;
+    }
+
+    /// Writes down, with the next renewal, that slots are closed.
+    pub(super) async fn closed(&self, slots: &SlotSet) {
+        if let (Some(orders), false) = (&self.orders, slots.is_empty()) {
+            let _ = orders.send(Order::Closed { slots: slots.clone() }).await;
+        }
+    }
+
+    /// The same, without waiting for room: a record of slots that turn out to be closed costs a successor a look.
+    pub(super) fn forget(&self, slots: &SlotSet) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.try_send(Order::Closed { slots: slots.clone() });
+        }
+    }
+}
+
+struct Keeper {
+    dialer: Dialer,
+    address: Address,
+    key: String,
+    ttl: Duration,
+    instance: String,
+    host: String,
+    config: watch::Receiver<Arc<Config>>,
+    server: Option<LeaseServer>,
+    /// What is open, by our own notes and by those of whoever had the lease before us.
+    open: Vec<Opened>,
+    published: watch::Sender<Tenure>,
+}
+
+impl Keeper {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>, stop: CancellationToken) {
+        let every = self.ttl / RENEWALS;
+        let mut next = Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep_until(next) => {
+                    next = Instant::now() + every;
+                    self.renew().await;
+                }
+                Some(order) = orders.recv() => match order {
+                    Order::Opened { opened, recorded } => {
+                        self.close(&opened.slots);
+                        self.open.push(opened);
+                        next = Instant::now() + every;
+                        // Without an answer the slots are not opened; that they are on record then harms nobody.
+                        if self.renew().await {
+                            let _ = recorded.send(());
+                        }
+                    }
+                    Order::Closed { slots } => self.close(&slots),
+                }
+            }
+        }
+        self.give_back().await;
+    }
+
+    fn close(&mut self, slots: &SlotSet) {
+        for opened in &mut self.open {
+            opened.slots = opened.slots.difference(slots);
+        }
+        self.open.retain(|opened| !opened.slots.is_empty());
+    }
+
+    /// Asks for the lease, or renews it, and publishes what came of it. Says whether it is ours by a new word.
+    async fn renew(&mut self) -> bool {
+        let before = self.published.borrow().clone();
+        if self.config.borrow().schedule.mode == Mode::Observe {
+            if matches!(before, Tenure::Ours(_)) {
+                self.give_back().await;
+            }
+            return false;
+        }
+        let sent = Instant::now();
+        let held = match &before {
+            Tenure::Ours(ours) => Some(ours.clone()),
+            Tenure::NotNeeded | Tenure::Elsewhere { .. } | Tenure::Unknown { .. } => None,
+        };
+        let record = held.as_ref().map(|_| write_open_slots(&self.open));
+        let (after, renewed) = match (self.call(self.ttl, record.as_deref()).await, held) {
+            (Ok(LeaseReply::Ours { .. }), Some(ours)) => {
+                (Tenure::Ours(Ours { sent, trouble: String::new(), ..ours }), true)
+            }
+            (Ok(LeaseReply::Ours { open }), None) => (Tenure::Ours(self.gained(sent, &open)), true),
+            (Ok(LeaseReply::Held { instance, host, left }), was) => {
+                if was.is_some() {
+                    warn!(holder = instance, host, "the lease was lost: somebody else has it");
+                }
+                (Tenure::Elsewhere { holder: instance, host, until: Instant::now() + left }, false)
+            }
+            (Err(why), Some(ours)) => {
+                if ours.trouble.is_empty() {
+                    warn!(why, "the lease could not be renewed");
+                }
+                (Tenure::Ours(Ours { trouble: why, ..ours }), false)
+            }
+            (Err(why), None) => {
+                if before != (Tenure::Unknown { why: why.clone() }) {
+                    warn!(why, "the lease cannot be asked for");
+                }
+                (Tenure::Unknown { why }, false)
+            }
+        };
+        self.published.send_replace(after);
+        renewed
+    }
+
+    /// The lease is ours, and with it what its last holder left open.
+    fn gained(&mut self, sent: Instant, record: &str) -> Ours {
+        let inherited = read_open_slots(record).unwrap_or_else(|why| {
+            warn!(why, "what the last holder of the lease had open cannot be read");
+            Vec::new()
+        });
+        let slots = inherited.iter().fold(SlotSet::new(), |all, opened| all.union(&opened.slots));
+        info!(key = self.key, ttl_ms = self.ttl.as_millis(), open = %slots, "the lease is ours");
+        self.close(&slots);
+        self.open.extend(inherited.iter().cloned());
+        let kept_by = self.server.as_ref().and_then(LeaseServer::node);
+        let gained = Instant::now();
+        Ours { sent, ttl: self.ttl, gained, inherited: Arc::new(inherited), kept_by, trouble: String::new() }
+    }
+
+    async fn give_back(&mut self) {
+        if matches!(*self.published.borrow(), Tenure::Ours(_)) {
+            let record = write_open_slots(&self.open);
+            self.published.send_replace(Tenure::Unknown { why: "it was given back".to_owned() });
+            if let Err(why) = self.call(Duration::ZERO, Some(&record)).await {
+                warn!(why, "the lease could not be given back; it runs out by itself");
+            }
+        }
+    }
+
+    async fn call(&mut self, ttl: Duration, open: Option<&str>) -> Result<LeaseReply, String> {
+        if self.server.as_ref().is_none_or(LeaseServer::is_dead) {
+            let opened = LeaseServer::open(&self.dialer, &self.address).await;
+            self.server = Some(opened.map_err(|error| error.to_string())?);
+        }
+        let Some(server) = &self.server else { return Err("no connection".to_owned()) };
+        let call = LeaseCall { key: &self.key, instance: &self.instance, host: &self.host, ttl, open };
+        server.call(call).await.map_err(|error| error.to_string())
+    }
+}

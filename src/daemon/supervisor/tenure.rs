@@ -1,0 +1,77 @@
+//! What the supervisor does because of the lease: it waits for it, heeds its loss, and takes over what its last holder
+//! left open.
+
+use tracing::{info, warn};
+
+use super::super::{Look, Reason, Tenure};
+use super::Supervisor;
+use crate::cluster::{NodeId, SlotSet, Topology};
+use crate::migration::Pair;
+
+impl Supervisor {
+    /// Why the lease forbids to act; `None` while it does not.
+    ///
+    /// A lease that was just obtained permits nothing before the cluster was looked at: what was seen earlier, others
+    /// may have changed.
+    pub(super) fn lease_reason(&self) -> Option<Reason> {
+        self.parts.lease.reason().or_else(|| match self.parts.lease.tenure() {
+            Tenure::Ours(ours) if self.inherited != Some(ours.gained) => Some(Reason::LeaseLost {
+                why: "it was obtained a moment ago; the cluster is read anew first".to_owned(),
+            }),
+            Tenure::Ours(_) | Tenure::NotNeeded | Tenure::Elsewhere { .. } | Tenure::Unknown { .. } => None,
+        })
+    }
+
+    /// With every tick: a lease that has run out ends the moves, and one that was obtained or renewed lets them go on.
+    pub(super) fn heed_lease(&mut self) {
+        if let Tenure::NotNeeded = self.parts.lease.tenure() {
+            return;
+        }
+        if !self.parts.lease.may_act() {
+            for running in self.running.values() {
+                running.stop.cancel();
+                running.leave.cancel();
+            }
+        }
+        // What is shown must be true now; it may have been said by a look of some seconds ago.
+        let now = self.lease_reason().map(|reason| reason.name());
+        let shown = self.reasons.iter().map(Reason::name).find(|name| ["lease_held", "lease_lost"].contains(name));
+        if now != shown {
+            self.parts.nudge.notify_one();
+        }
+        self.grant_finalise();
+    }
+
+    /// At the first look after the lease was obtained: what its last holder had open is ours, where the processes are
+    /// still the same.
+    pub(super) fn take_inheritance(&mut self, topology: &Topology, look: &Look) {
+        let Tenure::Ours(ours) = self.parts.lease.tenure() else { return };
+        if self.inherited == Some(ours.gained) || look.began < ours.gained {
+            return;
+        }
+        self.inherited = Some(ours.gained);
+        if let Some(node) = ours.kept_by.filter(|node| topology.shard_of(*node).is_some()) {
+            warn!(%node, "the lease is kept in the cluster that it is for: whatever stops the cluster stops the lease too");
+        }
+        let run_id = |node: NodeId| look.observation.nodes.get(&node).map(|node| &node.info.run_id);
+        let unchanged = ours.inherited.iter().filter(|opened| {
+            [&opened.source, &opened.target].iter().all(|process| run_id(process.node) == Some(&process.run_id))
+        });
+        let slots = unchanged.fold(SlotSet::new(), |all, opened| all.union(&opened.slots));
+        let open: SlotSet = topology.open.keys().copied().collect();
+        let slots = slots.intersection(&open);
+        if !slots.is_empty() {
+            info!(%slots, "open slots of the last holder of the lease are finished first");
+        }
+        self.ours = self.ours.union(&slots);
+        // What is closed by now, or left to whoever restarted its servers, is no longer on record.
+        self.parts.lease.forget(&SlotSet::full().difference(&self.ours.intersection(&open)));
+    }
+
+    /// Whether further slots of this pair may be opened, as far as is known at this moment.
+    pub(super) fn may_open(&self, pair: Pair) -> bool {
+        let jobs = self.picture.iter().flat_map(|picture| &picture.topology.jobs);
+        let in_a_servers_hands = jobs.into_iter().any(|job| job.concerns(pair.source) || job.concerns(pair.target));
+        self.lease_reason().is_none() && !in_a_servers_hands
+    }
+}
