@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use crate::clients::Clients;
 use crate::dice::Dice;
-use crate::outcome::CONFLICT;
 use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, Spec, directory, eventually, settings};
+use crate::wires::Wires;
 use crate::witness::field;
 
 /// Slots that strikes move to and fro; all keys are in them.
@@ -50,6 +50,11 @@ pub(crate) enum Journal {
     Deleted,
 }
 
+fn cluster(flavour: Flavour) -> Cluster {
+    let spec = Spec::new(flavour).replicas(1).node_timeout(Duration::from_secs(2));
+    Cluster::start(spec.config(&["--cluster-allow-replica-migration", "no"]))
+}
+
 impl fmt::Display for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -61,11 +66,20 @@ impl fmt::Display for Journal {
 
 /// Whether nothing goes on but that the daemon waits for somebody to decide which of two values of a key counts.
 fn needs_a_human(daemon: &Daemon) -> bool {
-    let Ok((200, body)) = daemon.try_http_get("/api/v1/status") else { return false };
-    let status: Value = serde_json::from_str(&body).expect("the API speaks JSON");
-    let aside = status["set_aside"].as_array().expect("a list");
-    let conflict = |slot: &Value| slot["why"].as_str().is_some_and(|why| why.contains(CONFLICT));
-    status["moves"] == json!([]) && !aside.is_empty() && aside.iter().all(conflict)
+    let status = status(daemon);
+    let aside = status["set_aside"].as_array().map_or(0, Vec::len);
+    status["moves"] == json!([]) && aside > 0 && aside == conflicts(&status).len()
+}
+
+fn status(daemon: &Daemon) -> Value {
+    let Ok((200, body)) = daemon.try_http_get("/api/v1/status") else { return Value::Null };
+    serde_json::from_str(&body).expect("the API speaks JSON")
+}
+
+/// The slots that wait for a human.
+fn conflicts(status: &Value) -> Vec<String> {
+    let aside = status["set_aside"].as_array().into_iter().flatten();
+    aside.filter(|slot| slot["trouble"] == "conflict").map(|slot| slot["slot"].to_string()).collect()
 }
 
 /// The cluster and all that is known of it.
@@ -80,17 +94,24 @@ pub(crate) struct Arena {
     pub(crate) layout: BTreeMap<Slot, usize>,
     state: TempDir,
     signals: TempDir,
+    /// Where links can be cut.
+    wires: Option<Wires>,
 }
 
 impl Arena {
     /// Three primaries with a replica each.
     pub(crate) fn start(flavour: Flavour) -> Self {
-        let spec = Spec::new(flavour).replicas(1).node_timeout(Duration::from_secs(2));
-        Self::over(Cluster::start(spec.config(&["--cluster-allow-replica-migration", "no"])))
+        Self::over(cluster(flavour), None)
     }
 
-    /// The same with a cluster that was made already.
-    pub(crate) fn over(cluster: Cluster) -> Self {
+    /// The same, with links that can be cut.
+    pub(crate) fn start_with_wires(flavour: Flavour) -> Self {
+        let cluster = cluster(flavour);
+        let wires = Wires::put_between(&cluster);
+        Self::over(cluster, Some(wires))
+    }
+
+    fn over(cluster: Cluster, wires: Option<Wires>) -> Self {
         let shards = cluster.primaries();
         let mut layout = BTreeMap::new();
         let mut still: Vec<SlotSet> = shards.iter().map(|&node| cluster.slots_of(node)).collect();
@@ -103,7 +124,7 @@ impl Arena {
         }
         let clients = Clients::start(&cluster, &layout.keys().copied().collect(), KEYS);
         let (state, signals) = (directory("chaos-state"), directory("chaos-signals"));
-        Self { cluster, clients, shards, still, layout, state, signals }
+        Self { cluster, clients, shards, still, layout, state, signals, wires }
     }
 
     /// Another layout: some of the hot slots are to be elsewhere.
@@ -395,6 +416,33 @@ impl Arena {
         });
     }
 
+    /// Cuts a node off from the process of this pid.
+    pub(crate) fn cut(&self, node: Node, pid: u32) {
+        let number = self.cluster.nodes().into_iter().position(|other| other == node).expect("a node of this cluster");
+        self.wires.as_ref().expect("an arena with wires").cut(number, pid);
+    }
+
+    /// Mends all links.
+    pub(crate) fn mend(&self) {
+        self.wires.iter().for_each(Wires::mend);
+    }
+
+    /// The slots of which the daemon says that a human must decide, if there are any.
+    pub(crate) fn undecided(daemon: &Daemon) -> Option<String> {
+        let slots = conflicts(&status(daemon));
+        (!slots.is_empty()).then(|| slots.join(","))
+    }
+
+    /// Decides, as a human would, which value of a key counts where a daemon that has ended said that it does not know:
+    /// the one that clients see.
+    pub(crate) fn decide(&self, conflicts: &str) -> Result<(), String> {
+        let call = ["repair", "--slots", conflicts, "--prefer", "source"];
+        let output = Evenkeel::new(&call).config(&self.config(CONFIG, "")).run_to_end();
+        // What that makes of other clients' keys is the human's affair.
+        let _ = self.clients.sweep();
+        if output.status == Some(0) { Ok(()) } else { Err(format!("{}\n{}", output.stdout, output.stderr)) }
+    }
+
     /// Has `redis-cli --cluster fix` close what is open.
     pub(crate) fn fix(&self) {
         let cli = Flavour::Redis70.server().with_file_name("redis-cli");
@@ -411,6 +459,13 @@ impl Arena {
             format!("[[targets.nodes]]\nnode = \"{node}\"\nslots = \"{slots}\"\n")
         };
         let targets: String = self.wanted().into_iter().enumerate().map(entry).collect();
-        settings(&self.cluster, &format!("{config}{state}{targets}"))
+        let mut text = settings(&self.cluster, &format!("{config}{state}{targets}"));
+        for (number, node) in self.cluster.nodes().into_iter().enumerate() {
+            if let Some(wires) = &self.wires {
+                let (direct, wired) = (self.cluster.address(node), wires.address(number));
+                text = text.replace(&format!("\"{direct}\""), &format!("\"{wired}\""));
+            }
+        }
+        text
     }
 }

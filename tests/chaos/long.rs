@@ -30,12 +30,16 @@ fn flavours() -> Vec<Flavour> {
 /// Strikes each kind of server, once for each seed that is asked for, and prints what became of it.
 ///
 /// `strike` gives the name of the row that the outcome belongs to, the outcome, and what must not be of it.
-fn many(head: &str, mut strike: impl FnMut(u64, &mut Arena) -> (String, Outcome, Vec<String>)) {
+fn many(
+    head: &str,
+    start: impl Fn(Flavour) -> Arena,
+    mut strike: impl FnMut(u64, &mut Arena) -> (String, Outcome, Vec<String>),
+) {
     let (first, count) = (setting("EVENKEEL_CHAOS_SEED", 0), setting("EVENKEEL_CHAOS_STRIKES", 72));
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
     let mut faulty = 0;
     for flavour in flavours() {
-        let mut arena = Arena::start(flavour);
+        let mut arena = start(flavour);
         for seed in first..first + count {
             let (row, outcome, faults) = strike(seed, &mut arena);
             eprintln!("{} {outcome}", flavour.name());
@@ -44,10 +48,10 @@ fn many(head: &str, mut strike: impl FnMut(u64, &mut Arena) -> (String, Outcome,
                 faulty += 1;
                 eprintln!("{faults:#?}\n{}", outcome.log);
             }
-            if outcome.settled.is_err() {
+            if outcome.is_unfinished() {
                 // What one strike left must not be counted as the next one's.
                 drop(arena);
-                arena = Arena::start(flavour);
+                arena = start(flavour);
             }
         }
     }
@@ -61,7 +65,7 @@ fn many(head: &str, mut strike: impl FnMut(u64, &mut Arena) -> (String, Outcome,
 #[test]
 #[ignore = "takes as long as it is told to: see docs/chaos.md"]
 fn long_form_kills_of_the_daemon() {
-    many("journal", |seed, arena| {
+    many("journal", Arena::start, |seed, arena| {
         let kill = Kill::of(seed);
         let outcome = kill.strike(arena);
         let faults = outcome.faults();
@@ -72,18 +76,24 @@ fn long_form_kills_of_the_daemon() {
 #[test]
 #[ignore = "takes as long as it is told to: see docs/chaos.md"]
 fn long_form_strikes_at_servers() {
-    strikes(&Blow::AT_SERVERS);
+    strikes(&Blow::AT_SERVERS, Arena::start);
 }
 
 #[test]
 #[ignore = "takes as long as it is told to: see docs/chaos.md"]
 fn long_form_other_hands() {
-    strikes(&Blow::OTHERS);
+    strikes(&Blow::OTHERS, Arena::start);
 }
 
-fn strikes(blows: &[Blow]) {
+#[test]
+#[ignore = "takes as long as it is told to: see docs/chaos.md"]
+fn long_form_cut_links() {
+    strikes(&Blow::AT_LINKS, Arena::start_with_wires);
+}
+
+fn strikes(blows: &[Blow], start: impl Fn(Flavour) -> Arena) {
     let mut histories = Histories::default();
-    many("strike", |seed, arena| {
+    many("strike", start, |seed, arena| {
         let strike = Strike::of(seed, blows);
         arena.await_replicas();
         let outcome = strike.strike(arena, &mut histories);

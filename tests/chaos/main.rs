@@ -15,6 +15,7 @@ mod strikes;
 #[path = "../live/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the stories of the live tests need more of it")]
 mod support;
+mod wires;
 mod witness;
 
 use evenkeel::daemon::Point;
@@ -47,8 +48,7 @@ fn a_daemon_that_is_killed_at_any_third_point_is_succeeded_by_one_that_finishes_
 }
 
 /// Strikes servers, once for each seed. Panics at the first fault.
-fn check_strikes(flavour: Flavour, blows: &[Blow], seeds: impl Iterator<Item = u64>) {
-    let mut arena = Arena::start(flavour);
+fn check_strikes(mut arena: Arena, blows: &[Blow], seeds: impl Iterator<Item = u64>) {
     let mut histories = Histories::default();
     for seed in seeds {
         let strike = Strike::of(seed, blows);
@@ -62,5 +62,15 @@ fn check_strikes(flavour: Flavour, blows: &[Blow], seeds: impl Iterator<Item = u
 
 #[test]
 fn other_hands_and_short_freezes_lose_nothing_on_redis_7_0() {
-    check_strikes(Flavour::Redis70, &Blow::OTHERS, 0..6);
+    check_strikes(Arena::start(Flavour::Redis70), &Blow::OTHERS, 0..6);
+}
+
+#[test]
+fn whatever_server_is_struck_the_cluster_settles_and_each_loss_is_accounted_for_on_valkey_9_1() {
+    check_strikes(Arena::start(Flavour::Valkey91), &Blow::AT_SERVERS, (1..=36).step_by(5));
+}
+
+#[test]
+fn links_that_are_cut_and_mended_lose_nothing_on_redis_7_0() {
+    check_strikes(Arena::start_with_wires(Flavour::Redis70), &Blow::AT_LINKS, 3..9);
 }

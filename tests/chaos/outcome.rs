@@ -7,9 +7,6 @@ use crate::blame::Blame;
 use crate::clients::Seen;
 use crate::support::Daemon;
 
-/// What a daemon says of keys that have one value at the source and another at the target.
-pub(crate) const CONFLICT: &str = "a human must decide which to keep";
-
 /// What became of one strike.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
@@ -19,6 +16,8 @@ pub(crate) struct Outcome {
     pub(crate) settled: Result<Duration, String>,
     /// What the clients saw from the strike to the end.
     pub(crate) seen: Seen,
+    /// Slots of which the daemon said that a human must decide; and what became of his decision.
+    pub(crate) undecided: Option<(String, Result<(), String>)>,
     /// Who is to blame for each write that is lost.
     pub(crate) blames: Vec<Blame>,
     /// Marks of finished slots that replicas kept.
@@ -34,6 +33,7 @@ impl Outcome {
             what,
             settled: Err("nobody looked".to_owned()),
             seen: Seen::default(),
+            undecided: None,
             blames: Vec::new(),
             stale_marks: 0,
             log: String::new(),
@@ -52,6 +52,11 @@ impl Outcome {
         }
     }
 
+    /// Whether slots were left open that nobody has closed since.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.settled.is_err() && !matches!(self.undecided, Some((_, Ok(()))))
+    }
+
     /// What must not be after a strike at the daemon alone: anything that a client sees, or a cluster that is not settled.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> =
@@ -65,8 +70,12 @@ impl Outcome {
     /// What must not be after a strike at a server: a cluster that is not settled while nobody says why, or a write that
     /// is gone and nobody is to blame for; `quiesced`: any write that is gone.
     pub(crate) fn server_faults(&self, quiesced: bool) -> Vec<String> {
-        let unsettled = self.settled.as_ref().err().filter(|why| !why.contains(CONFLICT));
-        let mut faults: Vec<String> = unsettled.into_iter().map(|why| format!("not settled: {why}")).collect();
+        let mut faults: Vec<String> = Vec::new();
+        match (&self.settled, &self.undecided) {
+            (Ok(_), _) | (Err(_), Some((_, Ok(())))) => {}
+            (Err(why), None) => faults.push(format!("not settled: {why}")),
+            (Err(_), Some((slots, Err(why)))) => faults.push(format!("{slots} was not repaired: {why}")),
+        }
         let unfounded =
             self.seen.lost.iter().zip(&self.blames).filter(|(_, blame)| quiesced || **blame == Blame::Nobody);
         faults.extend(unfounded.map(|(loss, blame)| format!("lost: {loss}; to blame: {blame}")));
@@ -79,6 +88,7 @@ impl fmt::Display for Outcome {
         write!(f, "seed {}: {}: ", self.seed, self.what)?;
         match &self.settled {
             Ok(took) => write!(f, "settled after {:.2} s", took.as_secs_f64())?,
+            Err(_) if self.undecided.is_some() => write!(f, "left to a human: {:?}", self.undecided)?,
             Err(why) => write!(f, "not settled: {why}")?,
         }
         let Seen { reads, writes, errors, lost, missed, .. } = &self.seen;
@@ -111,7 +121,7 @@ strikes | settled | left to a human | lost: writes not replicated | moves not re
     pub(crate) fn add(&mut self, outcome: &Outcome) {
         self.strikes += 1;
         self.settled.extend(outcome.settled.iter());
-        self.left_to_a_human += usize::from(outcome.settled.as_ref().is_err_and(|why| why.contains(CONFLICT)));
+        self.left_to_a_human += usize::from(outcome.undecided.is_some());
         self.missed += outcome.seen.missed.len();
         self.errors += outcome.seen.errors.len();
         self.stale_marks += outcome.stale_marks;

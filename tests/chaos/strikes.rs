@@ -37,8 +37,18 @@ pub(crate) enum Blow {
     Failover(Whom),
     /// Another daemon is there already when the first is killed.
     SecondDaemon,
+    /// The link is cut for some seconds.
+    Cut(Link),
     /// `redis-cli --cluster fix` while the daemon stands still.
     Fix,
+}
+
+/// Between whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Link {
+    SourceAndTarget,
+    DaemonAndSource,
+    DaemonAndTarget,
 }
 
 /// At whom.
@@ -67,6 +77,9 @@ impl Blow {
         Self::Failover(Whom::Target),
         Self::Failover(Whom::Bystander),
     ];
+    /// All that need wires.
+    pub(crate) const AT_LINKS: [Self; 3] =
+        [Self::Cut(Link::SourceAndTarget), Self::Cut(Link::DaemonAndSource), Self::Cut(Link::DaemonAndTarget)];
     /// All that leave the servers' roles alone.
     pub(crate) const OTHERS: [Self; 6] = [
         Self::SecondDaemon,
@@ -111,7 +124,7 @@ impl Strike {
         let timings = match blow {
             // Who stands still has not died, and hands that would be awaited are not to meet.
             Blow::SecondDaemon | Blow::Fix => &[Timing::Held][..],
-            Blow::Kill(_) | Blow::Freeze(_) | Blow::FreezeShortly(_) | Blow::Failover(_) => {
+            Blow::Kill(_) | Blow::Freeze(_) | Blow::FreezeShortly(_) | Blow::Failover(_) | Blow::Cut(_) => {
                 &[Timing::Quiesced, Timing::Held, Timing::Live][..]
             }
         };
@@ -144,7 +157,9 @@ impl Strike {
         outcome.saw(arena.clients.sweep());
         outcome.blames = outcome.seen.lost.iter().map(|loss| Blame::of(loss, histories, &arrivals)).collect();
         outcome.evidence(&daemon);
+        let undecided = Arena::undecided(&daemon);
         daemon.kill9();
+        outcome.undecided = undecided.map(|slots| (slots.clone(), arena.decide(&slots)));
         if outcome.settled.is_ok() {
             arena.await_replicas();
             outcome.stale_marks = arena.clear_replicas();
@@ -173,6 +188,15 @@ impl Strike {
             Blow::Freeze(whom) => (whom, |node, primary| Struck::Frozen { node, primary }),
             Blow::FreezeShortly(whom) => (whom, |node, _| Struck::FrozenShortly(node)),
             Blow::Failover(whom) => (whom, |node, _| Struck::Replaced(node)),
+            Blow::Cut(link) => {
+                let Ends { source, target } = *ends;
+                match link {
+                    Link::SourceAndTarget => arena.cut(target, cluster.pid(source)),
+                    Link::DaemonAndSource => arena.cut(source, daemon.pid()),
+                    Link::DaemonAndTarget => arena.cut(target, daemon.pid()),
+                }
+                return Struck::CutOff;
+            }
             Blow::SecondDaemon => {
                 let second = arena.daemon_without_state();
                 let mut first = std::mem::replace(daemon, second);
@@ -190,7 +214,7 @@ impl Strike {
             Struck::Dead { .. } => cluster.kill9(node),
             Struck::Frozen { .. } | Struck::FrozenShortly(_) => cluster.sigstop(node),
             Struck::Replaced(_) => arena.fail_over(node),
-            Struck::Nobody => {}
+            Struck::CutOff | Struck::Nobody => {}
         }
         struck
     }
@@ -253,6 +277,7 @@ enum Struck {
     Frozen { node: Node, primary: bool },
     FrozenShortly(Node),
     Replaced(Node),
+    CutOff,
     Nobody,
 }
 
@@ -285,6 +310,10 @@ impl Struck {
                 cluster.sigcont(node);
             }
             Self::Replaced(node) => await_replacement(node),
+            Self::CutOff => {
+                thread::sleep(back);
+                arena.mend();
+            }
             Self::Nobody => {}
         }
     }

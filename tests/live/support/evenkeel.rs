@@ -210,6 +210,12 @@ impl Daemon {
         Output { status: status.code(), stdout: self.stdout(), stderr: self.stderr() }
     }
 
+    /// The pid of its process.
+    #[allow(dead_code, reason = "for the chaos tests, which cut its links")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.process.ended().is_none()
