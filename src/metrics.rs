@@ -59,11 +59,13 @@ pub enum StepName {
     AssignSource,
     /// Taking marks away.
     Unmark,
+    /// Telling a target of the node that took over from its source.
+    Redirect,
 }
 
 impl StepName {
     /// Every step.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Look,
         Self::MarkImporting,
         Self::MarkMigrating,
@@ -74,6 +76,7 @@ impl StepName {
         Self::AssignTarget,
         Self::AssignSource,
         Self::Unmark,
+        Self::Redirect,
     ];
 
     /// The value of the label.
@@ -90,6 +93,7 @@ impl StepName {
             Self::AssignTarget => "assign_target",
             Self::AssignSource => "assign_source",
             Self::Unmark => "unmark",
+            Self::Redirect => "redirect",
         }
     }
 }

@@ -59,7 +59,8 @@ impl Engine {
         let nudge = Arc::new(Notify::new());
         let first = Status::first(&config.borrow(), &instance);
         let (status_sender, status) = watch::channel(Arc::new(first));
-        let poller = tokio::spawn(poll(settings, Arc::clone(&nudge), sights_sender, poller_stop.clone()));
+        let (alarmed, alarm) = watch::channel(false);
+        let poller = tokio::spawn(poll(settings, alarm, Arc::clone(&nudge), sights_sender, poller_stop.clone()));
         let supervisor = Supervisor::new(Parts {
             config,
             config_error: config_error_receiver,
@@ -67,6 +68,7 @@ impl Engine {
             instance,
             sights,
             nudge,
+            alarmed,
             poll_settings,
             status: status_sender,
             metrics: Arc::clone(&metrics),

@@ -5,7 +5,7 @@ use anyhow::{Context, anyhow, bail};
 use super::instance;
 use crate::cluster::{NodeId, Observation, SlotSet, Topology};
 use crate::config::Config;
-use crate::daemon::Poller;
+use crate::daemon::{Patience, Poller};
 use crate::redis::{Conn, Counted, Dialer, Intent};
 
 /// What one look brought.
@@ -22,7 +22,7 @@ impl Glimpse {
     pub(super) async fn take(config: &Config) -> anyhow::Result<Self> {
         let dialer = Dialer::new(config, Intent::Observing, &instance());
         let mut poller = Poller::new(dialer.clone(), config.cluster.seeds.clone());
-        let looked = poller.look().await;
+        let looked = poller.look(Patience::Usual).await;
         poller.close();
         let look = match looked {
             Ok(look) => look,

@@ -102,6 +102,8 @@ pub struct OpenSlot {
     pub slot: Slot,
     /// Its agreed owner.
     pub owner: Option<NodeId>,
+    /// The primaries that claim it themselves, agreed or not, in the order of their ids.
+    pub claimants: Vec<NodeId>,
     /// The migrating marks: at which primary, to which node.
     pub migrating: Vec<(NodeId, NodeId)>,
     /// The importing marks: at which primary, from which node.

@@ -6,10 +6,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fit::{Fit, SettingsByNode};
-use super::memory::{Memory, pair_of};
+use super::memory::Memory;
+use super::own::OwnSlots;
+use super::whose::{Whose, unmarked, whose};
 use super::{Look, Reason, SetAside};
-use crate::cluster::{Finding, NodeId, NodeInfo, Shard, Slot, SlotSet, Topology};
-use crate::migration::Pair;
+use crate::cluster::{Finding, NodeId, NodeInfo, OpenSlot, Shard, Slot, SlotSet, Topology};
+use crate::migration::{Pair, Predecessors};
 use crate::plan::{self, Member, NodeName, Plan, Policy, ShardInput};
 use crate::throttle::{Limits, Order, admit};
 
@@ -62,7 +64,7 @@ pub(super) struct Situation<'a> {
     /// Whether work has begun that is not finished: then it is levelled exactly, whatever the thresholds.
     pub(super) at_work: bool,
     /// Open slots that are ours.
-    pub(super) ours: &'a SlotSet,
+    pub(super) own: &'a OwnSlots,
     pub(super) set_aside: &'a BTreeMap<Slot, SetAside>,
     /// What the checks before the first move found; `None` while they have not been made.
     pub(super) checks: Option<&'a [Reason]>,
@@ -75,6 +77,16 @@ pub(super) struct Situation<'a> {
 pub(super) struct Start {
     pub(super) pair: Pair,
     pub(super) slots: SlotSet,
+    /// Of open slots: whom their ends have taken over from.
+    pub(super) before: Predecessors,
+    /// Of open slots: we opened them ourselves.
+    pub(super) on_record: bool,
+}
+
+impl Start {
+    fn planned(pair: Pair, slots: SlotSet) -> Self {
+        Self { pair, slots, before: Predecessors::default(), on_record: false }
+    }
 }
 
 /// What to do now.
@@ -107,18 +119,17 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         return decision;
     }
     decision.resume = resumable(situation);
-    let own_open_left = situation.topology.open.keys().any(|slot| situation.ours.contains(*slot));
     let Some(plan) = &decision.plan else { return decision };
     let wanted: Vec<Start> = plan
         .moves
         .iter()
-        .map(|planned| Start {
-            pair: Pair { source: planned.source, target: planned.target },
-            slots: planned.slots.iter().filter(|slot| due(situation, *slot)).collect(),
+        .map(|planned| {
+            let slots = planned.slots.iter().filter(|slot| due(situation, *slot)).collect();
+            Start::planned(Pair { source: planned.source, target: planned.target }, slots)
         })
         .filter(|start| !start.slots.is_empty())
         .collect();
-    let idle = situation.running.is_empty() && decision.resume.is_empty() && !own_open_left;
+    let idle = situation.running.is_empty() && decision.resume.is_empty() && situation.own.is_empty();
     decision.settled = idle && plan.moves.is_empty() && decision.reasons.is_empty();
     decision.waiting = wanted.len();
     if let Some(waiting) = set_aside(situation, plan) {
@@ -217,7 +228,7 @@ fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
     let (mut waiting, mut for_humans) = (SlotSet::new(), SlotSet::new());
     let mut longest = Duration::ZERO;
     for (slot, untouched) in situation.memory.foreign(situation.now) {
-        let known = situation.topology.open.get(&slot).and_then(|open| pair_of(open, situation.topology));
+        let known = situation.topology.open.get(&slot).and_then(|open| story(situation, open));
         if known.is_none() {
             for_humans.insert(slot);
         } else if untouched < situation.adopt_after {
@@ -225,6 +236,9 @@ fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
             longest = longest.max(situation.adopt_after.saturating_sub(untouched));
         }
     }
+    let runs = |slot| situation.running.iter().any(|running| running.slots.contains(slot));
+    let own = open_slots(situation).into_iter().filter(|open| situation.own.contains(open.slot) && !runs(open.slot));
+    for_humans.extend(own.filter(|open| story(situation, open).is_none()).map(|open| open.slot));
     let waiting = Reason::ForeignOpenSlots { slots: waiting, adopted_in: Some(longest) };
     let for_humans = Reason::ForeignOpenSlots { slots: for_humans, adopted_in: None };
     [waiting, for_humans]
@@ -233,7 +247,7 @@ fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
         .collect()
 }
 
-/// Open slots that may be finished now, by pair.
+/// Open slots that may be finished now, by pair; slots of ours that have lost their marks are among them.
 fn resumable(situation: &Situation<'_>) -> Vec<Start> {
     let adopted: SlotSet = situation
         .memory
@@ -241,29 +255,44 @@ fn resumable(situation: &Situation<'_>) -> Vec<Start> {
         .filter(|(_, untouched)| *untouched >= situation.adopt_after)
         .map(|(slot, _)| slot)
         .collect();
-    let mut by_pair: BTreeMap<Pair, SlotSet> = BTreeMap::new();
-    for (&slot, open) in &situation.topology.open {
-        let ours = situation.ours.contains(slot) || adopted.contains(slot);
+    let mut by_pair: BTreeMap<(Pair, bool), (SlotSet, Predecessors)> = BTreeMap::new();
+    for open in open_slots(situation) {
+        let slot = open.slot;
+        let on_record = situation.own.contains(slot);
         let runs = situation.running.iter().any(|running| running.slots.contains(slot));
-        if !ours || runs || !due(situation, slot) {
+        if !(on_record || adopted.contains(slot)) || runs || !due(situation, slot) {
             continue;
         }
-        if let Some(pair) = pair_of(open, situation.topology) {
-            by_pair.entry(pair).or_default().insert(slot);
+        if let Some(Whose { pair, before }) = story(situation, &open) {
+            let (slots, all) = by_pair.entry((pair, on_record)).or_default();
+            slots.insert(slot);
+            all.source.extend(before.source);
+            all.target.extend(before.target);
         }
     }
     // One task a source; and a pair at an end that cannot answer would only wait.
     let mut sources: Vec<NodeId> = situation.running.iter().map(|running| running.pair.source).collect();
     let mut resume = Vec::new();
-    for (pair, slots) in by_pair {
+    for ((pair, on_record), (slots, before)) in by_pair {
         let answers = |node| situation.topology.shards.get(&node).is_some_and(Shard::answered);
         let free = answers(pair.source) && answers(pair.target) && !is_in_a_servers_hands(situation, pair);
         if !sources.contains(&pair.source) && free {
             sources.push(pair.source);
-            resume.push(Start { pair, slots });
+            resume.push(Start { pair, slots, before, on_record });
         }
     }
     resume
+}
+
+/// The slots with marks, and those of our own that have none any more.
+fn open_slots(situation: &Situation<'_>) -> Vec<OpenSlot> {
+    let topology = situation.topology;
+    let lost = situation.own.iter().filter(|(slot, _)| !topology.open.contains_key(slot));
+    topology.open.values().cloned().chain(lost.map(|(slot, _)| unmarked(slot, topology))).collect()
+}
+
+fn story(situation: &Situation<'_>, open: &OpenSlot) -> Option<Whose> {
+    whose(open, situation.own.pair(open.slot), situation.topology, situation.memory.lineage())
 }
 
 /// Whether a slot that was set aside may be tried again.

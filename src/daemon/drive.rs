@@ -24,8 +24,14 @@ pub(super) trait Carrier {
         true
     }
 
-    /// A step on the servers. Never dropped before its end.
-    async fn perform(&mut self, step: Step) -> Reply;
+    /// Whether a failover has replaced an end, so that nothing done between these two leads anywhere.
+    fn has_failed_over(&self) -> bool {
+        false
+    }
+
+    /// A step on the servers. Never dropped once it is sent, unless it only reads; `None` when a failover has made it
+    /// pointless before.
+    async fn perform(&mut self, step: Step) -> Option<Reply>;
 
     /// Waits for the permission to finalise. `false`: not now, ask the machine again.
     async fn take_finalise(&mut self) -> bool;
@@ -45,7 +51,9 @@ pub(super) trait Carrier {
 pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -> Ending {
     let mut pauses = 0;
     loop {
-        if carrier.is_to_leave() {
+        if carrier.has_failed_over() {
+            machine.supersede();
+        } else if carrier.is_to_leave() {
             machine.interrupt(Trouble::Interrupted);
         }
         let step = machine.next_step(carrier.batch());
@@ -73,7 +81,10 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
             | Step::SetSlots { .. }
             | Step::ListKeys { .. }
             | Step::MoveKeys(_)
-            | Step::CompareKeys(_) => carrier.perform(step).await,
+            | Step::CompareKeys(_) => match carrier.perform(step).await {
+                Some(reply) => reply,
+                None => continue,
+            },
         };
         failpoints::pass(phase, Moment::After).await;
         if let Reply::Moved(MigrateReply::Moved) = reply {

@@ -1,14 +1,16 @@
 //! A worker's connections to both ends of its pair, and the steps of a move as calls on them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cluster::{Address, Marker, NodeId, NodeView, Observation, Product, Role, Slot, SlotSet, Topology};
 use crate::config::{Config, SecretError, Secrets};
-use crate::migration::{End, EndFacts, Ends, Key, Pair, Reply, Step, Trouble};
+use crate::migration::{Batch, End, EndFacts, Ends, Key, Pair, Reply, Step, Trouble};
 use crate::redis::{CallError, Conn, Counted, Dialer, MigrateCall, MigrateLogin, OpenError};
 
 /// One end as the supervisor last saw it.
@@ -62,6 +64,8 @@ pub(super) struct Connections {
     migrate_to: Address,
     login: Option<MigrateLogin>,
     migrate_timeout: Duration,
+    /// The open slots of all our moves.
+    ours: watch::Receiver<Arc<SlotSet>>,
     source_control: Option<Conn>,
     target_control: Option<Conn>,
     /// By database.
@@ -71,13 +75,14 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Connections to be opened between these two, as a look showed them; `None` when it did not show both as primaries
-    /// that know where the other is. Fails when the password for `MIGRATE` cannot be read.
+    /// that know where the other is. `ours` are the open slots of all our moves. Fails when the password for `MIGRATE` cannot be read.
     pub(super) fn between(
         pair: Pair,
         observation: &Observation,
         topology: &Topology,
         dialer: &Dialer,
         config: &Config,
+        ours: watch::Receiver<Arc<SlotSet>>,
     ) -> Result<Option<Self>, SecretError> {
         let end = |node: NodeId| {
             let member = &topology.shards.get(&node)?.primary;
@@ -101,6 +106,7 @@ impl Connections {
             migrate_to,
             login: migrate_login(config)?,
             migrate_timeout: config.migration.migrate_timeout,
+            ours,
             source_control: None,
             target_control: None,
             source_data: BTreeMap::new(),
@@ -140,15 +146,30 @@ impl Connections {
         self.count_databases(End::Source, slots, &databases).await
     }
 
+    /// Opens the connections that a step needs, where they are not open; sends nothing that changes anything.
+    pub(super) async fn ready(&mut self, step: &Step) -> Result<(), Fault> {
+        match step {
+            Step::ReadEnds { .. } => {
+                self.control(End::Target).await?;
+                self.control(End::Source).await.map(drop)
+            }
+            Step::SetSlots { at, .. } => self.control(*at).await.map(drop),
+            Step::ListKeys { db, .. } | Step::MoveKeys(Batch { db, .. }) | Step::CompareKeys(Batch { db, .. }) => {
+                self.source_data(*db).await.map(drop)
+            }
+            Step::TakeFinalise | Step::YieldFinalise | Step::Pause(_) | Step::End(_) => Ok(()),
+        }
+    }
+
     /// Carries out one step on the servers.
     pub(super) async fn perform(&mut self, step: Step) -> Result<Reply, Fault> {
         match step {
             Step::ReadEnds { slots, count_target } => {
-                let ends = Ends {
-                    target: self.read_end(End::Target, &slots, count_target).await?,
-                    source: self.read_end(End::Source, &slots, true).await?,
-                };
-                Ok(Reply::Ends(Box::new(ends)))
+                let target = self.read_end(End::Target, &slots, count_target).await?;
+                let source = self.read_end(End::Source, &slots, true).await?;
+                // Read last: a mark of ours is ours before it is set.
+                let ours = Arc::clone(&self.ours.borrow());
+                Ok(Reply::Ends(Box::new(Ends::new(self.pair, source, target, &ours))))
             }
             Step::SetSlots { at, mark, slots } => {
                 let pair = self.pair;
@@ -194,7 +215,7 @@ impl Connections {
                 *keys.entry(slot).or_default() += more;
             }
         }
-        Ok(facts(&view, keys, databases))
+        Ok(facts(&view, slots, keys, databases))
     }
 
     async fn count_databases(&mut self, at: End, slots: &SlotSet, databases: &[u32]) -> Result<Counted, Fault> {
@@ -295,11 +316,15 @@ fn no_answer(at: End) -> impl Fn(CallError) -> Fault {
     move |error| Fault::NoAnswer { at, why: error.to_string() }
 }
 
-fn facts(view: &NodeView, keys: BTreeMap<Slot, u64>, databases: Vec<u32>) -> EndFacts {
+fn facts(view: &NodeView, slots: &SlotSet, keys: BTreeMap<Slot, u64>, databases: Vec<u32>) -> EndFacts {
     let myself = view.myself();
+    let others = view.lines().filter(|line| !line.myself);
+    let named =
+        others.flat_map(|line| line.slots.intersection(slots).iter().map(|slot| (slot, line.id)).collect::<Vec<_>>());
     let mut facts = EndFacts {
         primary: myself.role == Role::Primary,
         owned: myself.slots.clone(),
+        names_owner: named.collect(),
         keys,
         databases,
         ..EndFacts::default()

@@ -141,7 +141,8 @@ impl Phase {
             Step::CompareKeys(_) => Self::Compare,
             Step::TakeFinalise => Self::TakeFinalise,
             Step::YieldFinalise => Self::GiveBack,
-            Step::Pause(_) | Step::End(_) => return None,
+            // Comes with failovers only, which kills of the daemon do not make.
+            Step::SetSlots { mark: Mark::Redirected, .. } | Step::Pause(_) | Step::End(_) => return None,
         })
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::MoveId;
+use crate::cluster::NodeId;
 use crate::migration::Pair;
 
 /// The lock and its queue. `G` is how a permission is handed over.
@@ -79,6 +80,13 @@ impl<G> Finalise<G> {
         }
     }
 
+    /// Follows failovers: the heir of a pair is whoever finishes its slots between the nodes of now.
+    pub(super) fn follow(&mut self, successor: impl Fn(NodeId) -> NodeId) {
+        if let Some(held) = self.held.as_mut().filter(|held| held.orphaned) {
+            held.pair = Pair { source: successor(held.pair.source), target: successor(held.pair.target) };
+        }
+    }
+
     /// A move has ended; `closed` when it finished slots that were found open and left none of them open. Says whether it died with the finalise in its hands.
     pub(super) fn ended(&mut self, id: MoveId, pair: Pair, closed: bool) -> bool {
         self.waiting.retain(|waiting| waiting.id != id);
@@ -100,11 +108,11 @@ impl<G> Finalise<G> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::fixtures::id;
+    use crate::cluster::fixtures::id as id_of;
 
     fn pair(text: &str) -> Pair {
         let (source, target) = text.split_once('>').unwrap();
-        Pair { source: id(source), target: id(target) }
+        Pair { source: id_of(source), target: id_of(target) }
     }
 
     /// Says what happens, one event after the other; `next` gives what `expect` says, in order.
@@ -120,6 +128,7 @@ mod tests {
                 "back" => finalise.give_back(id),
                 "undelivered" => finalise.undelivered(id),
                 "ended" => drop(finalise.ended(id, pair(of), false)),
+                "a fails over to e" => finalise.follow(|node| if node == id_of("a") { id_of("e") } else { node }),
                 "closed" => drop(finalise.ended(id, pair(of), true)),
                 other => panic!("{other}"),
             }
@@ -150,6 +159,13 @@ mod tests {
         let others = [("want", 2, "b>d"), ("want", 4, "a>d"), ("next", 0, "")];
         let heir = [("finishing", 3, "a>d"), ("next", 0, ""), ("back", 3, ""), ("next", 0, "")];
         check(&[&died[..], &others, &heir].concat(), &[Some(1), None, Some(3), Some(2)]);
+    }
+
+    #[test]
+    fn the_heir_of_a_pair_that_failed_over_is_the_pair_of_now() {
+        let died = [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d"), ("a fails over to e", 0, "")];
+        let after = [("finishing", 2, "a>d"), ("next", 0, ""), ("finishing", 3, "e>d"), ("next", 0, "")];
+        check(&[&died[..], &after].concat(), &[Some(1), None, Some(3)]);
     }
 
     #[test]

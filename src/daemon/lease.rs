@@ -8,7 +8,7 @@
 mod tenure;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -20,7 +20,7 @@ pub use tenure::{Ours, Tenure};
 
 use crate::cluster::{Address, SlotSet};
 use crate::config::{Config, Mode};
-use crate::journal::{Opened, Process, read_open_slots, write_open_slots};
+use crate::journal::{Opened, read_open_slots, write_open_slots};
 use crate::redis::{Dialer, LeaseCall, LeaseReply, LeaseServer};
 
 /// Renewals within the time of one lease: four may fail before it is lost.
@@ -103,18 +103,11 @@ impl Lease {
 
     /// Writes down that slots are about to be opened; `recorded` is answered when that is in the lease, and dropped
     /// when it is not ours.
-    pub(super) async fn opened(
-        &self,
-        slots: &SlotSet,
-        source: Process,
-        target: Process,
-        recorded: oneshot::Sender<()>,
-    ) {
+    pub(super) async fn opened(&self, opened: Opened, recorded: oneshot::Sender<()>) {
         let Some(orders) = &self.orders else {
             let _ = recorded.send(());
             return;
         };
-        let opened = Opened { slots: slots.clone(), source, target, at: SystemTime::now() };
         let _ = orders.send(Order::Opened { opened, recorded }).await;
     }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lineage::Lineage;
 use crate::cluster::{NodeId, OpenSlot, Slot, SlotSet, Topology};
-use crate::migration::Pair;
 
 /// Looks closer together than this count as one: an epoch that moves is seen to move only after a while. A little less
 /// than the second that is meant, because a look begins when the one before it has ended.
@@ -27,6 +27,7 @@ pub(super) struct Memory {
     last: Option<Arc<Topology>>,
     last_foreign_sign: Option<Instant>,
     foreign: BTreeMap<Slot, Foreign>,
+    lineage: Lineage,
 }
 
 /// An open slot that is not ours.
@@ -67,6 +68,7 @@ impl Memory {
             self.last_foreign_sign = Some(seen.at);
         }
         self.watch_foreign(seen);
+        self.lineage.on_look(seen.topology);
         self.last = Some(Arc::clone(seen.topology));
     }
 
@@ -94,6 +96,21 @@ impl Memory {
         if before.keys().any(|slot| !seen.topology.open.contains_key(slot) && !seen.touched.contains(*slot)) {
             self.last_foreign_sign = Some(seen.at);
         }
+    }
+
+    /// Who took over from whom.
+    pub(super) fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
+    /// What a record of an earlier process says of a primary's replicas.
+    pub(super) fn remember_replicas(&mut self, primary: NodeId, replicas: &[NodeId]) {
+        self.lineage.remember(primary, replicas.iter().copied());
+    }
+
+    /// Takes in who has which replicas now, before anything is judged.
+    pub(super) fn look_back(&mut self, topology: &Topology) {
+        self.lineage.on_look(topology);
     }
 
     /// Looks in a row, a second or more apart, that saw the same primaries at the same epoch.
@@ -130,20 +147,6 @@ fn same_shard(last: &Topology, now: &Topology, before: NodeId, after: NodeId) ->
         })
     };
     joined(last) || joined(now)
-}
-
-/// Whose move an open slot is, if its marks tell one story: from one primary to another.
-pub(super) fn pair_of(open: &OpenSlot, topology: &Topology) -> Option<Pair> {
-    let pair = match (open.migrating.as_slice(), open.importing.as_slice()) {
-        ([(source, target)], []) | ([], [(target, source)]) => Pair { source: *source, target: *target },
-        ([(source, target)], [(at, from)]) if at == target && from == source => {
-            Pair { source: *source, target: *target }
-        }
-        _ => return None,
-    };
-    let known = topology.shards.contains_key(&pair.source) && topology.shards.contains_key(&pair.target);
-    let owned_by_pair = open.owner == Some(pair.source) || open.owner == Some(pair.target);
-    (known && owned_by_pair && pair.source != pair.target).then_some(pair)
 }
 
 #[cfg(test)]

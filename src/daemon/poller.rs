@@ -54,6 +54,25 @@ pub struct Sight {
     pub looks_ended: u64,
 }
 
+/// How long a look waits for one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as any call may take.
+    Usual,
+    /// A second: the others are to be known soon. A node that is slower counts as silent for this look, and its
+    /// connection is closed.
+    Alarmed,
+}
+
+impl Patience {
+    async fn wait<T>(self, reading: impl Future<Output = T>) -> Option<T> {
+        match self {
+            Self::Usual => Some(reading.await),
+            Self::Alarmed => tokio::time::timeout(Duration::from_secs(1), reading).await.ok(),
+        }
+    }
+}
+
 /// How to reach a node that was heard of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Endpoint {
@@ -100,7 +119,7 @@ impl Poller {
     }
 
     /// Reads every node that anyone knows of. Fails when no node at all can be reached, with each seed's error.
-    pub async fn look(&mut self) -> Result<Look, Vec<OpenError>> {
+    pub async fn look(&mut self, patience: Patience) -> Result<Look, Vec<OpenError>> {
         let began = Instant::now();
         self.conns.retain(|_, conn| !conn.is_dead());
         if self.conns.is_empty() || !self.seeds_tried {
@@ -108,8 +127,8 @@ impl Poller {
         }
         let mut read = BTreeMap::new();
         for _ in 0..DISCOVERY_ROUNDS {
-            self.read_new(&mut read).await;
-            if !self.dial_heard_of(&read).await {
+            self.read_new(&mut read, patience).await;
+            if !self.dial_heard_of(&read, patience).await {
                 break;
             }
         }
@@ -152,9 +171,9 @@ impl Poller {
     }
 
     /// Reads the nodes with a connection that this pass has not read yet.
-    async fn read_new(&mut self, read: &mut BTreeMap<NodeId, Observed>) {
+    async fn read_new(&mut self, read: &mut BTreeMap<NodeId, Observed>, patience: Patience) {
         let new = self.conns.values().filter(|conn| !read.contains_key(&conn.node()));
-        let readings: Vec<_> = new.map(read_node).collect();
+        let readings: Vec<_> = new.map(|conn| read_node(conn, patience)).collect();
         for (node, address, reading) in side_by_side(readings).await {
             match reading {
                 Ok(observed) => {
@@ -170,7 +189,7 @@ impl Poller {
     }
 
     /// Connects to nodes that somebody knows of and we do not. Says whether there is a new connection to read.
-    async fn dial_heard_of(&mut self, read: &BTreeMap<NodeId, Observed>) -> bool {
+    async fn dial_heard_of(&mut self, read: &BTreeMap<NodeId, Observed>, patience: Patience) -> bool {
         let mut wanted: BTreeMap<NodeId, Endpoint> = BTreeMap::new();
         let lines = read.values().flat_map(|observed| observed.view.lines());
         for line in lines.filter(|line| !line.handshake && !self.conns.contains_key(&line.id)) {
@@ -186,7 +205,8 @@ impl Poller {
         let dialer = &self.dialer;
         let dial = |(node, endpoint): (NodeId, Endpoint)| async move {
             let began = Instant::now();
-            let opened = dialer.open(&endpoint.address, endpoint.hostname.as_deref(), node).await;
+            let dialled = dialer.open(&endpoint.address, endpoint.hostname.as_deref(), node);
+            let opened = patience.wait(dialled).await.unwrap_or_else(|| Err(OpenError::too_slow(&endpoint.address)));
             (node, endpoint, opened, began.elapsed())
         };
         let dials: Vec<_> = wanted.into_iter().map(dial).collect();
@@ -255,7 +275,7 @@ pub(super) async fn side_by_side<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     stream::iter(futures).buffer_unordered(SIDE_BY_SIDE).collect().await
 }
 
-async fn read_node(conn: &Conn) -> (NodeId, Address, Result<Observed, String>) {
+async fn read_node(conn: &Conn, patience: Patience) -> (NodeId, Address, Result<Observed, String>) {
     let read = async {
         let (view, info, cluster_info) = tokio::try_join!(conn.cluster_nodes(), conn.info(None), conn.cluster_info())
             .map_err(|error| error.to_string())?;
@@ -264,7 +284,8 @@ async fn read_node(conn: &Conn) -> (NodeId, Address, Result<Observed, String>) {
             NodeInfo::parse(&info, &cluster_info).map_err(|error| format!("its INFO cannot be read: {error}"))?;
         Ok(Observed { dialled: conn.address().clone(), view, info })
     };
-    (conn.node(), conn.address().clone(), Box::pin(read).await)
+    let read = patience.wait(Box::pin(read)).await.unwrap_or_else(|| Err("it does not answer in time".to_owned()));
+    (conn.node(), conn.address().clone(), read)
 }
 
 /// `cmdstat_migrate:calls=5,usec=…` and `cmdstat_cluster|setslot:calls=…` (from 7.0), added up.
@@ -289,8 +310,11 @@ pub struct PollSettings {
 }
 
 /// Looks again and again until `stop`, and at once when `nudge` asks for it; every look is published in `sights`.
+///
+/// While `alarm` holds, no look waits long for a node that does not answer.
 pub async fn poll(
     mut settings: watch::Receiver<PollSettings>,
+    alarm: watch::Receiver<bool>,
     nudge: Arc<Notify>,
     sights: watch::Sender<Sight>,
     stop: CancellationToken,
@@ -302,7 +326,8 @@ pub async fn poll(
             let new = settings.borrow_and_update().clone();
             poller.reconfigure(new.dialer, new.seeds);
         }
-        let looked = poller.look().await;
+        let patience = if *alarm.borrow() { Patience::Alarmed } else { Patience::Usual };
+        let looked = poller.look(patience).await;
         sights.send_modify(|sight| {
             sight.looks_ended += 1;
             match looked {

@@ -8,8 +8,8 @@ use anyhow::Context;
 use tracing::{error, warn};
 
 use super::failpoints::{self, Moment, Phase};
-use crate::cluster::{NodeId, SlotSet};
-use crate::journal::{Journal, JournalError, Moved, Opened, Process};
+use crate::cluster::SlotSet;
+use crate::journal::{Journal, JournalError, Moved, Opened};
 use crate::migration::Pair;
 
 /// The journal, or none.
@@ -30,18 +30,14 @@ impl Records {
         Ok(Self { journal: Some(Arc::new(Mutex::new(journal))) })
     }
 
-    /// Open slots on record whose both processes still run, by what `run_id` tells of a node.
-    pub(super) fn open_slots(&self, run_id: impl Fn(NodeId) -> Option<String>) -> SlotSet {
-        let Some(journal) = &self.journal else { return SlotSet::new() };
-        let unchanged = |process: &Process| run_id(process.node).is_some_and(|now| now == process.run_id);
-        let journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = journal.open_slots().filter(|opened| unchanged(&opened.source) && unchanged(&opened.target));
-        ours.fold(SlotSet::new(), |all, opened| all.union(&opened.slots))
+    /// What is on record as opened and not as closed.
+    pub(super) fn opened_slots(&self) -> Vec<Opened> {
+        let Some(journal) = &self.journal else { return Vec::new() };
+        journal.lock().unwrap_or_else(PoisonError::into_inner).open_slots().cloned().collect()
     }
 
     /// Records that slots are about to be opened. On disk when it returns.
-    pub(super) async fn opened(&self, slots: &SlotSet, source: Process, target: Process) -> Result<(), JournalError> {
-        let opened = Opened { slots: slots.clone(), source, target, at: SystemTime::now() };
+    pub(super) async fn opened(&self, opened: Opened) -> Result<(), JournalError> {
         failpoints::pass(Some(Phase::RecordOpened), Moment::Before).await;
         let written = self.write(move |journal| journal.opened(opened)).await;
         failpoints::pass(Some(Phase::RecordOpened), Moment::After).await;

@@ -25,6 +25,7 @@ use super::drains::Drains;
 use super::finalise::Finalise;
 use super::memory::Memory;
 use super::meter::Meter;
+use super::own::OwnSlots;
 use super::records::Records;
 use super::worker::FromWorker;
 use super::{
@@ -52,6 +53,8 @@ const REMEMBER: Duration = Duration::from_mins(1);
 const SPREADING: Duration = Duration::from_secs(5);
 /// Beyond `stop_grace`: a finalise that is under way is finished whatever the grace was.
 const LAST_CALLS: Duration = Duration::from_secs(20);
+/// How old a look may be while slots of ours are open.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often a reason that goes on is logged again.
 const REMIND: Duration = Duration::from_mins(10);
 
@@ -84,6 +87,8 @@ pub struct Parts {
     pub sights: watch::Receiver<Sight>,
     /// Asks the poller for a look at once.
     pub nudge: Arc<Notify>,
+    /// Whether something is wrong with slots of ours that are open: then no look waits long for a node that hangs.
+    pub alarmed: watch::Sender<bool>,
     /// What the poller works with, changed on a reload.
     pub poll_settings: watch::Sender<PollSettings>,
     /// Where the status is published.
@@ -111,6 +116,7 @@ struct Running {
     meter: Arc<Meter>,
     stop: CancellationToken,
     leave: CancellationToken,
+    failed_over: CancellationToken,
 }
 
 /// The supervisor's whole state.
@@ -126,8 +132,10 @@ pub struct Supervisor {
     running: BTreeMap<MoveId, Running>,
     next_id: u64,
     ended: Vec<(SlotSet, Instant)>,
-    ours: SlotSet,
-    adopted_records: bool,
+    own: OwnSlots,
+    /// The slots of `own`, for the workers: what is marked by us is there before it is marked.
+    ours: watch::Sender<Arc<SlotSet>>,
+    records_taken: bool,
     /// Since when the lease is ours whose last holder's open slots were taken over.
     inherited: Option<Instant>,
     finalise: Finalise<oneshot::Sender<()>>,
@@ -179,8 +187,9 @@ impl Supervisor {
             running: BTreeMap::new(),
             next_id: 0,
             ended: Vec::new(),
-            ours: SlotSet::new(),
-            adopted_records: false,
+            own: OwnSlots::default(),
+            ours: watch::Sender::new(Arc::default()),
+            records_taken: false,
             inherited: None,
             finalise: Finalise::new(),
             set_aside: BTreeMap::new(),
@@ -245,24 +254,23 @@ impl Supervisor {
     async fn on_message(&mut self, message: FromWorker) {
         match message {
             FromWorker::Opening { id, slots, recorded } => {
-                let Some(running) = self.running.get(&id) else { return };
-                if !self.may_open(running.pair) {
+                let Some(opened) = self.opened(id, &slots) else { return };
+                let pair = Pair { source: opened.source.node, target: opened.target.node };
+                if !self.may_open(pair) {
                     return;
                 }
-                self.ours = self.ours.union(&slots);
-                let Some(picture) = &self.picture else { return };
-                let (source, target) = (picture.process(running.pair.source), picture.process(running.pair.target));
+                self.own(|own| own.insert(&slots, pair));
                 // What cannot be recorded is not opened: the worker sees the dropped answer and ends.
-                match self.parts.records.opened(&slots, source.clone(), target.clone()).await {
-                    Ok(()) => self.parts.lease.opened(&slots, source, target, recorded).await,
+                match self.parts.records.opened(opened.clone()).await {
+                    Ok(()) => self.parts.lease.opened(opened, recorded).await,
                     Err(error) => {
                         error!(%error, "the journal cannot be written; nothing new is opened");
-                        self.ours = self.ours.difference(&slots);
+                        self.own(|own| own.remove(&slots));
                     }
                 }
             }
             FromWorker::Finished { id, slots } => {
-                self.ours = self.ours.difference(&slots);
+                self.own(|own| own.remove(&slots));
                 self.set_aside.retain(|slot, _| !slots.contains(*slot));
                 self.parts.records.closed(&slots).await;
                 self.parts.lease.closed(&slots).await;
@@ -283,6 +291,12 @@ impl Supervisor {
             }
             FromWorker::Ended { id, report } => self.on_ended(id, &report).await,
         }
+    }
+
+    /// Changes which open slots are ours, and lets the workers know.
+    fn own(&mut self, change: impl FnOnce(&mut OwnSlots)) {
+        change(&mut self.own);
+        self.ours.send_replace(Arc::new(self.own.slots()));
     }
 
     /// Gives the finalise to the next who wants it, if it is free.
@@ -342,6 +356,22 @@ impl Supervisor {
         if self.stopping_since.is_none() && (due || waits_for_agreement || nearly_settled) {
             self.parts.nudge.notify_one();
         }
+        self.watch_open_slots();
+    }
+
+    /// While slots of ours are open, failovers are looked for: at every tick when something is wrong with them, else
+    /// once a second. On Redis the target of a slot whose source failed over serves nobody until it is told.
+    fn watch_open_slots(&self) {
+        let waits = self.running.values().any(|running| !running.meter.waiting().is_empty());
+        let lies_open = !self.own.slots().difference(&self.in_running()).is_empty();
+        let clear = self.picture.as_ref().is_some_and(|picture| picture.topology.unclear.is_empty());
+        let alarmed = !self.own.is_empty() && (waits || lies_open || !clear);
+        self.parts.alarmed.send_if_modified(|known| std::mem::replace(known, alarmed) != alarmed);
+        let seen = self.picture.as_ref().map(|picture| picture.look.ended);
+        let old = seen.is_none_or(|seen| seen.elapsed() >= WATCH_EVERY);
+        if alarmed || (old && !self.own.is_empty()) {
+            self.parts.nudge.notify_one();
+        }
     }
 
     /// Decides about the newest look and carries it out.
@@ -377,7 +407,7 @@ impl Supervisor {
             memory_limit_percent: config.migration.memory_limit_percent,
             running: &running,
             at_work: self.work.is_some_and(|work| work.levelling),
-            ours: &self.ours,
+            own: &self.own,
             set_aside: &self.set_aside,
             checks: found.map(|(found, _)| found.reasons.as_slice()),
             settings: found.map_or(&SettingsByNode::new(), |(found, _)| &found.settings),
@@ -443,7 +473,7 @@ impl Supervisor {
         Ended {
             settled,
             interrupted,
-            left_open: self.ours.clone(),
+            left_open: self.own.slots(),
             reasons: self.reasons.clone(),
             set_aside: self.set_aside.clone(),
         }

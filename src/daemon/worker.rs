@@ -16,9 +16,9 @@ use super::drive::{Carrier, drive, pause_length};
 use super::ends::{Connections, Fault};
 use super::meter::Meter;
 use super::{Lease, MoveId, Sight};
-use crate::cluster::{Slot, SlotSet, Topology};
+use crate::cluster::{Shard, Slot, SlotSet, Topology};
 use crate::metrics::{Metrics, StepName};
-use crate::migration::{End, Ending, Mark, MigrateReply, Migration, Pair, Purpose, Reply, Step, Trouble};
+use crate::migration::{End, Ending, Mark, MigrateReply, Migration, Pair, Predecessors, Purpose, Reply, Step, Trouble};
 use crate::throttle::{BatchSize, GroupLimits, next_group};
 
 /// Slots that are counted ahead of the group that is opened next.
@@ -58,6 +58,10 @@ pub(super) struct Worker {
     pub(super) pair: Pair,
     pub(super) slots: SlotSet,
     pub(super) purpose: Purpose,
+    /// Of open slots: whom their ends have taken over from.
+    pub(super) before: Predecessors,
+    /// Of open slots: we opened them ourselves.
+    pub(super) on_record: bool,
     pub(super) ends: Connections,
     pub(super) batch: BatchSize,
     pub(super) group: GroupLimits,
@@ -73,6 +77,8 @@ pub(super) struct Worker {
     pub(super) stop: CancellationToken,
     /// Leave what is open as it is, at the next step at which that is safe.
     pub(super) leave: CancellationToken,
+    /// A failover has replaced an end: nothing that is done between these two ends leads anywhere.
+    pub(super) failed_over: CancellationToken,
 }
 
 impl Worker {
@@ -100,7 +106,7 @@ impl Worker {
         let mut report = Report::empty();
         let mut rest = self.slots.clone();
         let mut counts = BTreeMap::new();
-        while !rest.is_empty() && !self.stop.is_cancelled() && !self.leave.is_cancelled() {
+        while !rest.is_empty() && !self.is_to_end() {
             if counts.is_empty() {
                 let ahead: SlotSet = rest.iter().take(COUNT_AHEAD).collect();
                 counts = match self.ends.count_at_source(&ahead).await {
@@ -128,10 +134,26 @@ impl Worker {
         report
     }
 
+    /// No further group is to be begun.
+    fn is_to_end(&self) -> bool {
+        self.stop.is_cancelled() || self.leave.is_cancelled() || self.failed_over.is_cancelled()
+    }
+
+    /// Waits until the slots are to be left, or an end has been replaced.
+    async fn is_not_wanted(&self) {
+        tokio::select! {
+            () = self.leave.cancelled() => {}
+            () = self.failed_over.cancelled() => {}
+        }
+    }
+
     /// Drives one machine to its end. Says whether the next group may begin.
     async fn carry(&mut self, slots: SlotSet, purpose: Purpose, report: &mut Report) -> bool {
         let began = Instant::now();
-        let mut machine = Migration::new(self.pair, slots.clone(), purpose);
+        let mut machine = match purpose {
+            Purpose::Move => Migration::new(self.pair, slots.clone(), purpose),
+            Purpose::Resume => Migration::resume(self.pair, slots.clone(), self.before.clone(), self.on_record),
+        };
         let ending = drive(&mut machine, self).await;
         let unfinished = machine.slots().clone();
         let troubled: SlotSet = machine.troubled().keys().copied().collect();
@@ -183,7 +205,9 @@ impl Worker {
         let look = self.sights.borrow().look.clone();
         let Some(look) = look.filter(|look| look.began > since) else { return false };
         let topology = Topology::merge(&look.observation, &SlotSet::new());
-        let replaced = !topology.shards.contains_key(&self.pair.source);
+        // A dead primary without slots is listed until it is forgotten or comes back.
+        let is_nobody = |shard: &Shard| !shard.answered() && shard.slots.is_empty();
+        let replaced = topology.shards.get(&self.pair.source).is_none_or(is_nobody);
         replaced
             && topology.unclear.is_empty()
             && slots.iter().all(|slot| topology.owner(slot) == Some(self.pair.target))
@@ -192,6 +216,35 @@ impl Worker {
     async fn tell(&self, message: FromWorker) {
         // The supervisor outlives its workers; if it is gone the whole process is on its way out.
         let _ = self.supervisor.send(message).await;
+    }
+
+    /// One step on the servers, timed.
+    async fn perform_timed(&mut self, step: Step) -> Reply {
+        let name = step_name(&step);
+        let (keys, listed) = match &step {
+            Step::MoveKeys(batch) => (batch.keys.len(), 0),
+            Step::ListKeys { slots, .. } => (0, slots.len()),
+            Step::ReadEnds { .. }
+            | Step::SetSlots { .. }
+            | Step::CompareKeys(_)
+            | Step::TakeFinalise
+            | Step::YieldFinalise
+            | Step::Pause(_)
+            | Step::End(_) => (0, 0),
+        };
+        let began = Instant::now();
+        let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
+        let took = began.elapsed();
+        self.metrics.step_ended(name, took);
+        if name == StepName::Migrate {
+            if reply == Reply::Moved(MigrateReply::Moved) {
+                self.metrics.migrate_call(keys, took);
+            }
+            self.batch.on_call(keys, took.saturating_sub(self.ends.round_trip()));
+            self.meter.set_batch(self.batch.keys());
+        }
+        debug!(step = ?name, keys, listed, took_us = took.as_micros(), "step");
+        reply
     }
 
     fn unopened(&self, slots: &SlotSet, why: Trouble) -> Report {
@@ -227,6 +280,10 @@ impl Carrier for Worker {
         }
     }
 
+    fn has_failed_over(&self) -> bool {
+        self.failed_over.is_cancelled()
+    }
+
     fn came_forward(&mut self, slots: usize, keys: u64) {
         self.meter.add(slots, keys);
     }
@@ -235,33 +292,22 @@ impl Carrier for Worker {
         self.tell(FromWorker::YieldsFinalise { id: self.id }).await;
     }
 
-    /// One step on the servers, timed.
-    async fn perform(&mut self, step: Step) -> Reply {
-        let name = step_name(&step);
-        let (keys, listed) = match &step {
-            Step::MoveKeys(batch) => (batch.keys.len(), 0),
-            Step::ListKeys { slots, .. } => (0, slots.len()),
-            Step::ReadEnds { .. }
-            | Step::SetSlots { .. }
-            | Step::CompareKeys(_)
-            | Step::TakeFinalise
-            | Step::YieldFinalise
-            | Step::Pause(_)
-            | Step::End(_) => (0, 0),
+    /// Connecting, and calls that only read, are not waited for after a failover: a node that hangs takes seconds to
+    /// time out.
+    async fn perform(&mut self, step: Step) -> Option<Reply> {
+        let failed_over = self.failed_over.clone();
+        let ready = tokio::select! {
+            ready = self.ends.ready(&step) => ready,
+            () = failed_over.cancelled() => return None,
         };
-        let began = Instant::now();
-        let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
-        let took = began.elapsed();
-        self.metrics.step_ended(name, took);
-        if name == StepName::Migrate {
-            if reply == Reply::Moved(MigrateReply::Moved) {
-                self.metrics.migrate_call(keys, took);
-            }
-            self.batch.on_call(keys, took.saturating_sub(self.ends.round_trip()));
-            self.meter.set_batch(self.batch.keys());
+        if let Err(fault) = ready {
+            return Some(fault.into_reply());
         }
-        debug!(step = ?name, keys, listed, took_us = took.as_micros(), "step");
-        reply
+        let only_reads = matches!(step, Step::ReadEnds { .. } | Step::ListKeys { .. } | Step::CompareKeys(_));
+        tokio::select! {
+            reply = self.perform_timed(step) => Some(reply),
+            () = failed_over.cancelled(), if only_reads => None,
+        }
     }
 
     /// `false` when the slots are to be left instead.
@@ -271,7 +317,7 @@ impl Carrier for Worker {
         self.tell(FromWorker::WantsFinalise { id: self.id, grant }).await;
         let permitted = tokio::select! {
             permission = &mut granted => permission.is_ok(),
-            () = self.leave.cancelled() => {
+            () = self.is_not_wanted() => {
                 // It may have been granted at this very moment; then it is ours, and is used or given back.
                 granted.close();
                 granted.try_recv().is_ok()
@@ -305,6 +351,7 @@ impl Carrier for Worker {
             tokio::select! {
                 () = tokio::time::sleep((until - now).min(RELEASE_CHECK)) => {}
                 () = self.leave.cancelled(), if !machine.holds_finalise() => break Reply::Go,
+                () = self.failed_over.cancelled() => break Reply::Go,
             }
         };
         self.meter.waits_for("");
@@ -326,6 +373,7 @@ const fn step_name(step: &Step) -> StepName {
         Step::SetSlots { mark: Mark::Assigned, at: End::Target, .. } => StepName::AssignTarget,
         Step::SetSlots { mark: Mark::Assigned, at: End::Source, .. } => StepName::AssignSource,
         Step::SetSlots { mark: Mark::Stable, .. } => StepName::Unmark,
+        Step::SetSlots { mark: Mark::Redirected, .. } => StepName::Redirect,
         Step::ListKeys { .. } => StepName::List,
         Step::MoveKeys(_) => StepName::Migrate,
         Step::CompareKeys(_) => StepName::Compare,

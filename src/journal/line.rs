@@ -124,6 +124,10 @@ struct OpenedLine {
     source: Process,
     #[serde(with = "ProcessLine")]
     target: Process,
+    #[serde(with = "texts", default, skip_serializing_if = "Vec::is_empty")]
+    source_replicas: Vec<NodeId>,
+    #[serde(with = "texts", default, skip_serializing_if = "Vec::is_empty")]
+    target_replicas: Vec<NodeId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -170,6 +174,23 @@ mod text {
         T: FromStr<Err: Display>,
     {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Several nodes, each as its id.
+mod texts {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::cluster::NodeId;
+
+    pub(super) fn serialize<S: Serializer>(nodes: &[NodeId], serializer: S) -> Result<S::Ok, S::Error> {
+        nodes.iter().map(ToString::to_string).collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeId>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
     }
 }
 

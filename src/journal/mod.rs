@@ -46,6 +46,10 @@ pub struct Opened {
     pub source: Process,
     /// Who takes them.
     pub target: Process,
+    /// The source's replicas, one of which may have taken over by the time that this is read.
+    pub source_replicas: Vec<NodeId>,
+    /// The target's.
+    pub target_replicas: Vec<NodeId>,
     /// When they were recorded, just before the first `SETSLOT`.
     pub at: SystemTime,
 }

@@ -35,10 +35,15 @@ mod tests {
     fn open_slots_are_read_as_they_were_written_and_anything_else_is_refused() {
         let process = |name: &str| Process { node: id(name), run_id: format!("run of {name}") };
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
-        let opened = [
-            Opened { slots: "5,7-9".parse().unwrap(), source: process("a"), target: process("b"), at },
-            Opened { slots: "866".parse().unwrap(), source: process("b"), target: process("c"), at },
-        ];
+        let opened = |slots: &str, source, target| Opened {
+            slots: slots.parse().unwrap(),
+            source: process(source),
+            target: process(target),
+            source_replicas: vec![id("d")],
+            target_replicas: Vec::new(),
+            at,
+        };
+        let opened = [opened("5,7-9", "a", "b"), opened("866", "b", "c")];
         assert_eq!(read_open_slots(&write_open_slots(&opened)), Ok(opened.to_vec()));
         assert_eq!(read_open_slots(&write_open_slots(&[])), Ok(Vec::new()));
         assert_eq!(read_open_slots(""), Ok(Vec::new()));

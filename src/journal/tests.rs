@@ -28,12 +28,14 @@ fn opened(text: &str) -> Opened {
     let process = |name: &str| Process { node: node(name.chars().next().unwrap()), run_id: format!("run-{name}") };
     let words: Vec<&str> = text.split(' ').collect();
     let at = UNIX_EPOCH + Duration::from_millis(1_772_366_400_250);
-    Opened { slots: slots(words[0]), source: process(words[1]), target: process(words[2]), at }
+    let (source_replicas, target_replicas) = (Vec::new(), Vec::new());
+    let (source, target) = (process(words[1]), process(words[2]));
+    Opened { slots: slots(words[0]), source, target, source_replicas, target_replicas, at }
 }
 
 /// `0-9 a b`: a move of these slots that ended well.
 fn moved(text: &str) -> Moved {
-    let Opened { slots, source, target, at } = opened(text);
+    let Opened { slots, source, target, at, .. } = opened(text);
     let (why, outcome, took) = ("level by weight".to_owned(), "done".to_owned(), Duration::from_millis(2_041));
     Moved { slots, source: source.node, target: target.node, why, keys: 1_200, took, outcome, at }
 }
@@ -318,7 +320,9 @@ fn any_record() -> impl Strategy<Value = Record> {
     };
     let opened = (any_slots(), any::<String>(), any::<String>(), at()).prop_map(|(slots, one, other, at)| {
         let process = |name, run_id| Process { node: node(name), run_id };
-        Record::Opened(Opened { slots, source: process('a', one), target: process('b', other), at })
+        let (source_replicas, target_replicas) = (vec![process('c', String::new()).node], Vec::new());
+        let (source, target) = (process('a', one), process('b', other));
+        Record::Opened(Opened { slots, source, target, source_replicas, target_replicas, at })
     });
     let closed = any_slots().prop_map(|slots| Record::Closed { slots });
     let moved = (any_slots(), any::<(String, u64, Duration, String)>(), at());

@@ -1,8 +1,8 @@
 //! What both ends of a pair say of a set of slots, and where that leaves each slot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Pair, Trouble};
+use super::{Pair, Predecessors, Trouble};
 use crate::cluster::{NodeId, Slot, SlotSet};
 
 /// What one end says of itself: its own `myself` line and its key counts, read in this order on one connection.
@@ -16,6 +16,8 @@ pub struct EndFacts {
     pub migrating: BTreeMap<Slot, NodeId>,
     /// The slots it imports, and the node that they come from.
     pub importing: BTreeMap<Slot, NodeId>,
+    /// Who owns each slot asked for that it does not claim itself, as far as it knows.
+    pub names_owner: BTreeMap<Slot, NodeId>,
     /// Keys it holds of each slot asked for, over all databases; slots without a key may be absent.
     pub keys: BTreeMap<Slot, u64>,
     /// The databases in which it holds any key.
@@ -37,6 +39,33 @@ pub struct Ends {
     pub source: EndFacts,
     /// The target's words.
     pub target: EndFacts,
+    /// A mark at either end, on whichever slot, that is of no move of ours.
+    pub foreign: Option<ForeignMark>,
+}
+
+/// A mark that somebody else set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignMark {
+    /// The slot.
+    pub slot: Slot,
+    /// The node that holds the mark.
+    pub at: NodeId,
+    /// The node that the mark names.
+    pub other: NodeId,
+}
+
+impl Ends {
+    /// What both ends say; `ours` are the open slots of all our moves.
+    #[must_use]
+    pub fn new(pair: Pair, source: EndFacts, target: EndFacts, ours: &SlotSet) -> Self {
+        let marks = |at, end: &EndFacts| {
+            let all: Vec<_> = end.migrating.iter().chain(&end.importing).map(|(&slot, &other)| (slot, other)).collect();
+            all.into_iter().map(move |(slot, other)| ForeignMark { slot, at, other })
+        };
+        let foreign =
+            marks(pair.source, &source).chain(marks(pair.target, &target)).find(|mark| !ours.contains(mark.slot));
+        Self { source, target, foreign }
+    }
 }
 
 /// How far one slot has come, by what both ends confirm.
@@ -48,10 +77,10 @@ pub enum Standing {
     Untouched,
     /// The source owns it; `importing` at the target, `migrating` at the source, or both.
     Open {
-        /// The target has its mark.
-        importing: bool,
-        /// The source has its mark.
-        migrating: bool,
+        /// The target's mark.
+        importing: Marked,
+        /// The source's mark.
+        migrating: Marked,
     },
     /// The target claims it, and the source still claims it or still has its mark.
     HalfAssigned,
@@ -59,36 +88,54 @@ pub enum Standing {
     Moved,
 }
 
+/// Whether an end has its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// It has none.
+    No,
+    /// It has one that names a predecessor of the other end.
+    Stale,
+    /// It has one that names the other end.
+    Yes,
+}
+
 impl Ends {
     /// Where one slot stands, or why it is not this pair's to move.
-    pub fn standing(&self, pair: Pair, slot: Slot) -> Result<Standing, Trouble> {
+    pub fn standing(&self, pair: Pair, before: &Predecessors, slot: Slot) -> Result<Standing, Trouble> {
         let (source, target) = (&self.source, &self.target);
-        let foreign = |at, other: Option<&NodeId>, expected| match other {
-            Some(&other) if other != expected => Err(Trouble::ForeignMark { slot, at, other }),
-            Some(_) | None => Ok(()),
+        let marked = |at, other: Option<&NodeId>, expected, before: &BTreeSet<NodeId>| match other {
+            None => Ok(Marked::No),
+            Some(&other) if other == expected => Ok(Marked::Yes),
+            Some(other) if before.contains(other) => Ok(Marked::Stale),
+            Some(&other) => Err(Trouble::ForeignMark { slot, at, other }),
         };
-        foreign(pair.source, source.migrating.get(&slot), pair.target)?;
-        foreign(pair.target, target.importing.get(&slot), pair.source)?;
+        let migrating = marked(pair.source, source.migrating.get(&slot), pair.target, &before.target)?;
+        let importing = marked(pair.target, target.importing.get(&slot), pair.source, &before.source)?;
         if let Some(&other) = source.importing.get(&slot) {
             return Err(Trouble::ForeignMark { slot, at: pair.source, other });
         }
         if let Some(&other) = target.migrating.get(&slot) {
             return Err(Trouble::ForeignMark { slot, at: pair.target, other });
         }
-        let migrating = source.migrating.contains_key(&slot);
-        let importing = target.importing.contains_key(&slot);
         match (source.owned.contains(slot), target.owned.contains(slot)) {
-            (false, true) if !migrating => Ok(Standing::Moved),
+            (false, true) if migrating == Marked::No => Ok(Standing::Moved),
             // The target's claim makes the source drop its keys of the slot: a source that holds some must be looked
             // at by a human before anything is told to anybody.
             (true, true) if source.keys_of(slot) > 0 => {
                 Err(Trouble::BothClaim { slot, keys_at_source: source.keys_of(slot) })
             }
             (_, true) => Ok(Standing::HalfAssigned),
-            (true, false) if !importing && !migrating => Ok(Standing::Untouched),
+            (true, false) if importing == Marked::No && migrating == Marked::No => Ok(Standing::Untouched),
             (true, false) => Ok(Standing::Open { importing, migrating }),
             (false, false) => Err(Trouble::OwnerChanged { slot }),
         }
+    }
+
+    /// Of these slots, those that the target still takes for a replaced node's.
+    pub(super) fn misled_target(&self, before: &Predecessors, slots: &SlotSet) -> SlotSet {
+        let names_dead =
+            |slot: &Slot| self.target.names_owner.get(slot).is_some_and(|node| before.source.contains(node));
+        slots.iter().filter(names_dead).collect()
     }
 }
 
@@ -103,6 +150,8 @@ pub(super) struct Sorted {
     pub(super) without_source_mark: SlotSet,
     /// Owned by the source, while the target does not show `importing`.
     pub(super) without_target_mark: SlotSet,
+    /// Owned by the source, with a mark of before a failover.
+    pub(super) stale: SlotSet,
 }
 
 impl Sorted {
@@ -110,14 +159,17 @@ impl Sorted {
         let (importing, migrating) = match standing {
             Standing::Moved => return self.moved.extend([slot]),
             Standing::HalfAssigned => return self.half.extend([slot]),
-            Standing::Untouched => (false, false),
+            Standing::Untouched => (Marked::No, Marked::No),
             Standing::Open { importing, migrating } => (importing, migrating),
         };
-        if !importing {
+        if importing != Marked::Yes {
             self.without_target_mark.insert(slot);
         }
-        if !migrating {
+        if migrating != Marked::Yes {
             self.without_source_mark.insert(slot);
+        }
+        if importing == Marked::Stale || migrating == Marked::Stale {
+            self.stale.insert(slot);
         }
     }
 }

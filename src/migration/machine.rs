@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::facts::Sorted;
 use super::transfer::Transfer;
 use super::{
-    Batch, Blocked, Comparison, End, Ending, Ends, Mark, MigrateReply, Pair, Progress, Purpose, Reply, SetSlotReply,
-    Standing, Step, Trouble, UnexpectedReply,
+    Batch, Blocked, Comparison, End, Ending, Ends, ForeignMark, Mark, MigrateReply, Pair, Predecessors, Progress,
+    Purpose, Reply, SetSlotReply, Standing, Step, Trouble, UnexpectedReply,
 };
 use crate::cluster::{NodeId, Slot, SlotSet};
 
@@ -28,6 +28,8 @@ const ASSIGNMENTS_AT_ONCE: u32 = 20;
 enum State {
     /// Both ends are to be read; nothing is taken for granted.
     Looking,
+    /// The target takes a node that has been replaced for the owner of these, and is to be told of the source.
+    Redirecting(SlotSet),
     /// The target is to be told of these; then the source of its own.
     MarkingTarget {
         target: SlotSet,
@@ -66,6 +68,9 @@ enum State {
 pub struct Migration {
     pair: Pair,
     purpose: Purpose,
+    before: Predecessors,
+    /// The slots were opened by us, whatever has become of their marks.
+    on_record: bool,
     slots: SlotSet,
     state: State,
     /// The finalise is ours. While it is, the machine does nothing but finish or give back.
@@ -100,6 +105,8 @@ impl Migration {
         Self {
             pair,
             purpose,
+            before: Predecessors::default(),
+            on_record: false,
             slots,
             state: State::Looking,
             holds_finalise: false,
@@ -116,6 +123,13 @@ impl Migration {
             doubts: 0,
             progress: Progress::default(),
         }
+    }
+
+    /// Recovery: finishes slots that were found open, or that were opened by us (`on_record`) and have lost their marks
+    /// since, as on Redis when both ends fail over.
+    #[must_use]
+    pub fn resume(pair: Pair, slots: SlotSet, before: Predecessors, on_record: bool) -> Self {
+        Self { before, on_record, ..Self::new(pair, slots, Purpose::Resume) }
     }
 
     /// The slots that are not finished yet.
@@ -147,6 +161,17 @@ impl Migration {
         self.interrupted.get_or_insert(why);
     }
 
+    /// Ends the move where it stands, because a failover has replaced an end: another machine goes on between the new
+    /// ends. Between steps only, like everything else.
+    ///
+    /// A finalise under which somebody was told of a new owner is not given back by this: whoever goes on inherits it.
+    pub fn supersede(&mut self) {
+        if !self.slots.is_empty() {
+            let ended = State::Ended(self.ending(Trouble::FailedOver));
+            self.state = if self.is_bound() { ended } else { self.yielding(ended) };
+        }
+    }
+
     /// What to do next; `batch` is the most keys of one call. Asking twice gives the same step.
     pub fn next_step(&mut self, batch: usize) -> Step {
         self.heed_interruption();
@@ -157,6 +182,7 @@ impl Migration {
             }
             State::Assigning(slots) | State::Telling(slots) => self.told = self.told.union(slots),
             State::Looking
+            | State::Redirecting(_)
             | State::Open(_)
             | State::Moving(..)
             | State::Comparing(..)
@@ -175,6 +201,9 @@ impl Migration {
         }
         match &self.state {
             State::Looking => Step::ReadEnds { slots: self.slots.clone(), count_target: !self.holds_finalise },
+            State::Redirecting(slots) => {
+                Step::SetSlots { at: End::Target, mark: Mark::Redirected, slots: slots.clone() }
+            }
             State::MarkingTarget { target, .. } => {
                 Step::SetSlots { at: End::Target, mark: Mark::Importing, slots: target.clone() }
             }
@@ -202,6 +231,7 @@ impl Migration {
         let state = std::mem::replace(&mut self.state, State::Looking);
         self.state = match (state, reply) {
             (State::Looking, Reply::Ends(ends)) => self.after_look(&ends),
+            (State::Redirecting(_), Reply::Marked(replies)) => self.after_redirected(&replies),
             (State::MarkingTarget { source, .. }, Reply::Marked(replies)) => {
                 let next = if source.is_empty() { State::Looking } else { State::MarkingSource { source } };
                 self.after_marks(End::Target, &replies, next)
@@ -263,6 +293,7 @@ impl Migration {
             // Once the target has marks the source gets its own: a slot is left with both or with none.
             State::MarkingTarget { .. } => self.opened.is_empty(),
             State::Moving(..)
+            | State::Redirecting(_)
             | State::MarkingSource { .. }
             | State::Assigning(_)
             | State::Telling(_)
@@ -325,8 +356,14 @@ impl Migration {
         // What the target was asked already is brought to its end in spite of an interruption.
         let wanted = self.changed.is_none() && (self.interrupted.is_none() || self.is_bound());
         let patient = self.pauses <= PAUSES_WITHOUT_PROGRESS;
-        if drained && marked && wanted && patient {
+        let alone = ends.foreign.is_none();
+        if drained && marked && wanted && patient && alone {
             return State::Assigning(self.slots.clone());
+        }
+        if let (Some(mark), false) = (ends.foreign, self.is_bound()) {
+            // Somebody else's finalise at one of these nodes would race with ours.
+            let ForeignMark { slot, at, other } = mark;
+            return self.pause(Trouble::ForeignMark { slot, at, other });
         }
         if self.is_bound() {
             return self.leave(self.changed.clone().unwrap_or(Trouble::Stuck));
@@ -359,12 +396,20 @@ impl Migration {
             if !idle.is_empty() {
                 return State::Unmarking { at: End::Target, slots: idle };
             }
-            // Found without any mark: somebody closed them meanwhile.
-            let closed = sorted.without_source_mark.intersection(&sorted.without_target_mark);
+            // Found without any mark: somebody closed them meanwhile. Unless keys of ours are at the target still: then
+            // the marks were lost in a failover, and the slots go forward.
+            let unmarked = sorted.without_source_mark.intersection(&sorted.without_target_mark);
+            let stranded = |slot: &Slot| self.on_record && ends.target.keys_of(*slot) > 0;
+            let stranded: SlotSet = unmarked.iter().filter(stranded).collect();
+            let closed = unmarked.difference(&sorted.stale).difference(&stranded);
             self.slots = self.slots.difference(&closed);
             if self.slots.is_empty() {
                 return State::Ended(self.finished());
             }
+        }
+        let misled = ends.misled_target(&self.before, &self.slots);
+        if !misled.is_empty() {
+            return State::Redirecting(misled);
         }
         let target = sorted.without_target_mark.intersection(&self.slots);
         let source = sorted.without_source_mark.intersection(&self.slots);
@@ -421,6 +466,14 @@ impl Migration {
             }
         }
         next
+    }
+
+    fn after_redirected(&mut self, replies: &[(Slot, SetSlotReply)]) -> State {
+        match refused(replies) {
+            None => State::Looking,
+            // It has not heard of the new source's role yet.
+            Some((slot, text)) => self.pause(Trouble::Refused { node: self.pair.target, slot, text }),
+        }
     }
 
     fn withdrawn(&mut self, why: Trouble) -> State {
@@ -501,11 +554,7 @@ impl Migration {
     }
 
     fn after_told(&mut self, replies: &[(Slot, SetSlotReply)]) -> State {
-        let refused = replies.iter().find_map(|(slot, reply)| match reply {
-            SetSlotReply::Refused(text) => Some((*slot, text.clone())),
-            SetSlotReply::Ok | SetSlotReply::NoReplicas | SetSlotReply::NotPrimary => None,
-        });
-        match refused {
+        match refused(replies) {
             // A source that gave its last slot away is a replica now and says so: that is success, and the next look,
             // still under the finalise, confirms it like any other.
             None => State::Looking,
@@ -570,7 +619,8 @@ impl Migration {
     fn sort(&mut self, ends: &Ends) -> Result<Sorted, Trouble> {
         let mut sorted = Sorted::default();
         for slot in self.slots.clone().iter() {
-            match ends.standing(self.pair, slot).and_then(|standing| self.not_stray(ends, slot, standing)) {
+            match ends.standing(self.pair, &self.before, slot).and_then(|standing| self.not_stray(ends, slot, standing))
+            {
                 Ok(standing) => sorted.put(slot, standing),
                 Err(trouble) if self.holds_finalise && self.told.contains(slot) => return Err(trouble),
                 Err(trouble) => self.set_apart(slot, trouble),
@@ -589,9 +639,17 @@ impl Migration {
     /// Keys at the target of a slot that nobody has opened would collide with the slot's own.
     fn not_stray(&self, ends: &Ends, slot: Slot, standing: Standing) -> Result<Standing, Trouble> {
         let keys = ends.target.keys_of(slot);
-        if standing == Standing::Untouched && keys > 0 && !self.opened.contains(slot) {
+        if standing == Standing::Untouched && keys > 0 && !self.opened.contains(slot) && !self.on_record {
             return Err(Trouble::StrayKeys { slot, keys });
         }
         Ok(standing)
     }
+}
+
+/// The first slot that was refused, and the words.
+fn refused(replies: &[(Slot, SetSlotReply)]) -> Option<(Slot, String)> {
+    replies.iter().find_map(|(slot, reply)| match reply {
+        SetSlotReply::Refused(text) => Some((*slot, text.clone())),
+        SetSlotReply::Ok | SetSlotReply::NoReplicas | SetSlotReply::NotPrimary => None,
+    })
 }

@@ -11,7 +11,7 @@ mod step;
 mod transfer;
 mod trouble;
 
-pub use facts::{EndFacts, Ends, Standing};
+pub use facts::{EndFacts, Ends, ForeignMark, Marked, Standing};
 pub use machine::Migration;
 pub use recovery::{Order, SlotFacts, Verdict, Voice, Witnesses, recover};
 pub use reply::{Blocked, MigrateReply, SetSlotReply};
@@ -19,6 +19,7 @@ pub use step::{Ending, Progress, Purpose, Reply, Step, UnexpectedReply};
 pub use transfer::{Batch, Comparison, Key};
 pub use trouble::Trouble;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::cluster::NodeId;
@@ -30,6 +31,16 @@ pub struct Pair {
     pub source: NodeId,
     /// The primary that is to own them.
     pub target: NodeId,
+}
+
+/// Nodes that the ends of a pair have taken over from by a failover. A mark that names one of them is out of date: it is
+/// set anew, and never taken for somebody else's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Predecessors {
+    /// Of the source.
+    pub source: BTreeSet<NodeId>,
+    /// Of the target.
+    pub target: BTreeSet<NodeId>,
 }
 
 /// One end of a pair.
@@ -72,4 +83,9 @@ pub enum Mark {
     Assigned,
     /// `STABLE`: no mark.
     Stable,
+    /// `NODE`: the pair's source owns it. Said to a target that imports it from a node which has been replaced.
+    ///
+    /// Redis does not let an importing node learn of a new owner by itself: it goes on to name the dead one, and calls
+    /// the whole cluster down (measured on Redis 6.2 to 8.8). The importing mark and the epochs stay as they are.
+    Redirected,
 }

@@ -89,6 +89,9 @@ pub enum Trouble {
         /// The node.
         node: NodeId,
     },
+    /// A failover has replaced an end; the slots go on between the new ends.
+    #[error("an end of the move has failed over")]
+    FailedOver,
     /// Asked to stop before the slots were finished.
     #[error("interrupted")]
     Interrupted,
@@ -113,6 +116,7 @@ impl Trouble {
             Self::Blocked(blocked) => blocked.name(),
             Self::NoAnswer { .. } => "no_answer",
             Self::ProcessChanged { .. } => "process_changed",
+            Self::FailedOver => "failed_over",
             Self::Interrupted => "interrupted",
             Self::Stuck => "stuck",
         }
@@ -133,6 +137,7 @@ impl Trouble {
             | Self::BothClaim { .. }
             | Self::StrayKeys { .. }
             | Self::Conflict { .. }
+            | Self::FailedOver
             | Self::Interrupted
             | Self::Stuck => false,
         }
@@ -154,13 +159,14 @@ impl Trouble {
             | Self::Blocked(_)
             | Self::NoAnswer { .. }
             | Self::ProcessChanged { .. }
+            | Self::FailedOver
             | Self::Interrupted
             | Self::Stuck => true,
         }
     }
 
     /// Every name that [`Trouble::name`] can give.
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 19] = [
         "refused",
         "no_replicas",
         "not_primary",
@@ -177,6 +183,7 @@ impl Trouble {
         "unknown",
         "no_answer",
         "process_changed",
+        "failed_over",
         "interrupted",
         "stuck",
     ];

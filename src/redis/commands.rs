@@ -162,6 +162,7 @@ impl Conn {
             Mark::Migrating => vec!["MIGRATING".into(), id(pair.target)],
             Mark::Assigned => vec!["NODE".into(), id(pair.target)],
             Mark::Stable => vec!["STABLE".into()],
+            Mark::Redirected => vec!["NODE".into(), id(pair.source)],
         };
         let calls = slots.iter().map(|slot| {
             let mut args: Vec<Bytes> = vec!["SETSLOT".into(), slot.to_string().into()];

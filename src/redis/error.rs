@@ -60,6 +60,13 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// A connection that was not waited for any longer.
+    pub(crate) fn too_slow(address: &Address) -> Self {
+        Self::Unreachable { address: address.clone(), why: "it does not answer in time".to_owned() }
+    }
+}
+
 /// A call that brought no usable reply.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
 pub enum CallError {

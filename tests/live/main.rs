@@ -7,6 +7,7 @@
 mod bad_input;
 mod daemon;
 mod demo;
+mod failover;
 mod finalise;
 mod gates;
 mod harness;

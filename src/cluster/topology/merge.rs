@@ -181,7 +181,10 @@ impl<'a> Merge<'a> {
                 let slot = marker.slot();
                 let owner = owners[slot.index()];
                 let entry = open.entry(slot);
-                let entry = entry.or_insert(OpenSlot { slot, owner, migrating: Vec::new(), importing: Vec::new() });
+                let entry = entry.or_insert_with(|| {
+                    let claimants = self.claimants(slot);
+                    OpenSlot { slot, owner, claimants, migrating: Vec::new(), importing: Vec::new() }
+                });
                 match *marker {
                     Marker::Migrating { to, .. } => entry.migrating.push((at, to)),
                     Marker::Importing { from, .. } => entry.importing.push((at, from)),
@@ -208,6 +211,10 @@ impl<'a> Merge<'a> {
         }
         jobs.sort();
         (jobs, unread)
+    }
+
+    fn claimants(&self, slot: Slot) -> Vec<NodeId> {
+        self.voters.iter().filter(|(_, view)| view.myself().slots.contains(slot)).map(|(&voter, _)| voter).collect()
     }
 
     fn unclear(&self) -> Vec<Unclear> {

@@ -25,6 +25,7 @@ struct Circumstances {
     at_work: bool,
     /// `a>d 0-9`.
     running: Vec<&'static str>,
+    /// `a>d 5;b>d 7-8`.
     ours: &'static str,
     set_aside: &'static str,
     checks: Option<Vec<Reason>>,
@@ -70,7 +71,13 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
     let topology = Arc::new(Topology::merge(&observation, &touched));
     let began = Instant::now();
     let now = began + circumstances.watched;
-    let ours = slots(circumstances.ours);
+    let mut own = OwnSlots::default();
+    for text in circumstances.ours.split(';').filter(|text| !text.is_empty()) {
+        let (pair, opened) = text.split_once(' ').unwrap();
+        let (source, target) = pair.split_once('>').unwrap();
+        own.insert(&slots(opened), Pair { source: id(source), target: id(target) });
+    }
+    let ours = own.slots();
     let mut memory = Memory::default();
     for look in 0..circumstances.looks {
         let at = if look == 0 { began } else { now };
@@ -105,7 +112,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         memory_limit_percent: 80,
         running: &running,
         at_work: circumstances.at_work,
-        ours: &ours,
+        own: &own,
         set_aside: &set_aside,
         checks: circumstances.checks.as_deref(),
         settings: &circumstances.settings,
@@ -149,7 +156,7 @@ fn nothing_starts_before_the_checks_and_nothing_after_what_they_found() {
 fn an_observer_plans_and_moves_nothing() {
     check(THREE_AND_ONE, Circumstances { observing: true, ..Circumstances::default() }, "[observing]");
     let open = format!("{THREE_AND_ONE}\na 0-5460 [5->-d]\nd [5-<-a]");
-    check(&open, Circumstances { observing: true, ours: "5", ..Circumstances::default() }, "[observing]");
+    check(&open, Circumstances { observing: true, ours: "a>d 5", ..Circumstances::default() }, "[observing]");
 }
 
 #[test]
@@ -189,10 +196,10 @@ fn the_caps_hold_back_what_is_too_much_at_once() {
 #[test]
 fn slots_of_our_own_are_finished_before_anything_new() {
     let story = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
-    check(story, Circumstances { ours: "5", ..Circumstances::default() }, "resume a>d 5");
+    check(story, Circumstances { ours: "a>d 5", ..Circumstances::default() }, "resume a>d 5");
     // Even while the picture is unclear elsewhere.
     let story = format!("{story}\nb says c fail? 10923-16383");
-    check(&story, Circumstances { ours: "5", ..Circumstances::default() }, "resume a>d 5; [node_failing]");
+    check(&story, Circumstances { ours: "a>d 5", ..Circumstances::default() }, "resume a>d 5; [node_failing]");
 }
 
 #[test]

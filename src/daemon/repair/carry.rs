@@ -1,7 +1,9 @@
 //! Open slots carried to their end by the one machine, with a repair as the carrier of its steps.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -10,7 +12,7 @@ use super::super::drive::{Carrier, drive, pause_length};
 use super::super::ends::{Connections, Fault};
 use super::obey::Failures;
 use super::{Diagnosis, Doctor, Left, Prefer, Repair};
-use crate::cluster::{Slot, SlotSet};
+use crate::cluster::{Shard, Slot, SlotSet};
 use crate::migration::{Ending, Migration, Pair, Purpose, Reply, Step, Trouble};
 use crate::throttle::BatchSize;
 
@@ -63,6 +65,7 @@ impl Repair<'_> {
                 | Trouble::Blocked(_)
                 | Trouble::NoAnswer { .. }
                 | Trouble::ProcessChanged { .. }
+                | Trouble::FailedOver
                 | Trouble::Interrupted
                 | Trouble::Stuck => drop(failures.insert(slot, Left::Failed(trouble.to_string()))),
             }
@@ -145,7 +148,9 @@ impl Repair<'_> {
     /// Open connections to both ends of a pair.
     pub(super) async fn connections(&self, pair: Pair, now: &Diagnosis) -> Result<Connections, String> {
         let (observation, topology) = (&now.look.observation, &now.topology);
-        let ends = Connections::between(pair, observation, topology, self.doctor.dialer(), self.config);
+        // Nobody else is at work, as was seen before anything was done: every mark there is, is a repair's.
+        let (_, ours) = watch::channel(Arc::new(SlotSet::full()));
+        let ends = Connections::between(pair, observation, topology, self.doctor.dialer(), self.config, ours);
         let unknown = || format!("{} and {} do not both know each other", pair.source.short(), pair.target.short());
         let mut ends = ends.map_err(|error| error.to_string())?.ok_or_else(unknown)?;
         ends.open().await.map_err(|fault| fault.to_string())?;
@@ -158,7 +163,9 @@ impl OnlyOne<'_> {
     async fn everyone_names_target(&mut self, slots: &SlotSet) -> bool {
         let Ok(now) = self.doctor.diagnose_slots(&SlotSet::new()).await else { return false };
         let topology = &now.topology;
-        !topology.shards.contains_key(&self.pair.source)
+        // A dead primary without slots is listed until it is forgotten or comes back.
+        let is_nobody = |shard: &Shard| !shard.answered() && shard.slots.is_empty();
+        topology.shards.get(&self.pair.source).is_none_or(is_nobody)
             && topology.unclear.is_empty()
             && slots.iter().all(|slot| topology.owner(slot) == Some(self.pair.target))
     }
@@ -173,14 +180,14 @@ impl Carrier for OnlyOne<'_> {
         self.leave.is_cancelled()
     }
 
-    async fn perform(&mut self, step: Step) -> Reply {
+    async fn perform(&mut self, step: Step) -> Option<Reply> {
         let keys = if let Step::MoveKeys(batch) = &step { batch.keys.len() } else { 0 };
         let began = Instant::now();
         let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
         if keys > 0 {
             self.batch.on_call(keys, began.elapsed().saturating_sub(self.ends.round_trip()));
         }
-        reply
+        Some(reply)
     }
 
     /// A repair does one thing after the other, and no other evenkeel acts: the finalise is free.

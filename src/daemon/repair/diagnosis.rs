@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
 
-use super::super::{Look, Poller};
+use super::super::{Look, Patience, Poller};
 use crate::cluster::{NodeId, NodeInfo, Observation, Product, Slot, SlotSet, Topology};
 use crate::config::Config;
 use crate::migration::{SlotFacts, Verdict, Witnesses, recover};
@@ -76,7 +76,7 @@ impl Doctor {
     /// What a first look and its counts call in question is looked at and counted again: while slots move, the two are
     /// not of one moment.
     pub async fn diagnose(&mut self) -> Result<Diagnosis, Vec<OpenError>> {
-        let look = self.poller.look().await?;
+        let look = self.poller.look(Patience::Usual).await?;
         let topology = Topology::merge(&look.observation, &SlotSet::new());
         let (counts, _) = self.count(&look.observation, &topology, &SlotSet::full()).await;
         let mut suspects = Witnesses::new(&look.observation, &topology).suspects();
@@ -92,7 +92,7 @@ impl Doctor {
 
     /// Looks at these slots only.
     pub async fn diagnose_slots(&mut self, slots: &SlotSet) -> Result<Diagnosis, Vec<OpenError>> {
-        let look = self.poller.look().await?;
+        let look = self.poller.look(Patience::Usual).await?;
         let topology = Topology::merge(&look.observation, &SlotSet::new());
         let (counts, uncounted) = self.count(&look.observation, &topology, slots).await;
         let cases = judge(&look.observation, &topology, slots, &counts, &uncounted);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use super::super::worker::{FromWorker, Report, Worker};
 use super::{Running, SetAside, Supervisor};
 use crate::cluster::{Slot, SlotSet};
 use crate::config::Config;
+use crate::journal::Opened;
 use crate::metrics::MoveOutcome;
 use crate::migration::{Pair, Purpose, Trouble};
 use crate::throttle::{BatchSize, GroupLimits};
@@ -23,7 +25,8 @@ impl Supervisor {
     /// Starts a worker for these slots.
     pub(super) fn spawn(&mut self, start: Start, purpose: Purpose, config: &Config) {
         let Some(picture) = self.picture.clone() else { return };
-        let ends = Connections::between(start.pair, &picture.look.observation, &picture.topology, &self.dialer, config);
+        let (observation, topology, ours) = (&picture.look.observation, &picture.topology, self.ours.subscribe());
+        let ends = Connections::between(start.pair, observation, topology, &self.dialer, config, ours);
         let ends = match ends {
             Ok(Some(ends)) => ends,
             Ok(None) => return,
@@ -34,17 +37,20 @@ impl Supervisor {
         };
         self.next_id += 1;
         let id = MoveId(self.next_id);
-        let (stop, leave, meter) = (CancellationToken::new(), CancellationToken::new(), Arc::new(Meter::default()));
+        let [stop, leave, failed_over] = [(); 3].map(|()| CancellationToken::new());
+        let meter = Arc::new(Meter::default());
         let info = picture.infos.get(&start.pair.source);
         let keys = info.map_or(0, |info| info.keys.values().sum::<u64>()).max(1);
         if purpose == Purpose::Resume {
-            self.ours = self.ours.union(&start.slots);
+            self.own(|own| own.insert(&start.slots, start.pair));
         }
         let worker = Worker {
             id,
             pair: start.pair,
             slots: start.slots.clone(),
             purpose,
+            before: start.before,
+            on_record: start.on_record,
             ends,
             batch: BatchSize::new(config.migration.block_max, config.migration.batch_keys_max),
             group: GroupLimits { slots: config.migration.group_slots, keys: config.migration.group_keys },
@@ -56,6 +62,7 @@ impl Supervisor {
             lease: self.parts.lease.clone(),
             stop: stop.clone(),
             leave: leave.clone(),
+            failed_over: failed_over.clone(),
         };
         let (pair, slots) = (start.pair, start.slots);
         let span = info_span!("move", id = id.0, source = %pair.source.short(), target = %pair.target.short());
@@ -68,9 +75,24 @@ impl Supervisor {
             });
             let _ = supervisor.send(FromWorker::Ended { id, report }).await;
         });
-        let running =
-            Running { pair, slots, finished: SlotSet::new(), purpose, since: Instant::now(), meter, stop, leave };
+        let (finished, since) = (SlotSet::new(), Instant::now());
+        let running = Running { pair, slots, finished, purpose, since, meter, stop, leave, failed_over };
         self.running.insert(id, running);
+    }
+
+    /// What is put on record before a running move opens these slots.
+    pub(super) fn opened(&self, id: MoveId, slots: &SlotSet) -> Option<Opened> {
+        let Pair { source, target } = self.running.get(&id)?.pair;
+        let picture = self.picture.as_ref()?;
+        let replicas = |node| self.memory.lineage().replicas_of(node).collect();
+        Some(Opened {
+            slots: slots.clone(),
+            source: picture.process(source),
+            target: picture.process(target),
+            source_replicas: replicas(source),
+            target_replicas: replicas(target),
+            at: SystemTime::now(),
+        })
     }
 
     pub(super) async fn on_ended(&mut self, id: MoveId, report: &Report) {
@@ -82,12 +104,15 @@ impl Supervisor {
             error!(%source, %target, "a move died while it was finalising; nobody else finalises before its slots are settled");
         }
         let closed = running.slots.difference(&report.left_open);
-        self.ours = self.ours.difference(&closed).union(&report.left_open);
+        self.own(|own| {
+            own.remove(&closed);
+            own.insert(&report.left_open, running.pair);
+        });
         self.parts.records.closed(&closed).await;
         self.parts.lease.closed(&closed).await;
         self.account(&running, report).await;
         for (slot, trouble) in &report.troubled {
-            if *trouble != Trouble::Interrupted {
+            if !matches!(trouble, Trouble::Interrupted | Trouble::FailedOver) {
                 self.put_aside(*slot, trouble, now);
             }
         }
@@ -123,7 +148,7 @@ impl Supervisor {
 
     fn put_aside(&mut self, slot: Slot, trouble: &Trouble, now: Instant) {
         let config = Arc::clone(&self.parts.config.borrow());
-        let (before, open) = (self.set_aside.get(&slot), self.ours.contains(slot));
+        let (before, open) = (self.set_aside.get(&slot), self.own.contains(slot));
         let after = SetAside::after(before, trouble, open, &config.migration, now);
         self.set_aside.insert(slot, after);
     }

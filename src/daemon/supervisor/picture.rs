@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::super::memory::Seen;
-use super::super::{Look, Reason, Sight};
+use super::super::whose::whose;
+use super::super::{Reason, Sight};
 use super::{Picture, REMEMBER, SPREADING, Supervisor};
-use crate::cluster::{NodeId, SlotSet, Topology};
+use crate::cluster::{NodeId, Slot, SlotSet, Topology};
+use crate::journal::Opened;
+use crate::migration::Pair;
 
 impl Supervisor {
     pub(super) fn on_sight(&mut self, sight: &Sight) {
@@ -31,7 +34,7 @@ impl Supervisor {
         let spreading = self.touched(look.began.checked_sub(SPREADING).unwrap_or(look.began));
         let topology = Arc::new(Topology::merge(&look.observation, &spreading));
         self.agreed = spreading.is_empty() || Topology::merge(&look.observation, &SlotSet::new()).unclear.is_empty();
-        self.take_records(&topology, look);
+        self.take_records(&topology);
         self.take_inheritance(&topology, look);
         let touched = self.touched(self.picture.as_ref().map_or(look.began, |picture| picture.look.began));
         self.memory.on_look(&Seen {
@@ -39,12 +42,10 @@ impl Supervisor {
             topology: &topology,
             mover_calls: &look.mover_calls,
             touched: &touched,
-            ours: &self.ours,
+            ours: &self.own.slots(),
         });
-        // Ours, and closed by now, whoever closed it.
-        let gone: SlotSet = self.ours.iter().filter(|slot| !topology.open.contains_key(slot)).collect();
-        let idle = gone.difference(&self.in_running());
-        self.ours = self.ours.difference(&idle);
+        self.follow_failovers(&topology);
+        self.forget_closed(&topology);
         let infos = look.observation.nodes.iter().map(|(&node, observed)| (node, observed.info.clone())).collect();
         self.picture = Some(Picture { look: Arc::clone(look), topology, infos: Arc::new(infos) });
         let now = Instant::now();
@@ -63,16 +64,74 @@ impl Supervisor {
         self.running.values().fold(SlotSet::new(), |all, running| all.union(&running.slots))
     }
 
-    /// Once, at the first look: open slots of the journal whose processes are still the same are ours.
-    fn take_records(&mut self, topology: &Topology, look: &Look) {
-        if std::mem::replace(&mut self.adopted_records, true) {
+    /// Ends the moves of which a failover has replaced an end, and turns what they leave over to the new ends.
+    fn follow_failovers(&mut self, topology: &Topology) {
+        let lineage = self.memory.lineage().clone();
+        let successor = |node: NodeId| lineage.successor(node, topology);
+        for running in self.running.values() {
+            let Pair { source, target } = running.pair;
+            if (successor(source) != source || successor(target) != target) && !running.failed_over.is_cancelled() {
+                let (now, taking) = (successor(source), successor(target));
+                warn!(%source, %target, source_now = %now, target_now = %taking, "an end of a move has failed over");
+                running.failed_over.cancel();
+            }
+        }
+        let turned = self.own.follow(successor);
+        self.finalise.follow(successor);
+        // What failed between the old ends says nothing of the new ones.
+        self.set_aside.retain(|slot, _| !turned.contains(*slot));
+    }
+
+    /// Slots of ours that are closed by now, whoever closed them, or that have become somebody else's.
+    fn forget_closed(&mut self, topology: &Topology) {
+        let running = self.in_running();
+        let over =
+            self.own.iter().filter(|(slot, pair)| !running.contains(*slot) && !self.is_ours(*slot, *pair, topology));
+        let over: SlotSet = over.map(|(slot, _)| slot).collect();
+        if !over.is_empty() {
+            self.own(|own| own.remove(&over));
+        }
+    }
+
+    /// Whether a slot that was opened between this pair has still to be finished by us.
+    fn is_ours(&self, slot: Slot, pair: Pair, topology: &Topology) -> bool {
+        match topology.open.get(&slot) {
+            // With the marks that we set, or with somebody else's.
+            Some(open) => whose(open, None, topology, self.memory.lineage()).is_none_or(|whose| whose.pair == pair),
+            // Without marks: they were lost, unless the target has it or others have moved it on.
+            None => topology.owner(slot).is_none_or(|owner| owner == pair.source),
+        }
+    }
+
+    /// Once, at the first look: what the journal has as open and the cluster not as finished is ours.
+    fn take_records(&mut self, topology: &Topology) {
+        if std::mem::replace(&mut self.records_taken, true) {
             return;
         }
-        let run_id = |node: NodeId| look.observation.nodes.get(&node).map(|node| node.info.run_id.clone());
-        let recorded = self.parts.records.open_slots(run_id);
-        self.ours = recorded.iter().filter(|slot| topology.open.contains_key(slot)).collect();
-        if !self.ours.is_empty() {
-            info!(slots = %self.ours, "open slots of an earlier run are finished first");
+        let recorded = self.parts.records.opened_slots();
+        let slots = self.take_over(&recorded, topology);
+        if !slots.is_empty() {
+            info!(%slots, "open slots of an earlier run are finished first");
         }
+    }
+
+    /// Makes slots ours that are on record as opened, whoever has the part of their ends by now; returns those that are
+    /// not finished.
+    pub(super) fn take_over(&mut self, recorded: &[Opened], topology: &Topology) -> SlotSet {
+        for opened in recorded {
+            self.memory.remember_replicas(opened.source.node, &opened.source_replicas);
+            self.memory.remember_replicas(opened.target.node, &opened.target_replicas);
+        }
+        self.memory.look_back(topology);
+        let lineage = self.memory.lineage().clone();
+        self.own(|own| {
+            for Opened { slots, source, target, .. } in recorded {
+                own.insert(slots, Pair { source: source.node, target: target.node });
+            }
+            own.follow(|node| lineage.successor(node, topology));
+        });
+        self.forget_closed(topology);
+        let all = recorded.iter().fold(SlotSet::new(), |all, opened| all.union(&opened.slots));
+        all.intersection(&self.own.slots())
     }
 }

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use super::super::{Look, Reason, Tenure};
 use super::Supervisor;
-use crate::cluster::{NodeId, SlotSet, Topology};
+use crate::cluster::{SlotSet, Topology};
 use crate::migration::Pair;
 
 impl Supervisor {
@@ -42,8 +42,7 @@ impl Supervisor {
         self.grant_finalise();
     }
 
-    /// At the first look after the lease was obtained: what its last holder had open is ours, where the processes are
-    /// still the same.
+    /// At the first look after the lease was obtained: what its last holder had open is ours.
     pub(super) fn take_inheritance(&mut self, topology: &Topology, look: &Look) {
         let Tenure::Ours(ours) = self.parts.lease.tenure() else { return };
         if self.inherited == Some(ours.gained) || look.began < ours.gained {
@@ -53,19 +52,12 @@ impl Supervisor {
         if let Some(node) = ours.kept_by.filter(|node| topology.shard_of(*node).is_some()) {
             warn!(%node, "the lease is kept in the cluster that it is for: whatever stops the cluster stops the lease too");
         }
-        let run_id = |node: NodeId| look.observation.nodes.get(&node).map(|node| &node.info.run_id);
-        let unchanged = ours.inherited.iter().filter(|opened| {
-            [&opened.source, &opened.target].iter().all(|process| run_id(process.node) == Some(&process.run_id))
-        });
-        let slots = unchanged.fold(SlotSet::new(), |all, opened| all.union(&opened.slots));
-        let open: SlotSet = topology.open.keys().copied().collect();
-        let slots = slots.intersection(&open);
+        let slots = self.take_over(&ours.inherited, topology);
         if !slots.is_empty() {
             info!(%slots, "open slots of the last holder of the lease are finished first");
         }
-        self.ours = self.ours.union(&slots);
-        // What is closed by now, or left to whoever restarted its servers, is no longer on record.
-        self.parts.lease.forget(&SlotSet::full().difference(&self.ours.intersection(&open)));
+        // What is closed by now is no longer on record.
+        self.parts.lease.forget(&SlotSet::full().difference(&self.own.slots()));
     }
 
     /// Whether further slots of this pair may be opened, as far as is known at this moment.

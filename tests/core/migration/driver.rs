@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use evenkeel::cluster::{Slot, SlotSet};
-use evenkeel::migration::{End, Ending, Key, Mark, Migration, Purpose, Reply, Step};
+use evenkeel::migration::{End, Ending, Key, Mark, Migration, Predecessors, Purpose, Reply, Step};
 
 use super::model::{Call, Model, Place};
 
@@ -61,6 +61,12 @@ impl Driver {
     /// Whether clients read everything after every step; otherwise only where the test says so.
     pub(crate) fn checking_every_step(self, every_step: bool) -> Self {
         Self { every_step, ..self }
+    }
+
+    /// With a machine that recovers what failovers left: marks may name the nodes of before.
+    pub(crate) fn recovering(self, before: Predecessors, on_record: bool) -> Self {
+        let slots = self.machine.slots().clone();
+        Self { machine: Migration::resume(self.model.pair, slots, before, on_record), ..self }
     }
 
     /// The step that the machine wants, which it wants again when it is asked again.
@@ -152,7 +158,7 @@ impl Driver {
     fn perform(&mut self, step: &Step, call: Call) -> Reply {
         match step {
             Step::ReadEnds { slots, count_target } => {
-                let ends = self.model.ends(slots, *count_target);
+                let ends = self.model.ends(slots, *count_target, &self.slots);
                 self.counted = ends.target.keys.clone();
                 Reply::Ends(Box::new(ends))
             }
@@ -202,6 +208,7 @@ impl Driver {
                 (Mark::Migrating, _) => {
                     assert!(target.importing.contains_key(&slot) || target.claims.contains(slot), "target first");
                 }
+                (Mark::Redirected, _) => assert!(source.claims.contains(slot), "the source is to claim it itself"),
                 (Mark::Importing, _) => {}
             }
         }

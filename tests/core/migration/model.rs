@@ -28,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) claims: SlotSet,
     pub(crate) migrating: BTreeMap<Slot, NodeId>,
     pub(crate) importing: BTreeMap<Slot, NodeId>,
+    /// Whom it takes for the owner of a slot, where that is not the source.
+    pub(crate) names_owner: BTreeMap<Slot, NodeId>,
     pub(crate) keys: BTreeMap<Place, BTreeMap<Key, u64>>,
 }
 
@@ -63,6 +65,7 @@ impl Node {
             migrating: self.migrating.clone(),
             importing: self.importing.clone(),
             keys: counted.unwrap_or_default(),
+            names_owner: self.names_owner.clone(),
             databases: databases.into_iter().collect(),
         }
     }
@@ -132,8 +135,9 @@ impl Model {
         slots.iter().filter(open).collect()
     }
 
-    pub(crate) fn ends(&self, slots: &SlotSet, count_target: bool) -> Ends {
-        Ends { source: self.source.facts(Some(slots)), target: self.target.facts(count_target.then_some(slots)) }
+    pub(crate) fn ends(&self, slots: &SlotSet, count_target: bool, ours: &SlotSet) -> Ends {
+        let (source, target) = (self.source.facts(Some(slots)), self.target.facts(count_target.then_some(slots)));
+        Ends::new(self.pair, source, target, ours)
     }
 
     pub(crate) fn list(&self, place: Place, count: u32) -> Vec<Key> {
@@ -166,6 +170,7 @@ impl Model {
                 node.importing.remove(&slot);
                 node.migrating.remove(&slot);
             }
+            Mark::Redirected => drop(node.names_owner.remove(&slot)),
             Mark::Assigned if at == End::Target => {
                 if node.importing.remove(&slot).is_some() && node.epoch < highest {
                     node.epoch = highest + 1;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use evenkeel::cluster::{NodeId, SlotSet};
-use evenkeel::migration::{Batch, End, Ending, Key, Mark, Purpose, SetSlotReply, Step, Trouble};
+use evenkeel::migration::{Batch, End, Ending, Key, Mark, Predecessors, Purpose, SetSlotReply, Step, Trouble};
 use expect_test::{Expect, expect};
 
 use super::driver::{Driver, Fate};
@@ -45,8 +45,17 @@ fn place(text: &str) -> Place {
     (slot.parse().unwrap(), db.parse().unwrap())
 }
 
+fn node(digit: &str) -> NodeId {
+    digit.repeat(40).parse().unwrap()
+}
+
 fn third() -> NodeId {
-    "c".repeat(40).parse().unwrap()
+    node("c")
+}
+
+/// The nodes that the ends have taken over from, where a story has a failover.
+fn before() -> Predecessors {
+    Predecessors { source: BTreeSet::from([node("d")]), target: BTreeSet::from([node("e")]) }
 }
 
 fn begin(story: &str) -> Driver {
@@ -59,7 +68,7 @@ fn begin(story: &str) -> Driver {
     for item in &items {
         let keys = || item[2..].iter().map(|&key| (place(item[1]), Key::from(key.to_owned())));
         match item[0] {
-            "slots" | "valkey" | "last" | "resume" | "race" => {}
+            "slots" | "valkey" | "last" | "resume" | "race" | "failover" | "recorded" => {}
             "keys" | "moved" | "copied" => {
                 for (place, key) in keys() {
                     model.client_sets(place, &key);
@@ -76,6 +85,11 @@ fn begin(story: &str) -> Driver {
             "stray" => keys().for_each(|(place, key)| model.target.put(place, &key, Some(u64::MAX))),
             "importing" => drop(model.target.importing.insert(place(item[1]).0, model.pair.source)),
             "migrating" => drop(model.source.migrating.insert(place(item[1]).0, model.pair.target)),
+            "importing-from-old" => {
+                model.target.importing.insert(place(item[1]).0, node("d"));
+                model.target.names_owner.insert(place(item[1]).0, node("d"));
+            }
+            "migrating-to-old" => drop(model.source.migrating.insert(place(item[1]).0, node("e"))),
             "foreign" => drop(model.source.migrating.insert(place(item[1]).0, third())),
             "assigned" => model.target.claims.extend([place(item[1]).0]),
             "given" => drop(model.source.claims.remove(place(item[1]).0)),
@@ -86,7 +100,10 @@ fn begin(story: &str) -> Driver {
     // What a crash or a race left is not always readable; then only what the end leaves is looked at.
     let purpose = if has("resume") { Purpose::Resume } else { Purpose::Move };
     let (places, keys): (Vec<Place>, Vec<Key>) = used.into_iter().unzip();
-    Driver::new(model, slots, purpose, places, keys).checking_every_step(!has("resume") && !has("race"))
+    let failed_over = has("failover") || has("recorded");
+    let every_step = !has("resume") && !has("race") && !failed_over;
+    let driver = Driver::new(model, slots, purpose, places, keys).checking_every_step(every_step);
+    if failed_over { driver.recovering(before(), has("recorded")) } else { driver }
 }
 
 fn happens(driver: &mut Driver, words: &[&str]) -> Option<Fate> {
@@ -102,12 +119,14 @@ fn happens(driver: &mut Driver, words: &[&str]) -> Option<Fate> {
             driver.model.next_setslot = Some(SetSlotReply::from_error(slow));
         }
         ["noreplicas"] => driver.model.next_setslot = Some(SetSlotReply::NoReplicas),
+        ["supersede"] => driver.machine.supersede(),
         ["interrupt"] => driver.machine.interrupt(Trouble::Interrupted),
         ["gossip"] => driver.model.gossip_to_source(),
         ["restart"] => driver.model.at(End::Source).process += 1,
         ["set", at, key] => driver.model.client_sets(place(at), &Key::from(key.to_owned())),
         ["script", at, key] => driver.model.script_sets(place(at), &Key::from(key.to_owned())),
         ["foreign", at] => drop(driver.model.source.migrating.insert(place(at).0, third())),
+        ["forget", at] => drop(driver.model.source.migrating.remove(&place(at).0)),
         ["unmark", at] => drop(driver.model.target.importing.remove(&place(at).0)),
         _ => panic!("no such event: {words:?}"),
     }
@@ -130,6 +149,7 @@ fn text(step: &Step) -> String {
         Mark::Migrating => "migrating",
         Mark::Assigned => "assigned",
         Mark::Stable => "stable",
+        Mark::Redirected => "redirected",
     };
     match step {
         Step::ReadEnds { .. } => "look".to_owned(),
@@ -581,6 +601,85 @@ fn a_source_that_gives_its_last_slot_away_is_a_replica_at_the_end() {
             look; target importing 866; source migrating 866
             look; list 866; move 866 a; take
             look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_source_that_took_over_without_marks_gets_them_and_the_target_learns_of_it_first() {
+    check(
+        "failover; slots 866-867; keys 866 a; moved 866 b; importing-from-old 866; importing-from-old 867",
+        expect![[r#"
+            look; target redirected 866-867
+            look; target importing 866-867; source migrating 866-867
+            look; list 866; move 866 a; take
+            look; target assigned 866-867; source assigned 866-867
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_target_that_took_over_without_marks_gets_them_before_the_source_sends_there() {
+    check(
+        "failover; slots 866; keys 866 a; moved 866 b; migrating-to-old 866",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn copies_that_a_failover_brought_back_are_compared_and_never_just_replaced() {
+    check(
+        "failover; slots 866; keys 866 a; copied 866 b; importing-from-old 866",
+        expect![[r#"
+            look; target redirected 866
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a,b; compare 866 a,b; move 866 b replace; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn slots_on_record_go_forward_although_both_ends_have_lost_their_marks() {
+    check(
+        "recorded; slots 866-867; keys 866 a; moved 866 b; keys 867 c",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a; take
+            look; target assigned 866; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn slots_without_marks_that_are_on_no_record_are_let_alone() {
+    check("failover; slots 866-867; keys 866 a; stray 867 b", expect!["look; left: stray_keys"]);
+}
+
+#[test]
+fn a_move_that_is_superseded_ends_where_it_stands() {
+    check(
+        "slots 866; keys 866 a b; 5: supersede",
+        expect![[r#"
+            look; target importing 866; source migrating 866
+            look; left: failed_over"#]],
+    );
+}
+
+#[test]
+fn somebody_elses_mark_at_an_end_holds_the_finalise_up() {
+    check(
+        "slots 867; 4: foreign 866; 9: forget 866",
+        expect![[r#"
+            look; target importing 867; source migrating 867
+            look; take
+            look; yield; pause foreign_mark
+            look; take
+            look; target assigned 867; source assigned 867
             look; yield; done"#]],
     );
 }

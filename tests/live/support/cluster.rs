@@ -125,6 +125,25 @@ impl Cluster {
         self.server(node).restart();
     }
 
+    /// Waits until every replica has read all that its primary has written, with nobody writing meanwhile.
+    #[track_caller]
+    pub(crate) fn await_replicas_in_step(&self) {
+        let offset = |node| -> Result<u64, String> {
+            let info: String = self.try_cmd(node, &["INFO", "replication"]).map_err(|error| error.to_string())?;
+            let field = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
+            field.and_then(|text| text.trim().parse().ok()).ok_or_else(|| format!("no offset in {info}"))
+        };
+        eventually("the replicas are in step", FORMED_WITHIN, || {
+            for (&replica, &primary) in &self.replicas {
+                let [behind, ahead] = [offset(replica)?, offset(primary)?];
+                if behind != ahead {
+                    return Err(format!("{} is at {behind}, its primary at {ahead}", self.name(replica)));
+                }
+            }
+            Ok(())
+        });
+    }
+
     /// Adds a primary without slots, and waits until every running node knows it.
     #[track_caller]
     pub(crate) fn add_empty_primary(&mut self) -> Node {

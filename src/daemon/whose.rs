@@ -1,0 +1,122 @@
+//! Whose move an open slot is: from which primary to which, whatever failovers have come between.
+
+use std::collections::BTreeSet;
+
+use super::lineage::Lineage;
+use crate::cluster::{NodeId, OpenSlot, Slot, Topology};
+use crate::migration::{Pair, Predecessors};
+
+/// The one story that an open slot's marks tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Whose {
+    /// Between whom the slot goes on.
+    pub(super) pair: Pair,
+    /// Nodes that its marks name and that have been replaced.
+    pub(super) before: Predecessors,
+}
+
+/// A slot without any mark, as a move that is on record may have to be gone on with.
+pub(super) fn unmarked(slot: Slot, topology: &Topology) -> OpenSlot {
+    let owner = topology.owner(slot);
+    OpenSlot { slot, owner, claimants: Vec::new(), migrating: Vec::new(), importing: Vec::new() }
+}
+
+/// Whose move the slot is; `None` when its marks (and the record, if it is ours) tell more stories than one, or one that
+/// its owner has no part in.
+pub(super) fn whose(open: &OpenSlot, recorded: Option<Pair>, topology: &Topology, lineage: &Lineage) -> Option<Whose> {
+    let named_sources = open.migrating.iter().map(|&(at, _)| at).chain(open.importing.iter().map(|&(_, from)| from));
+    let named_targets = open.migrating.iter().map(|&(_, to)| to).chain(open.importing.iter().map(|&(at, _)| at));
+    let sources: BTreeSet<NodeId> = named_sources.chain(recorded.map(|pair| pair.source)).collect();
+    let targets: BTreeSet<NodeId> = named_targets.chain(recorded.map(|pair| pair.target)).collect();
+    let pair = Pair { source: the_one(&sources, topology, lineage)?, target: the_one(&targets, topology, lineage)? };
+    let claimed = || match open.claimants.as_slice() {
+        [claimant] => Some(*claimant),
+        _ => None,
+    };
+    let owner = open.owner.or_else(claimed)?;
+    let known = topology.shards.contains_key(&pair.source) && topology.shards.contains_key(&pair.target);
+    if !known || pair.source == pair.target || (owner != pair.source && owner != pair.target) {
+        return None;
+    }
+    let others = |nodes: BTreeSet<NodeId>, now: NodeId| nodes.into_iter().filter(|node| *node != now).collect();
+    let before = Predecessors { source: others(sources, pair.source), target: others(targets, pair.target) };
+    Some(Whose { pair, before })
+}
+
+/// The primary that has the part of all these nodes now, if it is one.
+fn the_one(nodes: &BTreeSet<NodeId>, topology: &Topology, lineage: &Lineage) -> Option<NodeId> {
+    let now: BTreeSet<NodeId> = nodes.iter().map(|&node| lineage.successor(node, topology)).collect();
+    match (now.first(), now.len()) {
+        (Some(node), 1) => Some(*node),
+        (Some(_) | None, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::SlotSet;
+    use crate::cluster::fixtures::{id, observation, with_names};
+
+    /// Shows the clusters one after the other; slot 5's story in the last one, as `a>b` or `a1>b before a`.
+    #[track_caller]
+    fn check(stories: &[&str], recorded: Option<(&str, &str)>, expect: Option<&str>) {
+        let mut lineage = Lineage::default();
+        let mut told = None;
+        for story in stories {
+            let observation = observation(story);
+            let topology = Topology::merge(&observation, &SlotSet::new());
+            lineage.on_look(&topology);
+            let slot: Slot = "5".parse().unwrap();
+            let open = topology.open.get(&slot).cloned().unwrap_or_else(|| unmarked(slot, &topology));
+            let recorded = recorded.map(|(source, target)| Pair { source: id(source), target: id(target) });
+            told = whose(&open, recorded, &topology, &lineage).map(|whose| {
+                let mut text = format!("{}>{}", whose.pair.source.short(), whose.pair.target.short());
+                for node in whose.before.source.iter().chain(&whose.before.target) {
+                    text += &format!(" before {}", node.short());
+                }
+                with_names(&text, &observation)
+            });
+        }
+        assert_eq!(told.as_deref(), expect, "{stories:#?}");
+    }
+
+    const OPEN: &str = "a 0-8191 [5->-b]\na1 of a\nb 8192-16383 [5-<-a]\nb1 of b\nc";
+
+    #[test]
+    fn marks_of_one_story_name_the_pair() {
+        check(&[OPEN], None, Some("a>b"));
+        check(&["a 0-8191 [5->-b]\nb 8192-16383"], None, Some("a>b"));
+        check(&["a 0-8191\nb 8192-16383 [5-<-a]"], None, Some("a>b"));
+        check(&["a 0-8191 [5->-b]\nb 8192-16383 [5-<-a]\nc [5-<-a]"], None, None);
+        check(&["a 0-8191 [5->-b]\nb 8192-16383\nc [5-<-a]"], None, None);
+        check(&["a 0-4 6-8191\nb 8192-16383 [5-<-a]\nc 5"], None, None);
+    }
+
+    #[test]
+    fn a_source_that_failed_over_is_named_by_its_successor() {
+        // Redis: the target goes on to name the dead source as the slot's owner.
+        let after =
+            "a silent refused\na\na1 0-8191\nb 8192-16383 [5-<-a]\nb1 of b\nc\nb says a 5\nb says a1 0-4 6-8191";
+        check(&[OPEN, after], None, Some("a1>b before a"));
+        check(&[OPEN, after], Some(("a", "b")), Some("a1>b before a"));
+    }
+
+    #[test]
+    fn a_target_that_failed_over_is_named_by_its_successor() {
+        let after = "a 0-8191 [5->-b]\na1 of a\nb silent refused\nb\nb1 8192-16383\nc";
+        check(&[OPEN, after], None, Some("a>b1 before b"));
+    }
+
+    #[test]
+    fn both_ends_that_failed_over_are_known_from_the_record_alone() {
+        let after = "a silent refused\na\na1 0-8191\nb silent refused\nb\nb1 8192-16383\nc";
+        check(&[OPEN, after], Some(("a", "b")), Some("a1>b1 before a before b"));
+        check(&[OPEN, after], None, None);
+    }
+
+    #[test]
+    fn a_record_that_the_marks_contradict_tells_no_story() {
+        check(&["a 0-8191 [5->-c]\nb 8192-16383\nc [5-<-a]"], Some(("a", "b")), None);
+    }
+}

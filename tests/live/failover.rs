@@ -1,0 +1,154 @@
+//! Failovers while slots are open: of the source, of the target, of both; and nodes that hang or come back.
+
+use std::time::{Duration, Instant};
+
+use evenkeel::cluster::NodeId;
+
+use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, Spec, Tagged, directory, eventually, settings};
+
+/// Failovers take a node time-out and an election; the machine may be busy.
+const SOON: Duration = Duration::from_mins(1);
+/// How soon a target serves again once its source's replica has taken over: a look, and three calls at each end.
+/// The machine of the tests is shared, so this is not the second that is meant.
+const TURNED_OVER: Duration = Duration::from_secs(5);
+/// One key a call, so that the slot is open for as long as the story needs.
+const SLOWLY: &str = "
+    [schedule]
+    poll = \"1s\"
+    settle = 1
+    adopt_after = \"1s\"
+    foreign_quiet = \"1s\"
+    [migration]
+    batch_keys_max = 1
+";
+
+/// A slot with many keys that moves between two of three shards with a replica each.
+struct Story {
+    cluster: Cluster,
+    source: Node,
+    target: Node,
+    tagged: Tagged,
+    daemon: Daemon,
+    _state: tempfile::TempDir,
+}
+
+impl Story {
+    fn begin(flavour: Flavour) -> Self {
+        let cluster = Cluster::start(Spec::new(flavour).replicas(1));
+        let [source, target, _] = cluster.primaries()[..] else { panic!("three primaries") };
+        let tagged = Tagged::fill(&cluster, source, 0, 10_000);
+        cluster.await_replicas_in_step();
+        let state = directory("state");
+        // The shard is named by a member that outlives the story.
+        let of_target = cluster.node_id(cluster.replicas_of(target)[0]);
+        let pin = format!("[[targets.nodes]]\nnode = \"{of_target}\"\nslots = \"{}\"\n", tagged.slot);
+        let journal = format!("[state]\ndir = \"{}\"\n", state.path().display());
+        let config = settings(&cluster, &format!("{SLOWLY}{journal}{pin}"));
+        let daemon = Evenkeel::new(&["run"]).config(&config).spawn();
+        eventually("keys move", SOON, || {
+            let moved = cluster.keys_in(target, tagged.slot);
+            if moved > 100 { Ok(()) } else { Err(format!("{moved} moved")) }
+        });
+        Self { cluster, source, target, tagged, daemon, _state: state }
+    }
+
+    /// Waits until this node calls itself a primary.
+    fn await_primary(&self, node: Node) {
+        eventually("the replica takes over", SOON, || {
+            let myself =
+                self.cluster.view(node)?.members.into_iter().find(|member| member.id == self.cluster.node_id(node));
+            if myself.is_some_and(|member| member.is("master")) { Ok(()) } else { Err("still a replica".to_owned()) }
+        });
+    }
+
+    /// Waits until the slot is where it was to go, closed, and every key of it can be read.
+    fn await_finished(mut self, owners: &[Node]) {
+        let ids: Vec<NodeId> = owners.iter().map(|&node| self.cluster.node_id(node)).collect();
+        eventually("the slot is finished", SOON, || {
+            let open = self.cluster.open_slots()?;
+            let owned = self.cluster.agreed_owners()?;
+            let there = owned.iter().any(|(owner, slots)| ids.contains(owner) && slots.contains(self.tagged.slot));
+            if open.is_empty() && there { Ok(()) } else { Err(format!("open: {open:?}; {owned:?}")) }
+        });
+        self.tagged.verify(&self.cluster);
+        self.daemon.sigterm();
+        self.daemon.output(SOON).assert(0, &["no slot is open"]);
+    }
+}
+
+/// The source dies: its replica has no marks on Redis, and the target calls the cluster down until it is told.
+fn check_a_dead_source(flavour: Flavour) {
+    let story = Story::begin(flavour);
+    let heir = story.cluster.replicas_of(story.source)[0];
+    story.cluster.kill9(story.source);
+    story.await_primary(heir);
+    let took_over = Instant::now();
+    eventually("the target serves again", TURNED_OVER, || {
+        let info = story.cluster.try_cmd::<String>(story.target, &["CLUSTER", "INFO"]).map_err(|e| e.to_string())?;
+        if info.contains("cluster_state:ok") { Ok(()) } else { Err(info) }
+    });
+    eprintln!("the target served {:?} after its source's replica had taken over", took_over.elapsed());
+    let target = story.target;
+    story.await_finished(&[target]);
+}
+
+fn check_a_dead_target(flavour: Flavour) {
+    let story = Story::begin(flavour);
+    let heir = story.cluster.replicas_of(story.target)[0];
+    story.cluster.kill9(story.target);
+    story.await_primary(heir);
+    story.await_finished(&[heir]);
+}
+
+/// Both die at once, two of three primaries: nobody is left to elect, so they are told to take over.
+fn check_both_dead(flavour: Flavour) {
+    let story = Story::begin(flavour);
+    let heirs = [story.source, story.target].map(|node| story.cluster.replicas_of(node)[0]);
+    story.cluster.kill9(story.source);
+    story.cluster.kill9(story.target);
+    for heir in heirs {
+        story.cluster.cmd::<()>(heir, &["CLUSTER", "FAILOVER", "TAKEOVER"]);
+    }
+    heirs.iter().for_each(|&heir| story.await_primary(heir));
+    story.await_finished(&[heirs[1]]);
+}
+
+#[test]
+fn a_source_that_dies_is_followed_by_its_replica_on_redis_7_0() {
+    check_a_dead_source(Flavour::Redis70);
+}
+
+#[test]
+fn a_source_that_dies_is_followed_by_its_replica_on_redis_6_2() {
+    check_a_dead_source(Flavour::Redis62);
+}
+
+#[test]
+fn a_source_that_dies_is_followed_by_its_replica_on_redis_8_2() {
+    check_a_dead_source(Flavour::Redis82);
+}
+
+#[test]
+fn a_source_that_dies_is_followed_by_its_replica_on_valkey_9_1() {
+    check_a_dead_source(Flavour::Valkey91);
+}
+
+#[test]
+fn a_target_that_dies_is_followed_by_its_replica_on_redis_7_0() {
+    check_a_dead_target(Flavour::Redis70);
+}
+
+#[test]
+fn a_target_that_dies_is_followed_by_its_replica_on_valkey_8_1() {
+    check_a_dead_target(Flavour::Valkey81);
+}
+
+#[test]
+fn both_ends_that_die_are_followed_by_their_replicas_on_redis_7_0() {
+    check_both_dead(Flavour::Redis70);
+}
+
+#[test]
+fn both_ends_that_die_are_followed_by_their_replicas_on_valkey_9_1() {
+    check_both_dead(Flavour::Valkey91);
+}
