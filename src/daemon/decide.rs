@@ -124,7 +124,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         .moves
         .iter()
         .map(|planned| {
-            let slots = planned.slots.iter().filter(|slot| due(situation, *slot)).collect();
+            let slots = planned.slots.iter().filter(|slot| is_free(situation, *slot)).collect();
             Start::planned(Pair { source: planned.source, target: planned.target }, slots)
         })
         .filter(|start| !start.slots.is_empty())
@@ -295,6 +295,15 @@ fn story(situation: &Situation<'_>, open: &OpenSlot) -> Option<Whose> {
     whose(open, situation.own.pair(open.slot), situation.topology, situation.memory.lineage())
 }
 
+/// Whether a planned move of this slot may start: nobody of ours works on it, or has it open.
+///
+/// The plan has such slots where they are going, but between the nodes that they were opened between: in the moment of a
+/// failover these are not the ones of the plan.
+fn is_free(situation: &Situation<'_>, slot: Slot) -> bool {
+    let runs = situation.running.iter().any(|running| running.slots.contains(slot));
+    due(situation, slot) && !runs && !situation.own.contains(slot)
+}
+
 /// Whether a slot that was set aside may be tried again.
 fn due(situation: &Situation<'_>, slot: Slot) -> bool {
     situation.set_aside.get(&slot).is_none_or(|aside| aside.next_try.is_some_and(|next_try| next_try <= situation.now))
@@ -341,7 +350,7 @@ fn make_plan(situation: &Situation<'_>) -> Result<Option<Plan>, Vec<Reason>> {
     Err(vec![Reason::PlanUnsound { why }])
 }
 
-/// The shards that take part, with every slot of a running move where it is going.
+/// The shards that take part, with every slot of a running move, and every open slot of ours, where it is going.
 fn shards(situation: &Situation<'_>) -> Vec<ShardInput> {
     let mut shards = shard_inputs(situation.topology);
     for shard in &mut shards {
@@ -351,6 +360,14 @@ fn shards(situation: &Situation<'_>) -> Vec<ShardInput> {
             }
             if running.pair.target == shard.primary {
                 shard.slots = shard.slots.union(&running.slots);
+            }
+        }
+        for (slot, pair) in situation.own.iter() {
+            if pair.source == shard.primary {
+                shard.slots.remove(slot);
+            }
+            if pair.target == shard.primary {
+                shard.slots.insert(slot);
             }
         }
     }

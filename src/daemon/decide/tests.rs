@@ -203,6 +203,21 @@ fn slots_of_our_own_are_finished_before_anything_new() {
 }
 
 #[test]
+fn slots_whose_move_has_failed_over_are_not_given_to_a_second_move() {
+    // d has failed over to d1 a moment ago; the worker between a and d has not ended yet.
+    let story = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd1\nd silent refused\nd";
+    let running = vec!["a>d 5"];
+    let got = decided(story, Circumstances { running, ours: "a>d1 5", ..Circumstances::default() });
+    assert!(!got.contains("a>d1") && got.contains("b>d1 1366"), "{got}");
+}
+
+#[test]
+fn slots_of_our_own_that_have_lost_their_marks_are_gone_on_with() {
+    let circumstances = Circumstances { ours: "a>d 5", ..Circumstances::default() };
+    check(THREE_AND_ONE, circumstances, "resume a>d 5");
+}
+
+#[test]
 fn open_slots_of_somebody_else_stop_everything_until_they_are_old_enough_to_adopt() {
     let story = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
     check(story, Circumstances::default(), "[foreign_open_slots]");

@@ -82,8 +82,12 @@ impl Supervisor {
         self.set_aside.retain(|slot, _| !turned.contains(*slot));
     }
 
-    /// Slots of ours that are closed by now, whoever closed them, or that have become somebody else's.
+    /// Slots of ours that are closed by now, whoever closed them, or that have become somebody else's. Only a clear
+    /// picture tells: in the middle of a failover a slot seems to be owned by nobody we know.
     fn forget_closed(&mut self, topology: &Topology) {
+        if !topology.unclear.is_empty() {
+            return;
+        }
         let running = self.in_running();
         let over =
             self.own.iter().filter(|(slot, pair)| !running.contains(*slot) && !self.is_ours(*slot, *pair, topology));
