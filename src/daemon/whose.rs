@@ -54,6 +54,8 @@ fn the_one(nodes: &BTreeSet<NodeId>, topology: &Topology, lineage: &Lineage) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
     use crate::cluster::SlotSet;
     use crate::cluster::fixtures::{id, observation, with_names};
@@ -73,7 +75,7 @@ mod tests {
             told = whose(&open, recorded, &topology, &lineage).map(|whose| {
                 let mut text = format!("{}>{}", whose.pair.source.short(), whose.pair.target.short());
                 for node in whose.before.source.iter().chain(&whose.before.target) {
-                    text += &format!(" before {}", node.short());
+                    let _ = write!(text, " before {}", node.short());
                 }
                 with_names(&text, &observation)
             });

@@ -109,7 +109,9 @@ fn check_both_dead(flavour: Flavour) {
     for heir in heirs {
         story.cluster.cmd::<()>(heir, &["CLUSTER", "FAILOVER", "TAKEOVER"]);
     }
-    heirs.iter().for_each(|&heir| story.await_primary(heir));
+    for heir in heirs {
+        story.await_primary(heir);
+    }
     story.await_finished(&[heirs[1]]);
 }
 
