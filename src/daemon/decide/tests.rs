@@ -263,7 +263,7 @@ fn nodes_that_move_slots_by_themselves_are_left_alone_and_no_others() {
     let story = format!("{THREE_AND_ONE}\na job b 0-99 snapshotting");
     check(&story, Circumstances::default(), "start c>d 1365; [server_side_job]");
     let open = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]\na job b 0-99 snapshotting";
-    check(open, Circumstances { ours: "5", ..Circumstances::default() }, "start c>d 1365; [server_side_job]");
+    check(open, Circumstances { ours: "a>d 5", ..Circumstances::default() }, "start c>d 1365; [server_side_job]");
     let level = "a 0-5460\nb 5461-10922\nc 10923-16383\na job b 0-99 snapshotting";
     check(level, Circumstances::default(), "[server_side_job]");
 }
