@@ -249,6 +249,7 @@ fn every_series_is_there_at_zero_before_anything_happens() {
             evenkeel_set_aside_next_try_seconds NaN
             evenkeel_set_aside_slots{class="both_claim"} 0
             evenkeel_set_aside_slots{class="conflict"} 0
+            evenkeel_set_aside_slots{class="failed_over"} 0
             evenkeel_set_aside_slots{class="foreign_mark"} 0
             evenkeel_set_aside_slots{class="incompatible"} 0
             evenkeel_set_aside_slots{class="interrupted"} 0
@@ -408,6 +409,7 @@ fn the_status_is_shown_as_it_is() {
             evenkeel_set_aside_next_try_seconds 30
             evenkeel_set_aside_slots{class="both_claim"} 0
             evenkeel_set_aside_slots{class="conflict"} 0
+            evenkeel_set_aside_slots{class="failed_over"} 0
             evenkeel_set_aside_slots{class="foreign_mark"} 0
             evenkeel_set_aside_slots{class="incompatible"} 0
             evenkeel_set_aside_slots{class="interrupted"} 0
