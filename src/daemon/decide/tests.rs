@@ -281,7 +281,7 @@ fn a_node_of_which_it_is_not_known_whether_it_moves_slots_by_itself_is_not_used(
 fn without_the_lease_nothing_is_started_and_nothing_that_is_open_is_finished() {
     let lost = || Circumstances {
         lease: Some(Reason::LeaseLost { why: "a test".to_owned() }),
-        ours: "5",
+        ours: "a>d 5",
         ..Circumstances::default()
     };
     check(THREE_AND_ONE, lost(), "[lease_lost]");
