@@ -23,6 +23,8 @@ const PACE: Duration = Duration::from_millis(4);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Every other key is written once and then only read: what is lost of it was moved, not written, a moment ago.
 const WRITTEN_ONCE_OF: usize = 2;
+/// Reads of one sweep that are refused, after which it is given up: the cluster is not whole.
+const ERRORS_ENOUGH: usize = 5;
 /// Writes, and tells what was there, of which history the server is, and how long that was before the write. A server
 /// hands a script's writes on when the script has ended, so a replica with no more than that does not have them.
 const WRITE: &str = "local before = redis.call('GET', KEYS[1])
@@ -228,8 +230,12 @@ impl Task {
                     }
                     Some(Order::Work) => working = true,
                     Some(Order::Sweep(done)) => {
+                        let errors = self.seen.errors.len();
                         for at in 0..self.keys.len() {
-                            self.settle(at).await;
+                            // Of a cluster that is down each key would cost the library's whole patience.
+                            if self.seen.errors.len() < errors + ERRORS_ENOUGH {
+                                self.settle(at).await;
+                            }
                         }
                         let _ = done.send(std::mem::take(&mut self.seen));
                     }
