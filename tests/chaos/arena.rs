@@ -372,6 +372,20 @@ impl Arena {
         })
     }
 
+    /// The replication history of the owner of each hot slot.
+    pub(crate) fn histories(&self) -> BTreeMap<Slot, String> {
+        let mut histories = BTreeMap::new();
+        for shard in 0..self.shards.len() {
+            let primary = self.primary(shard);
+            let info: String = self.cluster.cmd(primary, &["INFO", "replication"]);
+            let slots = self.cluster.view(primary).expect("it answers").slots_of(self.cluster.node_id(primary));
+            let history = field(&info, "master_replid").expect("a line of INFO");
+            histories.extend(slots.iter().map(|slot| (slot, history.to_owned())));
+        }
+        histories.retain(|slot, _| self.layout.contains_key(slot));
+        histories
+    }
+
     /// Lets the clients rest and waits until every replica has what its primary has.
     pub(crate) fn quiesce(&self) {
         self.clients.rest();

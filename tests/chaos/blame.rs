@@ -2,16 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Instant;
 
-use crate::clients::Loss;
+use evenkeel::cluster::Slot;
+
+use crate::clients::{Ack, Loss};
 use crate::support::Cluster;
 use crate::witness::{Arrival, field};
 
-/// How long each replication history was when a replica took it over and went on with one of its own.
+/// How long each replication history was when a replica took it over, and the history of its own that it went on with.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Histories(BTreeMap<String, u64>);
+pub(crate) struct Histories(BTreeMap<String, (u64, String)>);
 
 impl Histories {
+    fn end(&self, history: &str) -> Option<u64> {
+        self.0.get(history).map(|(end, _)| *end)
+    }
+
+    /// Whether this is the other history, or what a replica made of it.
+    fn follows(&self, history: &str, other: &str) -> bool {
+        history == other || self.0.get(other).is_some_and(|(_, next)| next == history)
+    }
+
     /// Adds what the primaries tell of the histories that they took over.
     pub(crate) fn learn(&mut self, cluster: &Cluster) {
         for node in cluster.running() {
@@ -43,22 +55,29 @@ pub(crate) enum Blame {
 }
 
 impl Blame {
-    /// Who is to blame for this loss.
-    pub(crate) fn of(loss: &Loss, histories: &Histories, arrivals: &[Arrival]) -> Self {
-        let source = histories.0.get(&loss.ack.history).copied();
-        if let Some(replica_had) = source.filter(|had| *had <= loss.ack.offset) {
+    /// Who is to blame for this loss; `owners` has the history of each slot's owner before the strike.
+    pub(crate) fn of(
+        loss: &Loss,
+        histories: &Histories,
+        arrivals: &[Arrival],
+        owners: &BTreeMap<Slot, String>,
+    ) -> Self {
+        let writer = histories.end(&loss.ack.history);
+        if let Some(replica_had) = writer.filter(|had| *had <= loss.ack.offset) {
             return Self::Write { acknowledged_at: loss.ack.offset, replica_had };
         }
-        let mut arrived = false;
+        let owner = owners.get(&loss.slot());
+        // Moved before, or written where a client had been sent from the owner.
+        let mut arrived = owner.is_some_and(|owner| !histories.follows(&loss.ack.history, owner));
         for arrival in arrivals.iter().rev().filter(|arrival| arrival.key == loss.key) {
             arrived = true;
-            let target = histories.0.get(&arrival.history).copied();
+            let target = histories.end(&arrival.history);
             if let Some(replica_had) = target.filter(|had| arrival.at_most.is_none_or(|at_most| *had < at_most)) {
                 let Arrival { at_least: arrived_after, at_most: arrived_before, .. } = *arrival;
                 return Self::Move { arrived_after, arrived_before, replica_had };
             }
         }
-        match source {
+        match owner.and_then(|owner| histories.end(owner)) {
             Some(source_replica_had) if arrived => Self::Hidden { source_replica_had },
             Some(_) | None => Self::Nobody,
         }
@@ -81,4 +100,52 @@ impl fmt::Display for Blame {
             Self::Nobody => f.write_str("nobody"),
         }
     }
+}
+
+/// A write that was acknowledged by a server of history `w` at this offset, the arrivals of its key, by history and
+/// bracket, and the histories that came to an end, and where; the slot was `w`'s own.
+#[track_caller]
+fn check(acknowledged: (&str, u64), arrivals: &[(&str, u64, Option<u64>)], ended: &[(&str, u64)], blame: Blame) {
+    let (key, history) = ("chaos:1".to_owned(), acknowledged.0.to_owned());
+    let ack = Ack { version: 1, history, offset: acknowledged.1, at: Instant::now() };
+    let loss = Loss { key: key.clone(), ack, found: None };
+    let arrival = |&(history, at_least, at_most): &(&str, u64, Option<u64>)| Arrival {
+        key: key.clone(),
+        history: history.to_owned(),
+        at_least,
+        at_most,
+    };
+    let arrivals: Vec<Arrival> = arrivals.iter().map(arrival).collect();
+    let histories =
+        Histories(ended.iter().map(|&(history, end)| (history.to_owned(), (end, format!("{history}'")))).collect());
+    let owners = [(loss.slot(), "w".to_owned())].into();
+    assert_eq!(Blame::of(&loss, &histories, &arrivals, &owners), blame);
+}
+
+#[test]
+fn a_write_that_the_promoted_replica_did_not_have_is_the_replications() {
+    let blame = Blame::Write { acknowledged_at: 100, replica_had: 100 };
+    check(("w", 100), &[], &[("w", 100)], blame);
+    // It had that byte and the write after it.
+    check(("w", 100), &[], &[("w", 101)], Blame::Nobody);
+    check(("w", 100), &[], &[("other", 50)], Blame::Nobody);
+}
+
+#[test]
+fn a_move_that_the_targets_promoted_replica_did_not_have_is_the_replications() {
+    let blame = |replica_had| Blame::Move { arrived_after: 20, arrived_before: Some(30), replica_had };
+    check(("w", 100), &[("t", 20, Some(30))], &[("t", 20)], blame(20));
+    check(("w", 100), &[("t", 20, Some(30))], &[("t", 29)], blame(29));
+    check(("w", 100), &[("t", 20, Some(30))], &[("t", 30)], Blame::Nobody);
+}
+
+#[test]
+fn a_key_at_the_target_is_hidden_when_its_source_is_replaced_and_only_then() {
+    let hidden = Blame::Hidden { source_replica_had: 200 };
+    check(("w", 100), &[("t", 20, Some(30))], &[("w", 200)], hidden.clone());
+    check(("t", 25), &[], &[("w", 200)], hidden);
+    check(("w", 100), &[], &[("w", 200)], Blame::Nobody);
+    check(("t", 25), &[], &[], Blame::Nobody);
+    // Written at the promoted replica: that one did not hide it.
+    check(("w'", 210), &[], &[("w", 200)], Blame::Nobody);
 }

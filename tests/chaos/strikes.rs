@@ -141,6 +141,7 @@ impl Strike {
         if self.timing == Timing::Quiesced {
             arena.quiesce();
         }
+        let owners = arena.histories();
         let witness = Witness::start(&arena.cluster);
         let since = Instant::now();
         if self.timing == Timing::Live {
@@ -155,7 +156,7 @@ impl Strike {
         let arrivals = witness.stop();
         arena.clients.work();
         outcome.saw(arena.clients.sweep());
-        outcome.blames = outcome.seen.lost.iter().map(|loss| Blame::of(loss, histories, &arrivals)).collect();
+        outcome.blames = outcome.seen.lost.iter().map(|loss| Blame::of(loss, histories, &arrivals, &owners)).collect();
         outcome.evidence(&daemon);
         let undecided = Arena::undecided(&daemon);
         daemon.kill9();
