@@ -29,13 +29,10 @@ impl Histories {
         for node in cluster.running() {
             let Ok(info) = cluster.try_cmd::<String>(node, &["INFO", "replication"]) else { continue };
             let end = field(&info, "second_repl_offset").and_then(|offset| offset.parse::<u64>().ok());
-            let (Some("master"), Some(history), Some(end)) =
-                (field(&info, "role"), field(&info, "master_replid2"), end)
-            else {
-                continue;
-            };
+            let names = (field(&info, "role"), field(&info, "master_replid2"), field(&info, "master_replid"));
+            let ((Some("master"), Some(history), Some(next)), Some(end)) = (names, end) else { continue };
             // The replica had every byte before this one.
-            self.0.entry(history.to_owned()).or_insert(end - 1);
+            self.0.entry(history.to_owned()).or_insert((end - 1, next.to_owned()));
         }
     }
 }
