@@ -353,25 +353,24 @@ fn make_plan(situation: &Situation<'_>) -> Result<Option<Plan>, Vec<Reason>> {
 /// The shards that take part, with every slot of a running move, and every open slot of ours, where it is going.
 fn shards(situation: &Situation<'_>) -> Vec<ShardInput> {
     let mut shards = shard_inputs(situation.topology);
-    for shard in &mut shards {
-        for running in situation.running {
-            if running.pair.source == shard.primary {
-                shard.slots = shard.slots.difference(&running.slots);
-            }
-            if running.pair.target == shard.primary {
-                shard.slots = shard.slots.union(&running.slots);
-            }
-        }
-        for (slot, pair) in situation.own.iter() {
-            if pair.source == shard.primary {
-                shard.slots.remove(slot);
-            }
-            if pair.target == shard.primary {
-                shard.slots.insert(slot);
-            }
-        }
+    for running in situation.running {
+        put(&mut shards, &running.slots, running.pair.target);
+    }
+    for (slot, pair) in situation.own.iter() {
+        put(&mut shards, &SlotSet::from_iter([slot]), pair.target);
     }
     shards
+}
+
+/// Counts slots to this primary, and to nobody else: while they move their source may have been replaced. Where it is a
+/// primary no more itself, they are counted to whoever has them.
+fn put(shards: &mut [ShardInput], slots: &SlotSet, target: NodeId) {
+    if shards.iter().any(|shard| shard.primary == target) {
+        for shard in shards {
+            let here = shard.primary == target;
+            shard.slots = if here { shard.slots.union(slots) } else { shard.slots.difference(slots) };
+        }
+    }
 }
 
 /// The shards that take part in a plan: all that own slots, and the empty ones that can be used.

@@ -180,6 +180,14 @@ fn what_runs_counts_as_done_and_the_rest_of_the_plan_follows() {
 }
 
 #[test]
+fn slots_on_their_way_are_counted_once_whoever_has_taken_over_at_either_end() {
+    // The source is `b` by now, or the target is.
+    for running in ["c>a 8192-8201", "a>c 8192-8201"] {
+        check("a 0-8191\nb 8192-16383", Circumstances { running: vec![running], ..Circumstances::default() }, "");
+    }
+}
+
+#[test]
 fn work_that_has_begun_is_brought_to_an_exact_end() {
     // Two slots off: too little to begin for, and not too little to finish.
     let story = "a 0-8193\nb 8194-16383";
