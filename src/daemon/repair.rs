@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::obey::Failures;
 use super::Reason;
 use crate::cluster::{NodeId, Slot, SlotSet, Unclear};
 use crate::config::Config;
@@ -88,6 +89,8 @@ pub struct Done {
 pub enum Left {
     /// Somebody works on it.
     Busy,
+    /// Somebody moves slots of the nodes that would be told of a new owner.
+    BusyNodes,
     /// `--slots` names others.
     NotNamed,
     /// Only for a slot that a human names.
@@ -107,6 +110,7 @@ impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => f.write_str("somebody works on it right now"),
+            Self::BusyNodes => f.write_str("somebody moves slots of its nodes right now"),
             Self::NotNamed => f.write_str("--slots names others"),
             Self::AsksFirst => f.write_str("only for slots that --slots names"),
             Self::AsVerdict => f.write_str("left as it is"),
@@ -149,8 +153,8 @@ pub async fn repair(
 ) -> Result<Outcome, RepairError> {
     let intent = if wishes.dry_run { Intent::Observing } else { Intent::Acting };
     let doctor = Doctor::new(config, intent, instance);
-    let (done, left, acted) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
-    Repair { doctor, config, wishes, leave, done, left, acted, dead_end: false }.run().await
+    let (done, left, busy, acted) = (Vec::new(), BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+    Repair { doctor, config, wishes, leave, done, left, busy, acted, dead_end: false }.run().await
 }
 
 struct Repair<'a> {
@@ -160,6 +164,8 @@ struct Repair<'a> {
     leave: CancellationToken,
     done: Vec<Done>,
     left: BTreeMap<Slot, Left>,
+    /// Nodes that somebody else moves slots from or to.
+    busy: BTreeSet<NodeId>,
     /// What was tried: the same verdict twice for one slot means that carrying it out is of no use.
     acted: BTreeSet<(Slot, Verdict)>,
     /// A finalise could not be brought to its end: nothing further may be done.
@@ -173,8 +179,7 @@ impl Repair<'_> {
         let steady = self.watch(&before).await?;
         let cases = self.cases_to_act_on(&steady);
         if !self.wishes.dry_run && !cases.is_empty() {
-            guard::may_act(&self.doctor, &steady, &cases, self.config).await?;
-            self.rounds(cases).await?;
+            self.rounds(&steady, cases).await?;
         }
         let after = self.doctor.diagnose().await?;
         self.left.retain(|slot, _| after.cases.contains_key(slot));
@@ -189,22 +194,29 @@ impl Repair<'_> {
         let slots: SlotSet = first.cases.keys().copied().collect();
         let lasting = guard::node_timeout(&self.doctor, first).await * 2;
         let patience = |verdict: &Verdict| if verdict.row() == Some(18) { lasting } else { HEALS_WITHIN };
-        let (mut began, mut signs) = (first.look.began, signs_of_life(first));
+        let (mut began, mut signs, mut owners_before) = (first.look.began, signs_of_life(first), owners(first));
         loop {
             tokio::time::sleep_until(began + APART).await;
             let next = self.doctor.diagnose_slots(&slots).await?;
             guard::can_be_judged(&next)?;
-            let next_signs = signs_of_life(&next);
+            let (next_signs, next_owners) = (signs_of_life(&next), owners(&next));
             for slot in slots.iter().filter(|slot| signs.get(slot) != next_signs.get(slot)) {
                 self.left.insert(slot, Left::Busy);
+                let ends = |signs: &Signs| {
+                    let nodes = |(&node, &(to, from, _)): (_, &(_, _, u64))| [Some(node), to, from];
+                    signs.iter().flat_map(nodes).flatten().collect::<Vec<NodeId>>()
+                };
+                self.busy.extend([&signs, &next_signs].into_iter().filter_map(|signs| signs.get(&slot)).flat_map(ends));
             }
+            let moved = next_owners.iter().zip(&owners_before).filter(|(now, before)| now != before);
+            self.busy.extend(moved.filter_map(|(now, before)| Some([(*now)?, (*before)?])).flatten());
             let lasted = Instant::now() - first.look.began;
             let may_heal = |case: &Case| case.verdict.may_heal() && lasted < patience(&case.verdict);
             let unsteady = guard::unsteady(&next).is_some() && lasted < HEALS_WITHIN;
             if self.leave.is_cancelled() || !(unsteady || next.cases.values().any(may_heal)) {
                 return Ok(next);
             }
-            (began, signs) = (next.look.began, next_signs);
+            (began, signs, owners_before) = (next.look.began, next_signs, next_owners);
         }
     }
 
@@ -230,6 +242,9 @@ impl Repair<'_> {
         if self.acted.contains(&(slot, verdict.clone())) {
             return Some(Left::Failed("it is as it was, although everybody was told".to_owned()));
         }
+        if verdict.assigns() && !self.busy.is_disjoint(&verdict.nodes()) {
+            return Some(Left::BusyNodes);
+        }
         match verdict {
             Verdict::Gather { ask_first: true, .. } if self.wishes.slots.is_none() => Some(Left::AsksFirst),
             Verdict::Wait { .. } | Verdict::Human { .. } | Verdict::CannotTell { .. } => Some(Left::AsVerdict),
@@ -238,19 +253,25 @@ impl Repair<'_> {
     }
 
     /// Carries verdicts out until none is left that may be: what one leaves may need another.
-    async fn rounds(&mut self, mut cases: BTreeMap<Slot, Case>) -> Result<(), RepairError> {
+    ///
+    /// What forbids acting is asked before each round: a node that was down may be asked only now, and somebody else may
+    /// have come.
+    async fn rounds(&mut self, steady: &Diagnosis, mut cases: BTreeMap<Slot, Case>) -> Result<(), RepairError> {
+        guard::may_act(&self.doctor, steady, &cases, self.config).await?;
         for _ in 0..ROUNDS {
-            // Slots of nobody first: while there are any, most servers refuse every key.
-            let mut groups: BTreeMap<(bool, Verdict), SlotSet> = BTreeMap::new();
+            let mut groups: BTreeMap<Verdict, SlotSet> = BTreeMap::new();
             for (slot, case) in &cases {
-                let later = !adds_slots(&case.verdict);
-                groups.entry((later, case.verdict.clone())).or_default().insert(*slot);
+                groups.entry(case.verdict.clone()).or_default().insert(*slot);
             }
-            for ((_, verdict), slots) in groups {
-                if self.leave.is_cancelled() || self.dead_end {
-                    return Ok(());
-                }
-                self.act(&verdict, &slots).await?;
+            // Slots of nobody first, all of them: while there are any, most servers refuse every key.
+            let (of_nobody, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                groups.into_iter().partition(|(verdict, _)| adds_slots(verdict));
+            self.act(of_nobody).await?;
+            for (verdict, slots) in others {
+                self.act(BTreeMap::from([(verdict, slots)])).await?;
+            }
+            if self.is_over() {
+                return Ok(());
             }
             let slots: SlotSet = cases.keys().copied().collect();
             let now = self.doctor.diagnose_slots(&slots).await?;
@@ -258,25 +279,67 @@ impl Repair<'_> {
             if cases.is_empty() {
                 return Ok(());
             }
+            if let Err(error) = guard::may_act(&self.doctor, &now, &cases, self.config).await {
+                // What was done already is still told.
+                self.left.extend(cases.keys().map(|slot| (*slot, Left::Failed(error.to_string()))));
+                return Ok(());
+            }
         }
         Ok(())
     }
 
-    /// Carries one verdict out for the slots of which it is still true.
-    async fn act(&mut self, verdict: &Verdict, slots: &SlotSet) -> Result<(), RepairError> {
+    fn is_over(&self) -> bool {
+        self.leave.is_cancelled() || self.dead_end
+    }
+
+    /// Carries verdicts out: the orders of all, and once all have heard of them, what is to be done with keys.
+    async fn act(&mut self, verdicts: BTreeMap<Verdict, SlotSet>) -> Result<(), RepairError> {
+        let mut begun = Vec::new();
+        let mut touched = SlotSet::new();
+        for (verdict, slots) in verdicts {
+            if self.is_over() {
+                break;
+            }
+            let (slots, failures) = self.begin(&verdict, &slots).await?;
+            touched = touched.union(&slots);
+            begun.push((verdict, slots, failures));
+        }
+        if touched.is_empty() {
+            return Ok(());
+        }
+        if begun.iter().any(|(verdict, ..)| adds_slots(verdict)) {
+            self.until_calm(&touched, true).await?;
+        }
+        for (verdict, slots, failures) in begun {
+            self.finish(verdict, &slots, failures).await?;
+        }
+        self.until_calm(&touched, false).await
+    }
+
+    /// Says the orders of a verdict for the slots of which it is still true.
+    async fn begin(&mut self, verdict: &Verdict, slots: &SlotSet) -> Result<(SlotSet, Failures), RepairError> {
         let now = self.doctor.diagnose_slots(slots).await?;
         guard::can_be_judged(&now)?;
         let still = |slot: &Slot| now.cases.get(slot).is_some_and(|case| case.verdict == *verdict);
         let slots: SlotSet = slots.iter().filter(still).collect();
-        if slots.is_empty() {
-            return Ok(());
-        }
         self.acted.extend(slots.iter().map(|slot| (slot, verdict.clone())));
-        let mut failures = self.obey(verdict.orders(), &slots, &now).await;
-        let ordered: SlotSet = slots.iter().filter(|slot| !failures.contains_key(slot)).collect();
-        let keys = match verdict {
-            Verdict::GoForward { pair, .. } => self.carry(*pair, &ordered, &now, &mut failures).await,
-            Verdict::Gather { owner, holders, .. } => self.gather(*owner, holders, &ordered, &now, &mut failures).await,
+        let failures = self.obey(verdict.orders(), &slots, &now).await;
+        Ok((slots, failures))
+    }
+
+    /// Does what a verdict says of keys, for the slots whose orders were obeyed, and notes what came of it.
+    async fn finish(&mut self, verdict: Verdict, slots: &SlotSet, mut failures: Failures) -> Result<(), RepairError> {
+        let obeyed: SlotSet = slots.iter().filter(|slot| !failures.contains_key(slot)).collect();
+        let keys = match &verdict {
+            _ if obeyed.is_empty() => 0,
+            Verdict::GoForward { pair, .. } => {
+                let now = self.doctor.diagnose_slots(&SlotSet::new()).await?;
+                self.carry(*pair, &obeyed, &now, &mut failures).await
+            }
+            Verdict::Gather { owner, holders, .. } => {
+                let now = self.doctor.diagnose_slots(&obeyed).await?;
+                self.gather(*owner, holders, &obeyed, &now, &mut failures).await
+            }
             Verdict::Sound
             | Verdict::Settle { .. }
             | Verdict::Wait { .. }
@@ -285,10 +348,10 @@ impl Repair<'_> {
         };
         let done: SlotSet = slots.iter().filter(|slot| !failures.contains_key(slot)).collect();
         if !done.is_empty() || keys > 0 {
-            self.done.push(Done { slots: done, verdict: verdict.clone(), keys });
+            self.done.push(Done { slots: done, verdict, keys });
         }
         self.left.extend(failures);
-        self.until_calm(&slots, adds_slots(verdict)).await
+        Ok(())
     }
 
     /// Waits until all primaries have heard of what was done, or have not for longer than that takes; also until they
@@ -310,6 +373,11 @@ impl Repair<'_> {
 
 fn adds_slots(verdict: &Verdict) -> bool {
     verdict.orders().iter().any(|order| matches!(order, Order::AddSlot { .. }))
+}
+
+/// The agreed owner of each slot.
+fn owners(diagnosis: &Diagnosis) -> Vec<Option<NodeId>> {
+    Slot::all().map(|slot| diagnosis.topology.owner(slot)).collect()
 }
 
 /// What somebody who works on a slot changes: its marks, and the counts of moving commands of the nodes that have them.

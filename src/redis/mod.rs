@@ -22,5 +22,5 @@ pub use dial::{Dialer, Intent};
 pub use error::{CallError, OpenError};
 pub use jobs::JobSupport;
 pub use lease::{LeaseCall, LeaseReply, LeaseServer};
-pub use permissions::{missing_for_repair, missing_permissions};
+pub use permissions::{missing_for_repair, missing_permissions, missing_permissions_while_down};
 pub use traffic::{TrafficClient, TrafficError};

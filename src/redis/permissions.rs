@@ -67,6 +67,16 @@ pub async fn missing_permissions(conn: &Conn, as_target: bool) -> Result<Vec<&'s
     Ok(rules)
 }
 
+/// The same, of a node that says that the cluster is down: what concerns keys cannot be asked there.
+///
+/// Such a node refuses every key before it looks at permissions, with an error at which the client library drops the
+/// connection.
+pub async fn missing_permissions_while_down(conn: &Conn) -> Result<Vec<&'static str>, CallError> {
+    let mut rules: Vec<&'static str> = may_ask_for_jobs(conn).await?.into_iter().collect();
+    rules.extend(missing(conn, PROBES.iter().filter(|(rule, ..)| !rule.ends_with('*'))).await?);
+    Ok(rules)
+}
+
 /// The ACL rules that this connection's user lacks for what a repair does beyond moving slots.
 pub async fn missing_for_repair(conn: &Conn, add_slots: bool, delete: bool) -> Result<Vec<&'static str>, CallError> {
     let wanted = [(ADD_SLOTS, add_slots), (DELETE, delete)];

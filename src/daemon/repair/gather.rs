@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::super::ends::Connections;
 use super::obey::Failures;
 use super::{Diagnosis, Left, Prefer, Repair};
-use crate::cluster::{NodeId, Slot, SlotSet};
+use crate::cluster::{Marker, NodeId, Slot, SlotSet};
 use crate::migration::{Batch, Comparison, EndFacts, Key, MigrateReply, Order, Pair, Reply, Step};
 
 /// Keys of one listing and of one call: about half a millisecond of both nodes.
@@ -57,9 +57,15 @@ impl Repair<'_> {
 
     async fn gather_slot(&self, slot: Slot, owner: NodeId, holder: NodeId, now: &Diagnosis) -> (u64, Option<Left>) {
         let alone = SlotSet::from_iter([slot]);
-        // Without the mark the holder would not give its keys away, nor show them to who comes with ASKING.
-        let mark = Order::Importing { at: holder, from: owner };
-        if let Some(left) = self.obey(&[mark], &alone, now).await.remove(&slot) {
+        // Without the mark the holder would not give its keys away, nor show them to who comes with ASKING. One that gave
+        // the slot away once would go on doing so: that it does is hidden by nothing but the owner's claim.
+        let gives_away = now.look.observation.nodes.get(&holder).is_some_and(|observed| {
+            let markers = &observed.view.myself().markers;
+            markers.iter().any(|marker| matches!(marker, Marker::Migrating { slot: its, .. } if *its == slot))
+        });
+        let unmark = gives_away.then_some(Order::Stable { at: holder });
+        let orders: Vec<Order> = unmark.into_iter().chain([Order::Importing { at: holder, from: owner }]).collect();
+        if let Some(left) = self.obey(&orders, &alone, now).await.remove(&slot) {
             return (0, Some(left));
         }
         let home = self.connections(Pair { source: holder, target: owner }, now).await;

@@ -8,7 +8,7 @@ use super::{Case, Diagnosis, Doctor, RepairError, adds_slots};
 use crate::cluster::{Slot, Unclear};
 use crate::config::Config;
 use crate::migration::Verdict;
-use crate::redis::{CallError, Conn, missing_for_repair};
+use crate::redis::{CallError, Conn, missing_for_repair, missing_permissions_while_down};
 
 /// `cluster-node-timeout` where no server tells: the servers' default.
 const NODE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -59,9 +59,11 @@ pub(super) async fn may_act(
         add_slots |= adds_slots(&case.verdict);
         delete |= matches!(case.verdict, Verdict::Gather { .. });
     }
-    for &node in diagnosis.topology.shards.keys().filter(|node| diagnosis.look.observation.nodes.contains_key(node)) {
-        let conn = doctor.open(&diagnosis.look.observation, node).await.map_err(|error| failed(error.to_string()))?;
-        let found = check_node(&conn, doctor, config, add_slots, delete).await;
+    for node in diagnosis.topology.shards.keys() {
+        let Some(observed) = diagnosis.look.observation.nodes.get(node) else { continue };
+        let conn = doctor.open(&diagnosis.look.observation, *node).await.map_err(|error| failed(error.to_string()))?;
+        let serves = observed.info.cluster_ok;
+        let found = check_node(&conn, doctor, config, serves, (add_slots, delete && serves)).await;
         if let Some(reason) = found.map_err(|error| failed(error.to_string()))? {
             return Err(RepairError::Refused(reason));
         }
@@ -69,17 +71,24 @@ pub(super) async fn may_act(
     Ok(())
 }
 
-/// The first thing that forbids acting at this node.
+/// The first thing that forbids acting at this node; what concerns keys is asked only where it serves them.
 async fn check_node(
     conn: &Conn,
     doctor: &Doctor,
     config: &Config,
-    add_slots: bool,
-    delete: bool,
+    serves: bool,
+    (add_slots, delete): (bool, bool),
 ) -> Result<Option<Reason>, CallError> {
-    let (reasons, _) = checks::check_node(conn, doctor.dialer(), config).await?;
-    if let Some(reason) = reasons.into_iter().next() {
-        return Ok(Some(reason));
+    if serves {
+        let (reasons, _) = checks::check_node(conn, doctor.dialer(), config).await?;
+        if let Some(reason) = reasons.into_iter().next() {
+            return Ok(Some(reason));
+        }
+    } else {
+        let rules = missing_permissions_while_down(conn).await?;
+        if !rules.is_empty() {
+            return Ok(Some(permissions::lacking(conn.node(), config, rules)));
+        }
     }
     // A daemon that was started later would give way at its next check only: it must not be there at all.
     let ours = doctor.dialer().name();

@@ -1,5 +1,6 @@
 //! What is to be done about one slot, as a value.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::super::Pair;
@@ -157,6 +158,29 @@ impl Verdict {
         }
     }
 
+    /// Whether it makes some node the owner: then no other slot of the nodes concerned may get a new owner meanwhile.
+    #[must_use]
+    pub fn assigns(&self) -> bool {
+        let assigns = |order: &Order| match order {
+            Order::Node { at, owner } => at == owner,
+            Order::AddSlot { .. } => true,
+            Order::Stable { .. } | Order::Importing { .. } | Order::Migrating { .. } => false,
+        };
+        matches!(self, Self::GoForward { .. }) || self.orders().iter().any(assigns)
+    }
+
+    /// The nodes that it has to do with.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<NodeId> {
+        let mut nodes: BTreeSet<NodeId> = self.orders().iter().flat_map(Order::nodes).collect();
+        match self {
+            Self::GoForward { pair, .. } => nodes.extend([pair.source, pair.target]),
+            Self::Gather { owner, holders, .. } => nodes.extend(holders.iter().chain([owner])),
+            Self::Sound | Self::Settle { .. } | Self::Wait { .. } | Self::Human { .. } | Self::CannotTell { .. } => {}
+        }
+        nodes
+    }
+
     /// What to say to whom, before anything else.
     #[must_use]
     pub fn orders(&self) -> &[Order] {
@@ -178,6 +202,16 @@ impl Order {
             | Self::Importing { at, .. }
             | Self::Migrating { at, .. }
             | Self::AddSlot { at } => *at,
+        }
+    }
+
+    /// Whom it is said to, and whom it names.
+    fn nodes(&self) -> [NodeId; 2] {
+        match *self {
+            Self::Stable { at } | Self::AddSlot { at } => [at, at],
+            Self::Node { at, owner: other }
+            | Self::Importing { at, from: other }
+            | Self::Migrating { at, to: other } => [at, other],
         }
     }
 }

@@ -1,0 +1,98 @@
+//! Open slots of which an end has failed over (Redis, where marks are not replicated), and marks that only a replica has
+//! (Valkey, where they are).
+
+use std::time::Duration;
+
+use super::made::{KEYS, row_of};
+use crate::support::{Cluster, Flavour, Node, Spec, Tagged, eventually};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Kills a primary and waits until its replica has taken its place by the word of all others.
+fn fail_over(cluster: &Cluster, dead: Node, heir: Node) {
+    cluster.kill9(dead);
+    eventually("its replica has taken its place", SOON, || {
+        let id = cluster.node_id(heir);
+        for node in cluster.nodes().into_iter().filter(|&node| node != dead) {
+            let members = cluster.view(node)?.members;
+            if !members.iter().any(|member| member.id == id && member.is("master") && !member.slots.is_empty()) {
+                return Err(format!("{} does not know", cluster.name(node)));
+            }
+        }
+        Ok(())
+    });
+}
+
+fn check_failover(flavour: Flavour) {
+    let spec = Spec::new(flavour).replicas(1).node_timeout(Duration::from_secs(1));
+    let cluster = Cluster::start(spec);
+    let [a, b, c] = cluster.primaries()[..] else { panic!("three primaries") };
+    // From the one that will fail, and to it.
+    let from: Vec<Tagged> = (0..2).map(|number| Tagged::fill(&cluster, a, number, KEYS)).collect();
+    let to: Vec<Tagged> = (0..2).map(|number| Tagged::fill(&cluster, c, number, KEYS)).collect();
+    cluster.open_slot(from[0].slot, a, b);
+    cluster.migrate_keys(from[0].slot, a, b, KEYS / 2);
+    cluster.open_slot(from[1].slot, a, b);
+    cluster.open_slot(to[0].slot, c, a);
+    cluster.migrate_keys(to[0].slot, c, a, KEYS / 2);
+    cluster.open_slot(to[1].slot, c, a);
+    let replicated: u64 = cluster.cmd(a, &["WAIT", "1", "5000"]);
+    assert_eq!(replicated, 1);
+    let heir = cluster.replicas_of(a)[0];
+    fail_over(&cluster, a, heir);
+    if flavour == Flavour::Redis70 {
+        // The target of a dead node's slots is down with them, for its own keys too.
+        let state = |node| cluster.cmd::<String>(node, &["CLUSTER", "INFO"]);
+        eventually("the target is down", SOON, || {
+            if state(b).contains("cluster_state:fail") { Ok(()) } else { Err("it serves".to_owned()) }
+        });
+    }
+    let checked = cluster.evenkeel_with_file(&["check", "--json"], "").run_to_end().exited_with_json(2);
+    if flavour == Flavour::Redis70 {
+        let rows = [&from[0], &from[1], &to[0], &to[1]].map(|tagged| row_of(&checked["verdicts"], tagged.slot));
+        assert_eq!(rows, [Some(7), Some(7), Some(14), Some(14)], "{checked:#}");
+    }
+    let repaired = cluster.evenkeel_with_file(&["repair"], "[migration]\nmigrate_timeout = \"400ms\"\n").run_to_end();
+    assert!(repaired.stdout.contains("nothing is left to repair"), "{}{}", repaired.stdout, repaired.stderr);
+    assert_eq!(cluster.open_slots(), Ok(Vec::new()));
+    assert!(cluster.slots_of(b).contains(from[0].slot) && cluster.slots_of(heir).contains(to[0].slot));
+    for tagged in from.iter().chain(&to) {
+        tagged.verify(&cluster);
+    }
+}
+
+#[test]
+fn open_slots_of_a_node_that_failed_over_are_finished_on_redis_7_0() {
+    check_failover(Flavour::Redis70);
+}
+
+#[test]
+fn open_slots_of_a_node_that_failed_over_are_finished_on_valkey_9_1() {
+    check_failover(Flavour::Valkey91);
+}
+
+/// A Valkey primary gives `SETSLOT` to its replicas first. One that freezes meanwhile takes it in when it goes on, and
+/// its primary never has.
+#[test]
+fn a_mark_that_only_a_replica_has_is_taken_off_on_valkey_8_1() {
+    let cluster = Cluster::start(Spec::new(Flavour::Valkey81).replicas(1).node_timeout(Duration::from_secs(10)));
+    let [a, b, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let replica = cluster.replicas_of(b)[0];
+    let tagged = Tagged::fill(&cluster, a, 0, KEYS);
+    let (slot, from) = (tagged.slot.to_string(), cluster.node_id(a).to_string());
+    cluster.sigstop(replica);
+    let refused = cluster.try_cmd::<()>(b, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from, "TIMEOUT", "200"]);
+    let refused = refused.expect_err("its replica does not follow").to_string();
+    assert!(refused.to_uppercase().contains("NOREPLICAS") || refused.contains("good replicas"), "{refused}");
+    cluster.sigcont(replica);
+    eventually("the replica has the mark", SOON, || {
+        let open = cluster.open_slots()?;
+        if open.len() == 1 { Ok(()) } else { Err(format!("{open:?}")) }
+    });
+    let checked = cluster.evenkeel(&["check", "--json"]).run_to_end().exited_with_json(2);
+    assert_eq!(row_of(&checked["verdicts"], tagged.slot), Some(8), "{checked:#}");
+    cluster.evenkeel(&["repair"]).run_to_end().assert(0, &["(row 8)", "nothing is left"]);
+    assert_eq!(cluster.open_slots(), Ok(Vec::new()));
+    cluster.evenkeel(&["check"]).run_to_end().exited(0);
+    tagged.verify(&cluster);
+}
