@@ -9,7 +9,7 @@ use super::cases::{CaseDocument, cases};
 use super::engine::heed_signals;
 use super::{instance, logging, plan};
 use crate::cli::{ExitStatus, Keep, RepairArgs};
-use crate::config::LogLevel;
+use crate::config::{LogLevel, Mode};
 use crate::daemon::{self, Done, Outcome, Prefer, Wishes};
 use crate::migration::Verdict;
 
@@ -20,6 +20,8 @@ pub(super) async fn repair(args: &RepairArgs) -> anyhow::Result<ExitStatus> {
         config.log.level = LogLevel::Warn;
     }
     logging::init(&config.log);
+    // Whatever a file says: for the time of this command its lease is wanted.
+    config.schedule.mode = Mode::Act;
     let prefer = args.prefer.map(|keep| match keep {
         Keep::Source => Prefer::Source,
         Keep::Target => Prefer::Target,
@@ -92,7 +94,11 @@ impl Document {
             text.extend(self.left.iter().map(CaseDocument::text));
         }
         for HiddenDocument { node, keys } in &self.hidden {
-            let _ = writeln!(text, "{node} holds {keys} keys more than it shows");
+            let _ = writeln!(
+                text,
+                "{node} holds {keys} keys of slots that it neither owns nor takes in, and hides them; \
+                 --slots 0-16383 finds them and brings them to the slots' owners"
+            );
         }
         if self.interrupted {
             text.push_str("interrupted; the next repair goes on from here\n");

@@ -21,6 +21,7 @@ pub use tenure::{Ours, Tenure};
 use crate::cluster::{Address, SlotSet};
 use crate::config::{Config, Mode};
 use crate::journal::{Opened, read_open_slots, write_open_slots};
+use crate::migration::{End, Mark, Step};
 use crate::redis::{Dialer, LeaseCall, LeaseReply, LeaseServer};
 
 /// Renewals within the time of one lease: four may fail before it is lost.
@@ -94,6 +95,31 @@ impl Lease {
     /// Whether owners may be changed now.
     pub(super) fn may_finalise(&self) -> bool {
         self.tenure.borrow().may_finalise(Instant::now(), self.call_timeout)
+    }
+
+    /// Whether this step of a move may be taken now.
+    pub(super) fn permits(&self, step: &Step) -> bool {
+        match step {
+            Step::SetSlots { at: End::Target, mark: Mark::Assigned, .. } => self.may_finalise(),
+            Step::SetSlots { .. } | Step::MoveKeys(_) => self.may_act(),
+            Step::ReadEnds { .. }
+            | Step::ListKeys { .. }
+            | Step::CompareKeys(_)
+            | Step::TakeFinalise
+            | Step::YieldFinalise
+            | Step::Pause(_)
+            | Step::End(_) => true,
+        }
+    }
+
+    /// Waits until it is known whether we have it, this long at the most.
+    pub(super) async fn known_within(&self, patience: Duration) {
+        let mut tenure = self.tenure.clone();
+        let known = tenure.wait_for(|tenure| match tenure {
+            Tenure::NotNeeded | Tenure::Elsewhere { .. } | Tenure::Ours(_) => true,
+            Tenure::Unknown { .. } => false,
+        });
+        let _ = tokio::time::timeout(patience, known).await;
     }
 
     /// Why nothing may be changed now; `None` while it may.

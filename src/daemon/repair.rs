@@ -9,17 +9,20 @@ mod diagnosis;
 mod gather;
 mod guard;
 mod obey;
+mod reveal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::obey::Failures;
-use super::Reason;
+use super::{Lease, Reason};
 use crate::cluster::{NodeId, Slot, SlotSet, Unclear};
 use crate::config::Config;
 use crate::migration::{Order, SlotFacts, Verdict};
@@ -154,7 +157,21 @@ pub async fn repair(
     let intent = if wishes.dry_run { Intent::Observing } else { Intent::Acting };
     let doctor = Doctor::new(config, intent, instance);
     let (done, left, busy, acted) = (Vec::new(), BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-    Repair { doctor, config, wishes, leave, done, left, busy, acted, dead_end: false }.run().await
+    let lease_stop = CancellationToken::new();
+    let (lease, keeper) = if wishes.dry_run {
+        (Lease::none(), None)
+    } else {
+        let (_, config) = watch::channel(Arc::new(config.clone()));
+        Lease::keep(config, instance, lease_stop.clone())
+    };
+    let repair = Repair { doctor, config, wishes, leave, lease, done, left, busy, acted, dead_end: false };
+    let outcome = repair.run().await;
+    lease_stop.cancel();
+    if let Some(keeper) = keeper {
+        // It gives the lease back; if it cannot, the lease runs out.
+        let _ = keeper.await;
+    }
+    outcome
 }
 
 struct Repair<'a> {
@@ -162,6 +179,7 @@ struct Repair<'a> {
     config: &'a Config,
     wishes: &'a Wishes,
     leave: CancellationToken,
+    lease: Lease,
     done: Vec<Done>,
     left: BTreeMap<Slot, Left>,
     /// Nodes that somebody else moves slots from or to.
@@ -177,9 +195,20 @@ impl Repair<'_> {
         let before = self.doctor.diagnose().await?;
         guard::can_be_judged(&before)?;
         let steady = self.watch(&before).await?;
-        let cases = self.cases_to_act_on(&steady);
-        if !self.wishes.dry_run && !cases.is_empty() {
-            self.rounds(&steady, cases).await?;
+        let mut cases = self.cases_to_act_on(&steady);
+        let named = self.wishes.slots.as_ref().filter(|_| !before.hidden.is_empty());
+        if !self.wishes.dry_run && (!cases.is_empty() || named.is_some()) {
+            self.lease.known_within(self.config.migration.call_timeout).await;
+            if let Some(reason) = self.lease.reason() {
+                return Err(RepairError::Refused(reason));
+            }
+            guard::may_act(&self.doctor, &steady, &cases, self.config).await?;
+            if let Some(named) = named.filter(|_| self.busy.is_empty()) {
+                self.reveal(named, &before).await;
+                let found = self.doctor.diagnose_slots(&self.doctor.revealed()).await?;
+                cases.extend(self.cases_to_act_on(&found));
+            }
+            self.rounds(cases).await?;
         }
         let after = self.doctor.diagnose().await?;
         self.left.retain(|slot, _| after.cases.contains_key(slot));
@@ -254,10 +283,9 @@ impl Repair<'_> {
 
     /// Carries verdicts out until none is left that may be: what one leaves may need another.
     ///
-    /// What forbids acting is asked before each round: a node that was down may be asked only now, and somebody else may
-    /// have come.
-    async fn rounds(&mut self, steady: &Diagnosis, mut cases: BTreeMap<Slot, Case>) -> Result<(), RepairError> {
-        guard::may_act(&self.doctor, steady, &cases, self.config).await?;
+    /// What forbids acting is asked again before each further round: a node that was down may be asked only now, and
+    /// somebody else may have come.
+    async fn rounds(&mut self, mut cases: BTreeMap<Slot, Case>) -> Result<(), RepairError> {
         for _ in 0..ROUNDS {
             let mut groups: BTreeMap<Verdict, SlotSet> = BTreeMap::new();
             for (slot, case) in &cases {

@@ -267,17 +267,7 @@ impl Carrier for Worker {
     }
 
     fn may_send(&self, step: &Step) -> bool {
-        match step {
-            Step::SetSlots { at: End::Target, mark: Mark::Assigned, .. } => self.lease.may_finalise(),
-            Step::SetSlots { .. } | Step::MoveKeys(_) => self.lease.may_act(),
-            Step::ReadEnds { .. }
-            | Step::ListKeys { .. }
-            | Step::CompareKeys(_)
-            | Step::TakeFinalise
-            | Step::YieldFinalise
-            | Step::Pause(_)
-            | Step::End(_) => true,
-        }
+        self.lease.permits(step)
     }
 
     fn has_failed_over(&self) -> bool {

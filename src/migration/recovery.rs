@@ -61,6 +61,17 @@ fn nobody_has_it(facts: &SlotFacts) -> Verdict {
     if holders.is_empty() {
         return Verdict::Settle { row: 16, orders, why: "nobody owns it, and one primary holds all its keys" };
     }
+    let giving: Vec<NodeId> =
+        facts.primaries.iter().filter(|(_, v)| v.migrating.is_some()).map(|(&at, _)| at).collect();
+    match giving[..] {
+        [] => {}
+        // One that gives a slot away sends clients on for every key that it does not have: no key comes home to it.
+        [at] => {
+            let why = "nobody owns it, and it was half moved: its former owner gets it back, and it goes on";
+            return Verdict::Settle { row: 17, orders: vec![Order::AddSlot { at }], why };
+        }
+        _ => return Verdict::Human { row: 17, why: "nobody owns it, and several were giving it away" },
+    }
     let why = "nobody owns it, and several primaries hold keys of it: the one with the most gets it";
     Verdict::Gather { row: 17, first: orders, owner, holders, ask_first: false, why }
 }

@@ -3,6 +3,7 @@
 
 mod copies;
 mod failover;
+mod hidden;
 mod made;
 mod open;
 mod owners;

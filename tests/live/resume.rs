@@ -81,7 +81,7 @@ fn leave_half_moved(cluster: &Cluster, flavour: Flavour, from: Node, to: Node) -
     set_slot(to, &tagged, &["NODE", &to_id]);
     // Valkey takes the source's mark away when it hears of the new owner; Redis leaves it for ever.
     let stale = match flavour {
-        Flavour::Redis62 | Flavour::Redis70 | Flavour::Redis82 => true,
+        Flavour::Redis62 | Flavour::Redis70 | Flavour::Redis82 | Flavour::Redis86 => true,
         Flavour::Valkey81 | Flavour::Valkey91 => false,
     };
     left("given to the target, the source not told", tagged, to, stale);

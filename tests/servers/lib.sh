@@ -40,11 +40,11 @@ fetch_into() {
     printf 'fetched %s from %s\n' "${directory#"$target/"}" "$origin"
 }
 
-# unpack_wheel NAME==VERSION: unpacks a Python wheel below ./wheel.
+# unpack_wheel NAME==VERSION [OPTION...]: unpacks a Python wheel below ./wheel; options are those of `pip download`.
 unpack_wheel() {
     python3 -c '' 2>/dev/null || fail "python3 is missing; on Debian: apt install python3 python3-pip"
     python3 -m pip --version >/dev/null 2>&1 || fail "python3 has no pip; on Debian: apt install python3-pip"
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest download "$1" ||
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest download "$@" ||
         fail "pip cannot download a wheel of $1 for this machine and $(python3 --version)"
     python3 -m zipfile -e download/*.whl wheel
     rm -r download
@@ -81,4 +81,26 @@ unpack_deb() {
         dpkg -x "$package" deb
     done
     rm -rf download apt.log "$lists"
+}
+
+# unpack_deb_of SUITE PACKAGE...: the same, of another version of Debian than this one. amd64 only.
+unpack_deb_of() {
+    local suite=$1 root=$PWD/root keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    shift
+    command -v apt-get >/dev/null && [[ -r $keys ]] || fail "$1 of $suite needs apt-get and debian-archive-keyring"
+    mkdir -p "$root"/{lists/partial,cache/archives/partial} download deb
+    : >"$root/status"
+    printf 'deb [arch=amd64 signed-by=%s] http://deb.debian.org/debian %s main\n' "$keys" "$suite" >"$root/sources"
+    local apt=(apt-get -q -o APT::Sandbox::User="$(id -un)" -o Dir::Etc::sourcelist="$root/sources"
+        -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$root/lists" -o Dir::State::status="$root/status"
+        -o Dir::Cache="$root/cache" -o Acquire::Languages=none)
+    if ! { "${apt[@]}" update && (cd download && "${apt[@]}" download "$@"); } >apt.log 2>&1; then
+        cat apt.log >&2
+        fail "apt cannot download $*"
+    fi
+    local package
+    for package in download/*.deb; do
+        dpkg -x "$package" deb
+    done
+    rm -rf download apt.log "$root"
 }

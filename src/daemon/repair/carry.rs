@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::super::Lease;
 use super::super::drive::{Carrier, drive, pause_length};
 use super::super::ends::{Connections, Fault};
 use super::obey::Failures;
@@ -26,6 +27,7 @@ struct OnlyOne<'a> {
     pair: Pair,
     batch: BatchSize,
     leave: CancellationToken,
+    lease: Lease,
     waiting_since: Option<Instant>,
     /// A finalise could not be brought to its end.
     gave_up: bool,
@@ -128,6 +130,7 @@ impl Repair<'_> {
             pair,
             batch: BatchSize::new(migration.block_max, migration.batch_keys_max),
             leave: self.leave.clone(),
+            lease: self.lease.clone(),
             waiting_since: None,
             gave_up: false,
         };
@@ -178,6 +181,10 @@ impl Carrier for OnlyOne<'_> {
 
     fn is_to_leave(&self) -> bool {
         self.leave.is_cancelled()
+    }
+
+    fn may_send(&self, step: &Step) -> bool {
+        self.lease.permits(step)
     }
 
     async fn perform(&mut self, step: Step) -> Option<Reply> {

@@ -45,13 +45,17 @@ pub struct Case {
 pub struct Doctor {
     poller: Poller,
     dialer: Dialer,
+    /// Keys that a node does not count and that were found all the same: see [`Doctor::reveal`].
+    revealed: BTreeMap<NodeId, Counted>,
 }
 
-/// A node that said something the diagnosis could not go on with.
+/// Keys could not be counted.
 #[derive(Debug, thiserror::Error)]
-enum CountError {
+pub(super) enum CountError {
+    /// The node could not be reached.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It did not answer.
     #[error(transparent)]
     Call(#[from] CallError),
 }
@@ -62,7 +66,7 @@ impl Doctor {
     pub fn new(config: &Config, intent: Intent, instance: &str) -> Self {
         let dialer = Dialer::new(config, intent, instance);
         let poller = Poller::new(dialer.clone(), config.cluster.seeds.clone());
-        Self { poller, dialer }
+        Self { poller, dialer, revealed: BTreeMap::new() }
     }
 
     /// How it connects.
@@ -94,7 +98,14 @@ impl Doctor {
     pub async fn diagnose_slots(&mut self, slots: &SlotSet) -> Result<Diagnosis, Vec<OpenError>> {
         let look = self.poller.look(Patience::Usual).await?;
         let topology = Topology::merge(&look.observation, &SlotSet::new());
-        let (counts, uncounted) = self.count(&look.observation, &topology, slots).await;
+        let (mut counts, uncounted) = self.count(&look.observation, &topology, slots).await;
+        for (node, revealed) in &self.revealed {
+            let Some(counted) = counts.get_mut(node) else { continue };
+            for (slot, keys) in revealed.iter().filter(|(slot, _)| slots.contains(**slot)) {
+                let counted = counted.entry(*slot).or_default();
+                *counted = (*counted).max(*keys);
+            }
+        }
         let cases = judge(&look.observation, &topology, slots, &counts, &uncounted);
         Ok(Diagnosis { look, topology, cases, hidden: BTreeMap::new(), uncounted })
     }
@@ -129,7 +140,12 @@ impl Doctor {
     }
 
     /// Keys of these slots at a node, over all its databases.
-    async fn count_at(&self, observation: &Observation, node: NodeId, slots: &SlotSet) -> Result<Counted, CountError> {
+    pub(super) async fn count_at(
+        &self,
+        observation: &Observation,
+        node: NodeId,
+        slots: &SlotSet,
+    ) -> Result<Counted, CountError> {
         let mut total: Counted = slots.iter().map(|slot| (slot, 0)).collect();
         let databases = self.open(observation, node).await?.databases().await?;
         for db in databases {
@@ -175,6 +191,23 @@ impl Doctor {
         let counted = self.count_at(observation, node, &SlotSet::full()).await?;
         let after = conn.keys_by_database().await?;
         Ok(excess(&before, &counted).min(excess(&after, &counted)))
+    }
+
+    /// Takes note of keys that a node holds and does not count.
+    pub(super) fn reveal(&mut self, node: NodeId, counted: Counted) {
+        self.revealed.entry(node).or_default().extend(counted);
+    }
+
+    /// Slots of which a node was found to hold keys that it does not count.
+    pub(super) fn revealed(&self) -> SlotSet {
+        self.revealed.values().flat_map(BTreeMap::keys).copied().collect()
+    }
+
+    /// What was found of a slot is no longer so.
+    pub(super) fn forget(&mut self, node: NodeId, slot: Slot) {
+        if let Some(revealed) = self.revealed.get_mut(&node) {
+            revealed.remove(&slot);
+        }
     }
 
     /// A connection to a node that answered the look.

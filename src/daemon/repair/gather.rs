@@ -4,6 +4,7 @@
 
 use thiserror::Error;
 
+use super::super::Lease;
 use super::super::ends::Connections;
 use super::obey::Failures;
 use super::{Diagnosis, Left, Prefer, Repair};
@@ -25,6 +26,7 @@ struct Ways {
     /// From the owner to the holder: compares, and drops copies there.
     away: Connections,
     prefer: Option<Prefer>,
+    lease: Lease,
     moved: u64,
     /// Keys with two values that nobody said which to keep of.
     conflicts: Vec<Key>,
@@ -49,6 +51,7 @@ impl Repair<'_> {
                 }
                 let (moved, left) = self.gather_slot(slot, owner, holder, now).await;
                 keys += moved;
+                self.doctor.forget(holder, slot);
                 failures.extend(left.map(|left| (slot, left)));
             }
         }
@@ -75,7 +78,8 @@ impl Repair<'_> {
             (Err(why), _) | (_, Err(why)) => return (0, Some(Left::Failed(why))),
         };
         let prefer = self.prefer_for(slot);
-        let mut ways = Ways { slot, home, away, prefer, moved: 0, conflicts: Vec::new() };
+        let lease = self.lease.clone();
+        let mut ways = Ways { slot, home, away, prefer, lease, moved: 0, conflicts: Vec::new() };
         let brought = ways.bring_home().await;
         ways.home.close();
         ways.away.close();
@@ -137,6 +141,9 @@ impl Ways {
             }
             if holder.keys_of(self.slot) <= self.conflicts.len() as u64 {
                 return Ok(());
+            }
+            if !self.lease.may_act() {
+                return Err("the lease is lost".to_owned());
             }
             let before = (self.moved, self.conflicts.len());
             for db in holder.databases {

@@ -31,6 +31,14 @@ impl Repair<'_> {
         failures
     }
 
+    /// Why the lease, where there is one, does not permit a call that changes something, or an owner, now.
+    pub(super) fn lease_forbids(&self, owner: bool) -> Option<String> {
+        let permitted = if owner { self.lease.may_finalise() } else { self.lease.may_act() };
+        let reason =
+            || self.lease.reason().map_or_else(|| "the lease runs out".to_owned(), |reason| reason.to_string());
+        (!permitted).then(reason)
+    }
+
     async fn say(&self, order: Order, slots: SlotSet, now: &Diagnosis) -> Failures {
         let all_failed = |slots: &SlotSet, why: &str| -> Failures {
             slots.iter().map(|slot| (slot, Left::Failed(format!("{order}: {why}")))).collect()
@@ -42,6 +50,10 @@ impl Repair<'_> {
         let valkey = now.look.observation.nodes[&order.at()].info.version.product == Product::Valkey;
         let (mut failures, mut slots) = (Failures::new(), slots);
         for _ in 0..REPEATS {
+            if let Some(reason) = self.lease_forbids(order.assigns()) {
+                failures.extend(all_failed(&slots, &reason));
+                return failures;
+            }
             let replies = match say_once(&conn, order, &slots, valkey).await {
                 Ok(replies) => replies,
                 Err(error) => {

@@ -131,6 +131,7 @@ impl Servers {
             }
             Verdict::Gather { owner, holders, .. } => {
                 assert_eq!(self.voice(*owner).owner, Some(*owner), "keys are brought to the owner");
+                assert_eq!(self.voice(*owner).migrating, None, "who gives a slot away takes no key of it");
                 for &holder in holders {
                     self.voice(*owner).keys += std::mem::take(&mut self.voice(holder).keys);
                     (self.voice(holder).importing, self.voice(holder).migrating) = (None, None);

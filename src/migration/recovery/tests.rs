@@ -189,6 +189,8 @@ fn rows_15_to_17_a_slot_of_nobody_goes_to_who_holds_its_keys() {
     check("a names nobody\nb names nobody", "15: a human must decide");
     check("a names nobody\nb names nobody 2 keys\nheir a", "16: ADDSLOTS at b");
     check("a names nobody 1 key\nb names nobody 2 keys\nheir a", "17: ADDSLOTS at b, then bring the keys at a to b");
+    check("a names nobody ->b 1 key\nb names nobody <-a 2 keys\nheir a", "17: ADDSLOTS at a");
+    check("a names nobody ->b 1 key\nb names nobody ->a 2 keys", "17: a human must decide");
 }
 
 #[test]

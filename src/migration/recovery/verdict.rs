@@ -161,12 +161,7 @@ impl Verdict {
     /// Whether it makes some node the owner: then no other slot of the nodes concerned may get a new owner meanwhile.
     #[must_use]
     pub fn assigns(&self) -> bool {
-        let assigns = |order: &Order| match order {
-            Order::Node { at, owner } => at == owner,
-            Order::AddSlot { .. } => true,
-            Order::Stable { .. } | Order::Importing { .. } | Order::Migrating { .. } => false,
-        };
-        matches!(self, Self::GoForward { .. }) || self.orders().iter().any(assigns)
+        matches!(self, Self::GoForward { .. }) || self.orders().iter().any(Order::assigns)
     }
 
     /// The nodes that it has to do with.
@@ -202,6 +197,16 @@ impl Order {
             | Self::Importing { at, .. }
             | Self::Migrating { at, .. }
             | Self::AddSlot { at } => *at,
+        }
+    }
+
+    /// Whether it makes whom it is said to the owner.
+    #[must_use]
+    pub fn assigns(&self) -> bool {
+        match self {
+            Self::Node { at, owner } => at == owner,
+            Self::AddSlot { .. } => true,
+            Self::Stable { .. } | Self::Importing { .. } | Self::Migrating { .. } => false,
         }
     }
 

@@ -62,7 +62,7 @@ fn check_open_slots_at_once(flavour: Flavour) {
 
 fn is_redis(flavour: Flavour) -> bool {
     match flavour {
-        Flavour::Redis62 | Flavour::Redis70 | Flavour::Redis82 => true,
+        Flavour::Redis62 | Flavour::Redis70 | Flavour::Redis82 | Flavour::Redis86 => true,
         Flavour::Valkey81 | Flavour::Valkey91 => false,
     }
 }

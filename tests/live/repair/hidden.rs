@@ -1,0 +1,34 @@
+//! Keys that a Redis of 8.4 or newer holds and hides.
+
+use super::made::{Disorder, KEYS, set_slot};
+use crate::support::{Cluster, Flavour, Spec};
+
+#[test]
+fn keys_that_redis_8_6_hides_are_found_and_brought_home() {
+    if !Flavour::Redis86.is_here() {
+        return;
+    }
+    let cluster = Cluster::start(Spec::new(Flavour::Redis86));
+    let mut disorder = Disorder::new(&cluster);
+    let Disorder { a, b, .. } = disorder;
+    let strays = [disorder.half_moved(KEYS / 2), disorder.half_moved(KEYS)];
+    for tagged in &strays {
+        for node in [a, b] {
+            set_slot(&cluster, node, tagged.slot, &["STABLE"]);
+        }
+        assert_eq!(cluster.keys_in(b, tagged.slot), 0, "it counts none of them");
+    }
+    let hidden = format!("{} holds {} keys", cluster.node_id(b).short(), KEYS / 2 + KEYS);
+    cluster.evenkeel(&["check"]).run_to_end().assert(2, &["hidden_keys", &hidden]);
+    cluster.evenkeel(&["repair"]).run_to_end().assert(2, &["hides them", "--slots 0-16383"]);
+    assert_eq!(cluster.open_slots(), Ok(Vec::new()));
+
+    let one = strays[0].slot.to_string();
+    cluster.evenkeel(&["repair", "--slots", &one]).run_to_end().assert(2, &["(row 12)", "hides them"]);
+    cluster.evenkeel(&["repair", "--slots", "0-16383"]).run_to_end().assert(0, &["(row 12)", "nothing is left"]);
+    assert_eq!(cluster.open_slots(), Ok(Vec::new()));
+    for tagged in strays {
+        tagged.verify(&cluster);
+    }
+    cluster.evenkeel(&["check"]).run_to_end().exited(0);
+}
