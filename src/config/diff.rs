@@ -153,7 +153,7 @@ fn of_targets(targets: &Targets) -> [(&'static str, String); 4] {
     ]
 }
 
-fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 13] {
+fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 16] {
     let MigrationConfig {
         block_max,
         migrate_timeout,
@@ -168,6 +168,9 @@ fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 13] {
         retry_delay,
         retry_delay_max,
         memory_limit_percent,
+        big_keys,
+        big_key_block_max,
+        big_key_window,
     } = migration;
     [
         ("migration.block_max", duration(*block_max)),
@@ -183,6 +186,9 @@ fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 13] {
         ("migration.retry_delay", duration(*retry_delay)),
         ("migration.retry_delay_max", duration(*retry_delay_max)),
         ("migration.memory_limit_percent", memory_limit_percent.to_string()),
+        ("migration.big_keys", big_keys.to_string()),
+        ("migration.big_key_block_max", duration(*big_key_block_max)),
+        ("migration.big_key_window", optional(big_key_window.as_ref())),
     ]
 }
 

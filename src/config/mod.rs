@@ -17,6 +17,7 @@ mod source;
 mod targets;
 mod validate;
 mod watch;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub use lease::LeaseConfig;
 pub use secret::{MAX_PASSWORD_BYTES, PASSWORD_VARIABLE, SecretError, Secrets};
 pub use targets::{MAX_WEIGHT, TargetEntry, Targets};
 pub use watch::FileStamp;
+pub use window::{Window, WindowError};
 
 /// The whole configuration, every value within its range.
 ///
@@ -129,6 +131,12 @@ pub struct MigrationConfig {
     pub retry_delay_max: Duration,
     /// The share of its `maxmemory`, in percent, above which a target takes no further slot.
     pub memory_limit_percent: u8,
+    /// What becomes of a slot with a key that would hold its node for longer than `big_key_block_max`.
+    pub big_keys: BigKeys,
+    /// How long one key may hold its node.
+    pub big_key_block_max: Duration,
+    /// When such slots are moved under [`BigKeys::Window`], which needs it.
+    pub big_key_window: Option<Window>,
 }
 
 impl Default for MigrationConfig {
@@ -149,7 +157,36 @@ impl Default for MigrationConfig {
             retry_delay: Duration::from_secs(1),
             retry_delay_max: Duration::from_mins(5),
             memory_limit_percent: 80,
+            big_keys: BigKeys::Refuse,
+            // A hundred times `block_max`: about what clients' time-outs bear, and 160,000 fields of a hash on Redis.
+            big_key_block_max: Duration::from_millis(200),
+            big_key_window: None,
         }
+    }
+}
+
+/// What becomes of a slot with a big key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BigKeys {
+    /// It is set aside.
+    Refuse,
+    /// It is moved in a window of time, and set aside outside of it.
+    Window,
+    /// It is moved.
+    Move,
+}
+
+impl BigKeys {
+    const ALL: [Self; 3] = [Self::Refuse, Self::Window, Self::Move];
+}
+
+impl fmt::Display for BigKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refuse => "refuse",
+            Self::Window => "window",
+            Self::Move => "move",
+        })
     }
 }
 

@@ -83,6 +83,9 @@ pub(super) struct RawMigration {
     pub(super) retry_delay: Raw,
     pub(super) retry_delay_max: Raw,
     pub(super) memory_limit_percent: Raw,
+    pub(super) big_keys: Raw,
+    pub(super) big_key_block_max: Raw,
+    pub(super) big_key_window: Raw,
 }
 
 #[derive(Debug, Default, Deserialize)]

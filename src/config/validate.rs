@@ -15,13 +15,14 @@ use super::fault::{Fault, Problem};
 use super::raw::{Raw, RawCluster, RawConfig, RawHttp, RawLog, RawMigration, RawSchedule, RawState, RawTls};
 use super::source::{Source, Span};
 use super::{
-    ClusterConfig, Config, HttpConfig, LogConfig, LogFormat, LogLevel, MigrateUser, MigrationConfig, Mode,
-    ScheduleConfig, StateConfig, TlsFiles, lease, targets,
+    BigKeys, ClusterConfig, Config, HttpConfig, LogConfig, LogFormat, LogLevel, MigrateUser, MigrationConfig, Mode,
+    ScheduleConfig, StateConfig, TlsFiles, Window, lease, targets,
 };
 use crate::cluster::Address;
 
 const ADDRESS: &str = "host:port, as in \"10.0.0.1:6379\"";
 const FILE: &str = "the path of a file";
+const WINDOW: &str = "hours and a time zone, as in \"02:00-04:00 Europe/Berlin\"";
 
 /// The configuration in this text, or everything that is wrong with it.
 pub(super) fn config(text: &str, name: &str) -> Result<Config, Vec<Fault>> {
@@ -121,7 +122,10 @@ fn address_map(raw: BTreeMap<Spanned<String>, Spanned<Value>>, v: &mut Validator
 fn migration(raw: RawMigration, v: &mut Validator<'_>) -> MigrationConfig {
     const MINUTE: Duration = Duration::from_mins(1);
     const TENTH: Duration = Duration::from_millis(100);
+    const BIG_KEY_BLOCK: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
     let default = MigrationConfig::default();
+    let big_keys_at = raw.big_keys.as_ref().map(Spanned::span);
+    let window = v.text(raw.big_key_window, |text| text.parse::<Window>().is_ok(), WINDOW);
     let delay_max_at = raw.retry_delay_max.as_ref().or(raw.retry_delay.as_ref()).map(Spanned::span);
     let config = MigrationConfig {
         block_max: v.duration(raw.block_max, Duration::from_micros(100)..=Duration::from_secs(1), default.block_max),
@@ -137,7 +141,13 @@ fn migration(raw: RawMigration, v: &mut Validator<'_>) -> MigrationConfig {
         retry_delay: v.duration(raw.retry_delay, TENTH..=Duration::from_hours(1), default.retry_delay),
         retry_delay_max: v.duration(raw.retry_delay_max, TENTH..=Duration::from_hours(24), default.retry_delay_max),
         memory_limit_percent: v.integer(raw.memory_limit_percent, 1..=100, default.memory_limit_percent),
+        big_keys: v.choice(raw.big_keys, &BigKeys::ALL, default.big_keys),
+        big_key_block_max: v.duration(raw.big_key_block_max, BIG_KEY_BLOCK, default.big_key_block_max),
+        big_key_window: window.and_then(|text| text.parse().ok()),
     };
+    if let (BigKeys::Window, None, Some(at)) = (config.big_keys, &config.big_key_window, big_keys_at) {
+        v.conflict(at, "needs big_key_window beside it");
+    }
     if let (true, Some(at)) = (config.retry_delay > config.retry_delay_max, delay_max_at) {
         let [delay, max] = [config.retry_delay, config.retry_delay_max].map(humantime::format_duration);
         v.conflict(at, format!("retry_delay_max ({max}) is below retry_delay ({delay})"));

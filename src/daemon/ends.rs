@@ -71,6 +71,10 @@ pub(super) struct Connections {
     /// By database.
     source_data: BTreeMap<u32, Conn>,
     round_trip: Duration,
+    /// Keys that take long, by database and name, with how long each is expected to hold the source.
+    pub(super) big: BTreeMap<(u32, Key), Duration>,
+    /// No call at the source may be given longer, whatever it carries.
+    timeout_max: Duration,
 }
 
 impl Connections {
@@ -111,6 +115,8 @@ impl Connections {
             target_control: None,
             source_data: BTreeMap::new(),
             round_trip: Duration::ZERO,
+            big: BTreeMap::new(),
+            timeout_max: Duration::MAX,
         }))
     }
 
@@ -161,6 +167,20 @@ impl Connections {
         }
     }
 
+    /// No call is given longer than half a node's time-out, after which a node counts as failed.
+    pub(super) fn keep_below(&mut self, node_timeout: Duration) {
+        self.timeout_max = node_timeout / 2;
+    }
+
+    /// How long the keys of a call are expected to hold the source, where one of them is a big one.
+    pub(super) fn expected(&self, batch: &Batch) -> Duration {
+        let [key] = batch.keys.as_slice() else { return Duration::ZERO };
+        if self.big.is_empty() {
+            return Duration::ZERO;
+        }
+        self.big.get(&(batch.db, key.clone())).copied().unwrap_or_default()
+    }
+
     /// Carries out one step on the servers.
     pub(super) async fn perform(&mut self, step: Step) -> Result<Reply, Fault> {
         match step {
@@ -188,11 +208,14 @@ impl Connections {
             Step::MoveKeys(batch) => {
                 self.source_data(batch.db).await?;
                 let conn = &self.source_data[&batch.db];
+                let expected = self.expected(&batch);
                 let call = MigrateCall {
                     target: &self.migrate_to,
                     login: self.login.as_ref(),
                     batch: &batch,
-                    timeout: self.migrate_timeout,
+                    // Twice what is expected, for the target is silent while it takes the key apart.
+                    timeout: (expected * 2).min(self.timeout_max).max(self.migrate_timeout),
+                    expected,
                 };
                 conn.migrate(&call).await.map(Reply::Moved).map_err(no_answer(End::Source))
             }
@@ -252,7 +275,7 @@ impl Connections {
         target.delete_asking(keys).await.map_err(no_answer(End::Target))
     }
 
-    async fn control(&mut self, at: End) -> Result<&Conn, Fault> {
+    pub(super) async fn control(&mut self, at: End) -> Result<&Conn, Fault> {
         let current = match at {
             End::Source => &self.source_control,
             End::Target => &self.target_control,
@@ -271,7 +294,7 @@ impl Connections {
         opened.as_ref().ok_or_else(|| unreachable(at))
     }
 
-    async fn source_data(&mut self, db: u32) -> Result<&Conn, Fault> {
+    pub(super) async fn source_data(&mut self, db: u32) -> Result<&Conn, Fault> {
         if self.source_data.get(&db).is_none_or(Conn::is_dead) {
             let conn = self.dial(End::Source, db).await?;
             self.source_data.insert(db, conn);
@@ -312,7 +335,7 @@ fn unreachable(at: End) -> Fault {
 }
 
 /// An answer that is an error is as little an answer as none: what to do next is to look again.
-fn no_answer(at: End) -> impl Fn(CallError) -> Fault {
+pub(super) fn no_answer(at: End) -> impl Fn(CallError) -> Fault {
     move |error| Fault::NoAnswer { at, why: error.to_string() }
 }
 

@@ -3,6 +3,7 @@
 
 mod account;
 mod aside;
+mod big_keys;
 mod checks;
 mod command;
 mod decide;

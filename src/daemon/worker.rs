@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::big_keys::Rules;
 use super::drive::{Carrier, drive, pause_length};
 use super::ends::{Connections, Fault};
 use super::meter::Meter;
@@ -67,6 +69,10 @@ pub(super) struct Worker {
     pub(super) group: GroupLimits,
     /// Estimate for the count of bytes: the source's data per key.
     pub(super) bytes_per_key: f64,
+    /// What becomes of big keys.
+    pub(super) big_keys: Rules,
+    /// Bytes that the source holds.
+    pub(super) dataset: u64,
     pub(super) metrics: Arc<Metrics>,
     pub(super) meter: Arc<Meter>,
     pub(super) supervisor: mpsc::Sender<FromWorker>,
@@ -119,8 +125,22 @@ impl Worker {
                 };
             }
             let group = next_group(&counts, self.group);
-            counts.retain(|slot, _| !group.contains(*slot));
+            let counted: BTreeMap<Slot, u64> = counts.extract_if(.., |slot, _| group.contains(*slot)).collect();
+            let group = match self.without_big_keys(counted, &mut report).await {
+                Ok(group) => group,
+                Err(fault) => {
+                    let failed = self.unopened(&rest, fault.trouble(self.pair));
+                    report.troubled.extend(failed.troubled);
+                    return report;
+                }
+            };
             rest = rest.difference(&group);
+            for slot in report.troubled.keys() {
+                rest.remove(*slot);
+            }
+            if group.is_empty() {
+                continue;
+            }
             let (recorded, on_record) = oneshot::channel();
             self.tell(FromWorker::Opening { id: self.id, slots: group.clone(), recorded }).await;
             if on_record.await.is_err() {
@@ -147,13 +167,36 @@ impl Worker {
         }
     }
 
+    /// The slots of a group, without those that a big key keeps from being opened.
+    async fn without_big_keys(&mut self, counts: BTreeMap<Slot, u64>, report: &mut Report) -> Result<SlotSet, Fault> {
+        let mut group: SlotSet = counts.keys().copied().collect();
+        let found = self.ends.big_keys(&self.big_keys, &counts, self.dataset).await?;
+        let judged = self.big_keys.judge(&found, Timestamp::now());
+        self.ends.big = judged.alone;
+        if let Some(node_timeout) = self.big_keys.node_timeout {
+            self.ends.keep_below(node_timeout);
+        }
+        for big in &found {
+            debug!(slot = %big.slot, db = big.db, key = %big.key.escape_ascii(), size = ?big.size, "big key");
+        }
+        for (slot, trouble) in judged.refused {
+            self.metrics.trouble(trouble.name());
+            warn!(%slot, source = %self.pair.source, target = %self.pair.target, why = %trouble, "slot not opened");
+            group.remove(slot);
+            report.troubled.insert(slot, trouble);
+        }
+        Ok(group)
+    }
+
     /// Drives one machine to its end. Says whether the next group may begin.
     async fn carry(&mut self, slots: SlotSet, purpose: Purpose, report: &mut Report) -> bool {
         let began = Instant::now();
+        let alone = self.ends.big.keys().cloned().collect();
         let mut machine = match purpose {
             Purpose::Move => Migration::new(self.pair, slots.clone(), purpose),
             Purpose::Resume => Migration::resume(self.pair, slots.clone(), self.before.clone(), self.on_record),
-        };
+        }
+        .with_alone(alone);
         let ending = drive(&mut machine, self).await;
         let unfinished = machine.slots().clone();
         let troubled: SlotSet = machine.troubled().keys().copied().collect();
@@ -232,6 +275,7 @@ impl Worker {
             | Step::Pause(_)
             | Step::End(_) => (0, 0),
         };
+        let big = matches!(&step, Step::MoveKeys(batch) if !self.ends.expected(batch).is_zero());
         let began = Instant::now();
         let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
         let took = began.elapsed();
@@ -240,7 +284,10 @@ impl Worker {
             if reply == Reply::Moved(MigrateReply::Moved) {
                 self.metrics.migrate_call(keys, took);
             }
-            self.batch.on_call(keys, took.saturating_sub(self.ends.round_trip()));
+            // How long a big key takes says nothing about the next batch.
+            if !big {
+                self.batch.on_call(keys, took.saturating_sub(self.ends.round_trip()));
+            }
             self.meter.set_batch(self.batch.keys());
         }
         debug!(step = ?name, keys, listed, took_us = took.as_micros(), "step");

@@ -247,6 +247,7 @@ fn every_series_is_there_at_zero_before_anything_happens() {
             evenkeel_set_aside_attempts 0
             evenkeel_set_aside_given_up_slots 0
             evenkeel_set_aside_next_try_seconds NaN
+            evenkeel_set_aside_slots{class="big_key"} 0
             evenkeel_set_aside_slots{class="both_claim"} 0
             evenkeel_set_aside_slots{class="conflict"} 0
             evenkeel_set_aside_slots{class="failed_over"} 0
@@ -257,6 +258,7 @@ fn every_series_is_there_at_zero_before_anything_happens() {
             evenkeel_set_aside_slots{class="no_replicas"} 0
             evenkeel_set_aside_slots{class="not_primary"} 0
             evenkeel_set_aside_slots{class="owner_changed"} 0
+            evenkeel_set_aside_slots{class="payload_too_big"} 0
             evenkeel_set_aside_slots{class="process_changed"} 0
             evenkeel_set_aside_slots{class="refused"} 0
             evenkeel_set_aside_slots{class="source_not_ready"} 0
@@ -407,6 +409,7 @@ fn the_status_is_shown_as_it_is() {
             evenkeel_set_aside_attempts 3
             evenkeel_set_aside_given_up_slots 0
             evenkeel_set_aside_next_try_seconds 30
+            evenkeel_set_aside_slots{class="big_key"} 0
             evenkeel_set_aside_slots{class="both_claim"} 0
             evenkeel_set_aside_slots{class="conflict"} 0
             evenkeel_set_aside_slots{class="failed_over"} 0
@@ -417,6 +420,7 @@ fn the_status_is_shown_as_it_is() {
             evenkeel_set_aside_slots{class="no_replicas"} 0
             evenkeel_set_aside_slots{class="not_primary"} 0
             evenkeel_set_aside_slots{class="owner_changed"} 0
+            evenkeel_set_aside_slots{class="payload_too_big"} 0
             evenkeel_set_aside_slots{class="process_changed"} 0
             evenkeel_set_aside_slots{class="refused"} 1
             evenkeel_set_aside_slots{class="source_not_ready"} 0

@@ -3,12 +3,12 @@
 //! Every state says what the servers confirmed. After any doubt (no answer, a pause, an answer that does not fit) the
 //! machine looks at both ends again and goes on from what it finds; recovery after a crash enters the same way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::Sorted;
 use super::transfer::Transfer;
 use super::{
-    Batch, Blocked, Comparison, End, Ending, Ends, ForeignMark, Mark, MigrateReply, Pair, Predecessors, Progress,
+    Batch, Blocked, Comparison, End, Ending, Ends, ForeignMark, Key, Mark, MigrateReply, Pair, Predecessors, Progress,
     Purpose, Reply, SetSlotReply, Standing, Step, Trouble, UnexpectedReply,
 };
 use crate::cluster::{NodeId, Slot, SlotSet};
@@ -86,6 +86,8 @@ pub struct Migration {
     opened: SlotSet,
     /// Both processes are the ones that these slots were opened against, by this machine.
     unbroken: bool,
+    /// Keys that share a call with no other, by database.
+    alone: BTreeSet<(u32, Key)>,
     /// Keys that a call of ours without an answer may have left on both ends.
     suspect: Option<Batch>,
     /// The slots are to be closed again, because of this.
@@ -115,6 +117,7 @@ impl Migration {
             changed: None,
             opened: SlotSet::new(),
             unbroken: purpose == Purpose::Move,
+            alone: BTreeSet::new(),
             suspect: None,
             withdrawing: None,
             interrupted: None,
@@ -130,6 +133,12 @@ impl Migration {
     #[must_use]
     pub fn resume(pair: Pair, slots: SlotSet, before: Predecessors, on_record: bool) -> Self {
         Self { before, on_record, ..Self::new(pair, slots, Purpose::Resume) }
+    }
+
+    /// The same move, with these keys (by database) moved each in a call of its own.
+    #[must_use]
+    pub fn with_alone(self, alone: BTreeSet<(u32, Key)>) -> Self {
+        Self { alone, ..self }
     }
 
     /// The slots that are not finished yet.
@@ -421,7 +430,7 @@ impl Migration {
             return State::MarkingSource { source };
         }
         let counts: BTreeMap<Slot, u64> = self.slots.iter().map(|slot| (slot, ends.source.keys_of(slot))).collect();
-        let mut transfer = Transfer::new(&counts, &ends.source.databases);
+        let mut transfer = Transfer::new(&counts, &ends.source.databases).keep_alone(&self.alone);
         if let Some(batch) = self.suspect.take().filter(|batch| self.slots.contains(batch.slot)) {
             // At once, before any client can delete one of these at the source and read the copy at the target. Only
             // a source that never changed is surely newer than the copy that this very call left there.

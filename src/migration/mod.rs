@@ -3,6 +3,7 @@
 //! Nothing here waits, reads a clock or talks to a server; [`Migration`] is driven by a worker that does. Recovery is
 //! the same machine: it begins by reading both ends and goes on from wherever it finds them.
 
+mod big;
 mod facts;
 mod machine;
 mod recovery;
@@ -11,6 +12,7 @@ mod step;
 mod transfer;
 mod trouble;
 
+pub use big::{KeyKind, KeySize, least_bytes};
 pub use facts::{EndFacts, Ends, ForeignMark, Marked, Standing};
 pub use machine::Migration;
 pub use recovery::{Order, SlotFacts, Verdict, Voice, Witnesses, recover};

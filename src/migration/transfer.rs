@@ -1,6 +1,6 @@
 //! The keys of the open slots of a pair: which to list next, which to move next.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -44,6 +44,8 @@ pub struct Comparison {
 pub(super) struct Transfer {
     lists: VecDeque<(u32, Vec<Slot>)>,
     held: VecDeque<Batch>,
+    /// Keys that share a call with no other, by database.
+    alone: BTreeSet<(u32, Key)>,
 }
 
 impl Transfer {
@@ -64,7 +66,13 @@ impl Transfer {
                 lists.push_back((db, slots));
             }
         }
-        Self { lists, held: VecDeque::new() }
+        Self { lists, ..Self::default() }
+    }
+
+    /// Makes each of these keys a batch of its own.
+    pub(super) fn keep_alone(mut self, alone: &BTreeSet<(u32, Key)>) -> Self {
+        self.alone.clone_from(alone);
+        self
     }
 
     /// The next keys to move, at most `limit` of them unless they replace copies.
@@ -97,9 +105,12 @@ impl Transfer {
             if keys.len() >= LIST_PER_SLOT as usize {
                 self.lists.push_back((db, vec![slot]));
             }
+            let is_alone = |key: &Key| !self.alone.is_empty() && self.alone.contains(&(db, key.clone()));
+            let (alone, keys): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(is_alone);
             if !keys.is_empty() {
                 self.held.push_back(Batch { db, slot, keys, replace: false });
             }
+            self.held.extend(alone.into_iter().map(|key| Batch { db, slot, keys: vec![key], replace: false }));
         }
     }
 
@@ -133,6 +144,19 @@ mod tests {
             transfer.on_listed(Vec::new());
         }
         assert_eq!(seen, [(0, vec![1, 3]), (0, vec![4, 5]), (3, vec![1, 3]), (3, vec![4, 5])]);
+    }
+
+    #[test]
+    fn a_big_key_shares_a_call_with_no_other() {
+        let transfer = Transfer::new(&BTreeMap::from([(slot(7), 5)]), &[0]);
+        let mut transfer = transfer.keep_alone(&BTreeSet::from([(0, keys(5)[2].clone()), (3, keys(5)[0].clone())]));
+        transfer.on_listed(vec![(slot(7), keys(5))]);
+        let mut calls = Vec::new();
+        while let Some(batch) = transfer.next_batch(100) {
+            calls.push(batch.keys);
+        }
+        let [k0, k1, k2, k3, k4] = keys(5).try_into().unwrap();
+        assert_eq!(calls, [vec![k0, k1, k3, k4], vec![k2]]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Why slots do not come forward, by what a human or the supervisor does about it.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use super::Blocked;
@@ -72,6 +74,36 @@ pub enum Trouble {
         /// How many keys.
         keys: usize,
     },
+    /// A key of the slot would hold its node for too long.
+    #[error(
+        "slot {slot} has a key that would hold its node for about {} ms, and no more than {} ms are allowed{}",
+        block.as_millis(),
+        limit.as_millis(),
+        until.as_ref().map_or_else(String::new, |until| format!(" outside of {until}"))
+    )]
+    BigKey {
+        /// The slot.
+        slot: Slot,
+        /// How long it would take, estimated.
+        block: Duration,
+        /// How long it may.
+        limit: Duration,
+        /// The hours in which it is moved, where there are such.
+        until: Option<String>,
+    },
+    /// The target does not take so many bytes of one key.
+    #[error(
+        "slot {slot} has a key of about {bytes} bytes to send, and the target takes no more than {limit} of one \
+         (proto-max-bulk-len, client-query-buffer-limit)"
+    )]
+    PayloadTooBig {
+        /// The slot.
+        slot: Slot,
+        /// How many bytes would be sent, estimated.
+        bytes: u64,
+        /// How many it takes.
+        limit: u64,
+    },
     /// Keys cannot move for the moment.
     #[error("{0}")]
     Blocked(Blocked),
@@ -113,6 +145,8 @@ impl Trouble {
             Self::BothClaim { .. } => "both_claim",
             Self::StrayKeys { .. } => "stray_keys",
             Self::Conflict { .. } => "conflict",
+            Self::BigKey { .. } => "big_key",
+            Self::PayloadTooBig { .. } => "payload_too_big",
             Self::Blocked(blocked) => blocked.name(),
             Self::NoAnswer { .. } => "no_answer",
             Self::ProcessChanged { .. } => "process_changed",
@@ -138,6 +172,8 @@ impl Trouble {
             | Self::StrayKeys { .. }
             | Self::Conflict { .. }
             | Self::FailedOver
+            | Self::BigKey { .. }
+            | Self::PayloadTooBig { .. }
             | Self::Interrupted
             | Self::Stuck => false,
         }
@@ -148,7 +184,7 @@ impl Trouble {
     pub const fn may_leave_open(&self) -> bool {
         match self {
             // Found only of slots that nobody has opened, and none is opened then.
-            Self::StrayKeys { .. } => false,
+            Self::StrayKeys { .. } | Self::BigKey { .. } | Self::PayloadTooBig { .. } => false,
             Self::Refused { .. }
             | Self::NoReplicas { .. }
             | Self::NotPrimary { .. }
@@ -166,7 +202,7 @@ impl Trouble {
     }
 
     /// Every name that [`Trouble::name`] can give.
-    pub const NAMES: [&'static str; 19] = [
+    pub const NAMES: [&'static str; 21] = [
         "refused",
         "no_replicas",
         "not_primary",
@@ -175,6 +211,8 @@ impl Trouble {
         "both_claim",
         "stray_keys",
         "conflict",
+        "big_key",
+        "payload_too_big",
         "target_full",
         "target_credentials",
         "target_not_ready",

@@ -45,6 +45,8 @@ pub struct MigrateCall<'a> {
     pub batch: &'a Batch,
     /// The server's own limit for each write and each reply line.
     pub timeout: Duration,
+    /// How long the keys are expected to hold the source, where that is long.
+    pub expected: Duration,
 }
 
 impl Conn {
@@ -219,7 +221,7 @@ impl Conn {
         }
         args.push("KEYS".into());
         args.extend(call.batch.keys.iter().cloned());
-        match self.call_within("MIGRATE", args, call.timeout * 2 + Duration::from_secs(2)).await {
+        match self.call_within("MIGRATE", args, call.timeout * 2 + call.expected * 3 + Duration::from_secs(2)).await {
             Ok(_) => Ok(MigrateReply::Moved),
             Err(CallError::Refused { text, .. }) => Ok(MigrateReply::from_error(&text)),
             Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),

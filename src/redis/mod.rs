@@ -3,6 +3,7 @@
 //! What is here: connections that prove which node they reach, the commands that evenkeel sends, and the errors by what
 //! the caller does next. What is not: any decision about slots.
 
+mod big_keys;
 mod commands;
 mod conn;
 mod dial;

@@ -5,6 +5,7 @@
 //! daemons wrote and report.
 
 mod bad_input;
+mod big_keys;
 mod daemon;
 mod demo;
 mod failover;

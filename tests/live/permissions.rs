@@ -11,7 +11,7 @@ use crate::support::{Cluster, Evenkeel, Flavour, Spec, Workload, settings};
 /// The rules of evenkeel's user on Redis from 7.0 and on Valkey, beside `on`, `>PASSWORD` and `~*`.
 ///
 /// Where keys are in numbered databases it needs `+select` in any case.
-const RULES: [&str; 18] = [
+const RULES: [&str; 24] = [
     // To look: every poll.
     "+cluster|nodes",
     "+cluster|info",
@@ -32,6 +32,13 @@ const RULES: [&str; 18] = [
     // To compare the copies of a key that is found at both ends.
     "+dump",
     "+asking",
+    // To find keys that would hold their node for long.
+    "+eval",
+    "+memory|usage",
+    "+type",
+    "+hlen",
+    "+scard",
+    "+zcard",
     // To be let in by the target's server: `MIGRATE … AUTH2`, where no other user is named for that.
     "+restore-asking",
     "+select",

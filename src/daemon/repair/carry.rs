@@ -69,6 +69,8 @@ impl Repair<'_> {
                 | Trouble::ProcessChanged { .. }
                 | Trouble::FailedOver
                 | Trouble::Interrupted
+                | Trouble::BigKey { .. }
+                | Trouble::PayloadTooBig { .. }
                 | Trouble::Stuck => drop(failures.insert(slot, Left::Failed(trouble.to_string()))),
             }
         }

@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
 use super::super::MoveId;
+use super::super::big_keys::Rules;
 use super::super::decide::Start;
 use super::super::ends::Connections;
 use super::super::meter::Meter;
 use super::super::worker::{FromWorker, Report, Worker};
 use super::{Running, SetAside, Supervisor};
-use crate::cluster::{Slot, SlotSet};
+use crate::cluster::{Product, Slot, SlotSet};
 use crate::config::Config;
 use crate::journal::Opened;
 use crate::metrics::MoveOutcome;
@@ -44,6 +45,8 @@ impl Supervisor {
         if purpose == Purpose::Resume {
             self.own(|own| own.insert(&start.slots, start.pair));
         }
+        let settings = self.checks.as_ref().map(|(found, _)| found.settings.clone()).unwrap_or_default();
+        let product = info.map_or(Product::Redis, |info| info.version.product);
         let worker = Worker {
             id,
             pair: start.pair,
@@ -55,6 +58,8 @@ impl Supervisor {
             batch: BatchSize::new(config.migration.block_max, config.migration.batch_keys_max),
             group: GroupLimits { slots: config.migration.group_slots, keys: config.migration.group_keys },
             bytes_per_key: info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64,
+            big_keys: Rules::new(product, start.pair, &config.migration, &settings),
+            dataset: info.map_or(0, |info| info.dataset_bytes),
             metrics: Arc::clone(&self.parts.metrics),
             meter: Arc::clone(&meter),
             supervisor: self.mailbox.0.clone(),

@@ -1,0 +1,252 @@
+//! Big keys, before the slots that hold them are opened: finding them, and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::SettingsByNode;
+use super::ends::{Connections, Fault, no_answer};
+use crate::cluster::{NodeId, Product, Slot, SlotSet};
+use crate::config::{BigKeys, MigrationConfig, Window};
+use crate::migration::{End, Key, KeySize, Pair, Trouble, least_bytes};
+use crate::redis::{CallError, Conn};
+
+/// Keys that one call looks at: 1.3 ms (Valkey 9.1) to 2 ms (Redis 6.2) of the source, measured.
+const KEYS_AT_ONCE: u32 = 1_000;
+/// Of a slot with more keys than this only so many are looked at: to have all their names at once costs the source
+/// some milliseconds, and there is no way to have them in parts before some have moved.
+const KEYS_OF_A_SLOT: u32 = 20_000;
+
+/// A key that takes long to move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BigKey {
+    pub(super) db: u32,
+    pub(super) slot: Slot,
+    pub(super) key: Key,
+    pub(super) size: KeySize,
+}
+
+/// What is to become of big keys between two nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    product: Product,
+    policy: BigKeys,
+    window: Option<Window>,
+    /// How long a key may hold its node without being called big.
+    limit: Duration,
+    /// No key may hold its node longer, whatever the policy: a node that keeps silent for half its time-out is on its
+    /// way to being failed over.
+    ceiling: Duration,
+    /// `cluster-node-timeout`, where it is known.
+    pub(super) node_timeout: Option<Duration>,
+    /// How many bytes of one key the target takes.
+    payload_max: u64,
+}
+
+/// What is to become of the big keys that were found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Judged {
+    /// Slots that are not opened, and why.
+    pub(super) refused: BTreeMap<Slot, Trouble>,
+    /// Keys that move alone, by database and name, with how long each is expected to hold its node.
+    pub(super) alone: BTreeMap<(u32, Key), Duration>,
+}
+
+impl Rules {
+    pub(super) fn new(product: Product, pair: Pair, config: &MigrationConfig, settings: &SettingsByNode) -> Self {
+        let of = |node: NodeId| settings.get(&node).cloned().unwrap_or_default();
+        let (source, target) = (of(pair.source), of(pair.target));
+        let node_timeout = [source.node_timeout, target.node_timeout].into_iter().flatten().min();
+        let ceiling = node_timeout.map_or(config.big_key_block_max, |node_timeout| node_timeout / 4);
+        Self {
+            product,
+            policy: config.big_keys,
+            window: config.big_key_window.clone(),
+            limit: config.big_key_block_max.min(ceiling),
+            ceiling,
+            node_timeout,
+            payload_max: target.bulk_max(),
+        }
+    }
+
+    /// No key of fewer bytes is of interest.
+    fn least_bytes(&self) -> u64 {
+        least_bytes(self.product, self.limit).min(self.payload_max)
+    }
+
+    /// Decides. `now` is for the window.
+    pub(super) fn judge(&self, found: &[BigKey], now: Timestamp) -> Judged {
+        let mut judged = Judged::default();
+        for big in found {
+            let block = big.size.blocks_for(self.product);
+            match self.refuse(big, block, now) {
+                Some(why) => drop(judged.refused.entry(big.slot).or_insert(why)),
+                None if block > self.limit => drop(judged.alone.insert((big.db, big.key.clone()), block)),
+                None => {}
+            }
+        }
+        judged
+    }
+
+    fn refuse(&self, big: &BigKey, block: Duration, now: Timestamp) -> Option<Trouble> {
+        let (slot, payload) = (big.slot, big.size.payload());
+        if payload > self.payload_max {
+            return Some(Trouble::PayloadTooBig { slot, bytes: payload, limit: self.payload_max });
+        }
+        let big_key = |limit, until| Some(Trouble::BigKey { slot, block, limit, until });
+        if block > self.ceiling {
+            return big_key(self.ceiling, None);
+        }
+        match (self.policy, &self.window) {
+            _ if block <= self.limit => None,
+            (BigKeys::Move, _) => None,
+            (BigKeys::Window, Some(window)) if window.contains(now) => None,
+            (BigKeys::Window, Some(window)) => big_key(self.limit, Some(window.to_string())),
+            (BigKeys::Refuse | BigKeys::Window, _) => big_key(self.limit, None),
+        }
+    }
+}
+
+impl Connections {
+    /// The big keys of slots that are to be opened, by how many keys each of them holds; `dataset` is how many bytes the
+    /// source holds altogether.
+    ///
+    /// What is added between this and the move is not seen, nor what lies beyond the first 20,000 keys of a slot. A
+    /// server that runs no scripts is moved from all the same.
+    pub(super) async fn big_keys(
+        &mut self,
+        rules: &Rules,
+        counts: &BTreeMap<Slot, u64>,
+        dataset: u64,
+    ) -> Result<Vec<BigKey>, Fault> {
+        let least = rules.least_bytes();
+        if dataset < least {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        let mut found = Vec::new();
+        let databases = self.control(End::Source).await?.databases().await.map_err(no_answer(End::Source))?;
+        for db in databases {
+            match find(self.source_data(db).await?, db, counts, least).await {
+                Ok(big) => found.extend(big),
+                Err(error @ CallError::NoAnswer { .. }) => return Err(no_answer(End::Source)(error)),
+                Err(error @ (CallError::Refused { .. } | CallError::Unexpected { .. })) => {
+                    warn!(%error, "big keys cannot be looked for, and are moved like others");
+                    return Ok(Vec::new());
+                }
+            }
+        }
+        debug!(slots = counts.len(), found = found.len(), took_us = began.elapsed().as_micros(), "looked for big keys");
+        Ok(found)
+    }
+}
+
+/// In slots of few keys first which slots have any, and then which of the keys of those it is.
+async fn find(conn: &Conn, db: u32, counts: &BTreeMap<Slot, u64>, least: u64) -> Result<Vec<BigKey>, CallError> {
+    let mut suspects: SlotSet =
+        counts.iter().filter(|(_, keys)| **keys > KEYS_AT_ONCE.into()).map(|(slot, _)| *slot).collect();
+    for slots in rounds(counts) {
+        suspects = suspects.union(&conn.slots_with_big_keys(&slots, least, KEYS_AT_ONCE).await?);
+    }
+    let mut found = Vec::new();
+    for slot in suspects.iter() {
+        for (slot, keys) in conn.list_keys(&[slot], KEYS_OF_A_SLOT).await? {
+            for keys in keys.chunks(KEYS_AT_ONCE as usize) {
+                let big = conn.big_keys(keys, least).await?;
+                found.extend(big.into_iter().map(|(key, size)| BigKey { db, slot, key, size }));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The slots that have few keys, in rounds of as many keys as one call may look at.
+fn rounds(counts: &BTreeMap<Slot, u64>) -> Vec<SlotSet> {
+    let mut rounds: Vec<SlotSet> = Vec::new();
+    let mut room = 0;
+    for (&slot, &keys) in counts.iter().filter(|(_, keys)| (1..=KEYS_AT_ONCE.into()).contains(*keys)) {
+        match rounds.last_mut() {
+            Some(round) if keys <= room => drop(round.insert(slot)),
+            Some(_) | None => {
+                rounds.push(SlotSet::from_iter([slot]));
+                room = KEYS_AT_ONCE.into();
+            }
+        }
+        room -= keys;
+    }
+    rounds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::NodeSettings;
+    use crate::cluster::fixtures::id;
+    use crate::migration::KeyKind;
+
+    fn slot(number: u16) -> Slot {
+        Slot::new(number).unwrap()
+    }
+
+    /// What becomes of a hash of so many fields on Redis, at three in the morning: `moved`, `alone` or the trouble.
+    fn check(big_keys: BigKeys, window: &str, node_timeout_ms: u64, fields: u64, expect: &str) {
+        let window = Some(window).filter(|window| !window.is_empty()).map(|window| window.parse().unwrap());
+        let config = MigrationConfig { big_keys, big_key_window: window, ..MigrationConfig::default() };
+        let pair = Pair { source: id("a"), target: id("b") };
+        let node_timeout = Some(Duration::from_millis(node_timeout_ms));
+        let settings = NodeSettings { node_timeout, proto_max_bulk_len: Some(100_000_000), ..NodeSettings::default() };
+        let rules = Rules::new(
+            Product::Redis,
+            pair,
+            &config,
+            &SettingsByNode::from([(id("a"), settings.clone()), (id("b"), settings)]),
+        );
+        let size = KeySize { kind: KeyKind::Elements, elements: fields, bytes: fields * 60 };
+        let found = [BigKey { db: 0, slot: slot(7), key: Key::from_static(b"k"), size }];
+        let judged = rules.judge(&found, "2026-11-24T03:00:00Z".parse().unwrap());
+        let said = match (judged.refused.get(&slot(7)), judged.alone.len()) {
+            (Some(why), 0) => why.to_string(),
+            (Some(why), alone) => panic!("{why}, and {alone} moved"),
+            (None, 0) => "moved".to_owned(),
+            (None, _) => "alone".to_owned(),
+        };
+        assert!(said.contains(expect), "{said}, not {expect}");
+        // What is of interest is found.
+        assert!(said == "moved" || size.bytes >= rules.least_bytes());
+    }
+
+    #[test]
+    fn a_big_key_is_refused_moved_or_left_to_its_hours() {
+        check(BigKeys::Refuse, "", 15_000, 100_000, "moved");
+        check(BigKeys::Refuse, "", 15_000, 300_000, "for about 402 ms, and no more than 200 ms are allowed");
+        check(BigKeys::Move, "", 15_000, 300_000, "alone");
+        check(BigKeys::Window, "02:00-04:00 UTC", 15_000, 300_000, "alone");
+        check(BigKeys::Window, "04:00-06:00 UTC", 15_000, 300_000, "200 ms are allowed outside of 04:00-06:00 UTC");
+    }
+
+    #[test]
+    fn no_policy_lets_a_key_hold_a_node_until_it_counts_as_failing() {
+        check(BigKeys::Move, "", 1_200, 300_000, "no more than 300 ms");
+        check(BigKeys::Refuse, "", 400, 100_000, "no more than 100 ms");
+    }
+
+    #[test]
+    fn what_the_target_does_not_take_is_refused_whatever_the_policy() {
+        check(BigKeys::Move, "", 60_000, 3_000_000, "takes no more than 100000000");
+    }
+
+    #[test]
+    fn one_call_looks_at_so_many_keys_and_never_at_a_slot_that_has_more() {
+        let check = |counts: &[(u16, u64)], expect: &[&str]| {
+            let counts = counts.iter().map(|&(number, keys)| (slot(number), keys)).collect();
+            let rounds: Vec<String> = rounds(&counts).iter().map(ToString::to_string).collect();
+            assert_eq!(rounds, expect);
+        };
+        check(&[(1, 600), (2, 400), (3, 1)], &["1-2", "3"]);
+        check(&[(1, 0), (2, 1_001), (3, 1_000)], &["3"]);
+        check(&[], &[]);
+    }
+}
