@@ -154,3 +154,49 @@ fn both_ends_that_die_are_followed_by_their_replicas_on_redis_7_0() {
 fn both_ends_that_die_are_followed_by_their_replicas_on_valkey_9_1() {
     check_both_dead(Flavour::Valkey91);
 }
+
+/// The source hangs in mid-call until its replica has taken over, and comes back as a replica of it.
+fn check_a_frozen_source(flavour: Flavour) {
+    let story = Story::begin(flavour);
+    let heir = story.cluster.replicas_of(story.source)[0];
+    story.cluster.sigstop(story.source);
+    story.await_primary(heir);
+    eventually("the target serves again", SOON, || {
+        let info = story.cluster.try_cmd::<String>(story.target, &["CLUSTER", "INFO"]).map_err(|e| e.to_string())?;
+        if info.contains("cluster_state:ok") { Ok(()) } else { Err(info) }
+    });
+    story.cluster.sigcont(story.source);
+    let target = story.target;
+    story.await_finished(&[target]);
+}
+
+/// Somebody asks for a failover by hand, of one end and then of the other.
+fn check_failovers_by_hand(flavour: Flavour) {
+    let story = Story::begin(flavour);
+    let heirs = [story.source, story.target].map(|node| story.cluster.replicas_of(node)[0]);
+    for heir in heirs {
+        story.cluster.cmd::<()>(heir, &["CLUSTER", "FAILOVER"]);
+        story.await_primary(heir);
+    }
+    story.await_finished(&[heirs[1]]);
+}
+
+#[test]
+fn a_source_that_hangs_and_comes_back_has_lost_its_part_on_redis_7_0() {
+    check_a_frozen_source(Flavour::Redis70);
+}
+
+#[test]
+fn a_source_that_hangs_and_comes_back_has_lost_its_part_on_valkey_9_1() {
+    check_a_frozen_source(Flavour::Valkey91);
+}
+
+#[test]
+fn failovers_by_hand_are_followed_on_redis_7_0() {
+    check_failovers_by_hand(Flavour::Redis70);
+}
+
+#[test]
+fn failovers_by_hand_are_followed_on_valkey_9_1() {
+    check_failovers_by_hand(Flavour::Valkey91);
+}
