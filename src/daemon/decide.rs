@@ -1,9 +1,13 @@
 //! What to do about the picture as it is now. A pure function: the supervisor carries the decision out.
 
+mod last_slot;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use last_slot::{Parting, empties};
 
 use super::fit::{Fit, SettingsByNode};
 use super::memory::Memory;
@@ -150,13 +154,19 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         decision.reasons.extend(found.iter().cloned());
         return decision;
     }
-    let mut possible = Vec::new();
+    let mut possible: Vec<Start> = Vec::new();
     for start in wanted {
         if is_in_a_servers_hands(situation, start.pair) {
             continue;
         }
         match obstacle(situation, &start) {
-            None => possible.extend(keep_foothold(situation, plan, start)),
+            None => {
+                match last_slot::part(situation, plan, start, possible.iter().any(|start| empties(situation, start))) {
+                    Parting::Start(start) => possible.push(start),
+                    Parting::Later => {}
+                    Parting::Waits(reason) => decision.reasons.push(reason),
+                }
+            }
             Some(reason) => decision.reasons.push(reason),
         }
     }
@@ -168,25 +178,6 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     }
     decision.waiting -= decision.start.len();
     decision
-}
-
-/// The move without the source's last slot, where the source is to own slots after the plan; `None` when nothing is
-/// left of it for now.
-///
-/// A primary that loses its last slot may turn itself into a replica (`cluster-allow-replica-migration`, the servers'
-/// default), and nothing could be given to it any more. The slot kept back leaves once another has come.
-fn keep_foothold(situation: &Situation<'_>, plan: &Plan, start: Start) -> Option<Start> {
-    let source = start.pair.source;
-    let stays = plan.layout.shards.iter().any(|shard| shard.primary == source && !shard.slots.is_empty());
-    let held = situation.topology.shards.get(&source).map(|shard| shard.slots.clone()).unwrap_or_default();
-    let leaving = situation.running.iter().filter(|running| running.pair.source == source);
-    let leaving = leaving.fold(start.slots.clone(), |all, running| all.union(&running.slots));
-    if !stays || !held.difference(&leaving).is_empty() {
-        return Some(start);
-    }
-    let last = start.slots.iter().last()?;
-    let slots = start.slots.difference(&SlotSet::from_iter([last]));
-    (!slots.is_empty()).then_some(Start { slots, ..start })
 }
 
 /// Reasons that concern everything; those that concern one move or one slot stop nothing else.

@@ -62,6 +62,11 @@ pub fn render(plan: &Plan, notes: Notes<'_>) -> String {
     if !emptied.is_empty() {
         text.push('\n');
     }
+    if emptied.len() > 1 {
+        text.push_str(
+            "of the emptied nodes one after the other gives its last slot away, when the one before is in sync\n",
+        );
+    }
     for line in emptied {
         let what = match notes.emptied.and_then(|emptied| emptied.get(&line.primary)) {
             Some(Emptied::BecomesReplica { of }) => format!("becomes a replica of {}, full sync", name(*of)),
@@ -322,6 +327,7 @@ mod tests {
                 10.0.0.1:6379 (00000001) -> 10.0.0.2:6379 (00000002)  100 slots  drain  0-99
                 10.0.0.3:6379 (00000003) -> 10.0.0.2:6379 (00000002)     1 slot  drain  16383
 
+                of the emptied nodes one after the other gives its last slot away, when the one before is in sync
                 10.0.0.1:6379 (00000001) becomes a replica of 10.0.0.2:6379 (00000002), full sync
                 10.0.0.3:6379 (00000003) stays an empty primary
             "#]],

@@ -354,9 +354,38 @@ fn a_primary_that_is_to_own_other_slots_keeps_its_last_one_until_they_have_come(
     check("a 8191-16383\nb 0-8190", last, "start a>b 1");
 }
 
+/// A policy that empties these nodes.
+fn draining(nodes: &[&str]) -> Policy {
+    let drain = |node: &&str| plan::NodeTarget { drain: true, ..plan::NodeTarget::new(NodeName::Id(id(node))) };
+    Policy { nodes: nodes.iter().map(drain).collect(), ..Policy::default() }
+}
+
 #[test]
-fn a_primary_that_is_to_own_nothing_gives_its_last_slot_away() {
-    let drain = plan::NodeTarget { drain: true, ..plan::NodeTarget::new(NodeName::Id(id("a"))) };
-    let policy = Policy { nodes: vec![drain], ..Policy::default() };
-    check("a 0-8191\nb 8192-16383", Circumstances { policy, ..Circumstances::default() }, "start a>b 8192");
+fn a_primary_that_is_to_own_nothing_gives_its_last_slot_away_alone() {
+    let drained = || Circumstances { policy: draining(&["a"]), at_work: true, ..Circumstances::default() };
+    check("a 0-8191\nb 8192-16383", drained(), "start a>b 8191");
+    check("a 8191\nb 0-8190 8192-16383", drained(), "start a>b 1");
+    // What runs may be all that it has but this one.
+    check("a 0-8191\nb 8192-16383", Circumstances { running: vec!["a>b 0-8190"], ..drained() }, "");
+}
+
+#[test]
+fn of_several_emptied_primaries_one_after_the_other_gives_its_last_slot_away() {
+    let drained = || Circumstances { policy: draining(&["a", "b"]), at_work: true, ..Circumstances::default() };
+    let last = "a 5\nb 6\nc 0-4 7-16383";
+    check(last, drained(), "start a>c 1");
+    check(last, Circumstances { running: vec!["a>c 5"], ..drained() }, "");
+    // The first one has become a replica, and reads the whole data set of its primary.
+    let after = "a of c\na info master_link_status:down\nb 6\nc 0-5 7-16383";
+    check(
+        after,
+        Circumstances { policy: draining(&["b"]), at_work: true, ..Circumstances::default() },
+        "[node_not_usable]",
+    );
+    let in_sync = "a of c\nb 6\nc 0-5 7-16383";
+    check(
+        in_sync,
+        Circumstances { policy: draining(&["b"]), at_work: true, ..Circumstances::default() },
+        "start b>c 1",
+    );
 }
