@@ -344,9 +344,37 @@ impl Arena {
         if slots(other) > slots(first) { other } else { first }
     }
 
-    /// Whether the other node of this node's shard has taken over.
+    /// Whether the other node of this node's shard has taken over, by the word of every node that runs.
+    ///
+    /// A primary that comes back with nothing before all know of its successor may be given its slots again: then
+    /// their keys are gone, by the servers' rules.
     pub(crate) fn replaced(&self, node: Node) -> Result<(), String> {
-        if self.is_primary(self.partner(node)) { Ok(()) } else { Err("its replica is a replica still".to_owned()) }
+        let partner = self.partner(node);
+        if !self.is_primary(partner) {
+            return Err("its replica is a replica still".to_owned());
+        }
+        let (old, new) = (self.cluster.node_id(node), self.cluster.node_id(partner));
+        let owners = self.cluster.agreed_owners()?;
+        let done = owners.contains_key(&new) && !owners.contains_key(&old);
+        if done { Ok(()) } else { Err("not all have heard of it".to_owned()) }
+    }
+
+    /// Waits until a node that came back is a replica. One that comes back when its last slots have gone on to another
+    /// shard than its successor's stays a primary without slots, for `cluster-allow-replica-migration` is off: it is told
+    /// whose replica it is, as an operator would.
+    pub(crate) fn rejoin(&self, node: Node) {
+        eventually("a node that came back is a replica", SETTLED_WITHIN, || {
+            let id = self.cluster.node_id(node);
+            if !self.is_primary(node) {
+                return Ok(());
+            }
+            let partner = self.cluster.node_id(self.partner(node)).to_string();
+            if self.cluster.view(node)?.slots_of(id).is_empty() {
+                let told = self.cluster.try_cmd::<()>(node, &["CLUSTER", "REPLICATE", &partner]);
+                told.map_err(|error| error.to_string())?;
+            }
+            Err("it says that it is a primary".to_owned())
+        });
     }
 
     /// Has the replica of a primary take over by `CLUSTER FAILOVER`, which a replica may refuse or give up a few times.
@@ -395,18 +423,7 @@ impl Arena {
     }
 
     /// Waits until every node is there and every replica follows.
-    ///
-    /// A primary that comes back when its last slots have gone to another shard than its replica's stays a primary
-    /// without slots, for `cluster-allow-replica-migration` is off; it is told whose replica it is, as an operator would.
     pub(crate) fn await_replicas(&self) {
-        for shard in 0..self.shards.len() {
-            let primary = self.primary(shard);
-            let other = self.partner(primary);
-            if self.is_primary(other) {
-                let id = self.cluster.node_id(primary).to_string();
-                let _ = self.cluster.try_cmd::<()>(other, &["CLUSTER", "REPLICATE", &id]);
-            }
-        }
         self.each_replica("every replica follows", |primary, replica| {
             field(replica, "master_link_status") == Some("up") && primary.contains("state=online")
         });

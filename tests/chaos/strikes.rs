@@ -298,6 +298,7 @@ impl Struck {
                 }
                 thread::sleep(back);
                 cluster.restart(node);
+                arena.rejoin(node);
             }
             Self::Frozen { node, primary } => {
                 if primary {
@@ -305,6 +306,7 @@ impl Struck {
                 }
                 thread::sleep(back);
                 cluster.sigcont(node);
+                arena.rejoin(node);
             }
             Self::FrozenShortly(node) => {
                 thread::sleep(SHORT_FREEZE);
