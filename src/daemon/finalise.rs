@@ -87,6 +87,15 @@ impl<G> Finalise<G> {
         }
     }
 
+    /// All primaries agree about every slot, by a look that began after every move that has ended had ended; `is_left` says
+    /// whether any slot is left open between a pair. Where none is there will be no heir: the servers, or somebody else,
+    /// finished the slots. A failover of the target does so.
+    pub(super) fn settled(&mut self, is_left: impl Fn(Pair) -> bool) {
+        if self.held.is_some_and(|held| held.orphaned && !is_left(held.pair)) {
+            self.held = None;
+        }
+    }
+
     /// A move has ended; `closed` when it finished slots that were found open and left none of them open. Says whether it died with the finalise in its hands.
     pub(super) fn ended(&mut self, id: MoveId, pair: Pair, closed: bool) -> bool {
         self.waiting.retain(|waiting| waiting.id != id);
@@ -129,6 +138,7 @@ mod tests {
                 "undelivered" => finalise.undelivered(id),
                 "ended" => drop(finalise.ended(id, pair(of), false)),
                 "a fails over to e" => finalise.follow(|node| if node == id_of("a") { id_of("e") } else { node }),
+                "settled" => finalise.settled(|left| of.split(' ').any(|text| !text.is_empty() && pair(text) == left)),
                 "closed" => drop(finalise.ended(id, pair(of), true)),
                 other => panic!("{other}"),
             }
@@ -174,6 +184,16 @@ mod tests {
         check(&[&died[..], &[("closed", 3, "a>d"), ("next", 0, "")]].concat(), &[Some(1), Some(2)]);
         check(&[&died[..], &[("ended", 3, "a>d"), ("next", 0, "")]].concat(), &[Some(1), None]);
         check(&[&died[..], &[("closed", 3, "c>d"), ("next", 0, "")]].concat(), &[Some(1), None]);
+    }
+
+    #[test]
+    fn what_the_servers_settled_by_themselves_frees_it() {
+        let died = [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d"), ("want", 2, "b>d")];
+        check(&[&died[..], &[("settled", 0, "b>c"), ("next", 0, "")]].concat(), &[Some(1), Some(2)]);
+        check(&[&died[..], &[("settled", 0, "b>c a>d"), ("next", 0, "")]].concat(), &[Some(1), None]);
+        // Who lives gives it back himself.
+        let lives = [("want", 1, "a>d"), ("next", 0, ""), ("want", 2, "b>d")];
+        check(&[&lives[..], &[("settled", 0, ""), ("next", 0, "")]].concat(), &[Some(1), None]);
     }
 
     #[test]

@@ -46,6 +46,10 @@ impl Supervisor {
         });
         self.follow_failovers(&topology);
         self.forget_closed(&topology);
+        let since_all_ended = self.ended.iter().all(|(_, at)| *at < look.began);
+        if since_all_ended && self.agreed && topology.unclear.is_empty() {
+            self.finalise.settled(|pair| self.own.iter().any(|(_, between)| between == pair));
+        }
         let infos = look.observation.nodes.iter().map(|(&node, observed)| (node, observed.info.clone())).collect();
         self.picture = Some(Picture { look: Arc::clone(look), topology, infos: Arc::new(infos) });
         let now = Instant::now();
