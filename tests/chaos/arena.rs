@@ -370,8 +370,9 @@ impl Arena {
             }
             let partner = self.cluster.node_id(self.partner(node)).to_string();
             if self.cluster.view(node)?.slots_of(id).is_empty() {
-                let told = self.cluster.try_cmd::<()>(node, &["CLUSTER", "REPLICATE", &partner]);
-                told.map_err(|error| error.to_string())?;
+                for told in [["FLUSHALL"].as_slice(), &["CLUSTER", "REPLICATE", &partner]] {
+                    self.cluster.try_cmd::<()>(node, told).map_err(|error| error.to_string())?;
+                }
             }
             Err("it says that it is a primary".to_owned())
         });
