@@ -388,7 +388,7 @@ impl Arena {
                 let refused = self.cluster.try_cmd::<()>(self.partner(node), &["CLUSTER", "FAILOVER"]);
                 asked = refused.is_ok().then(Instant::now);
             }
-            self.replaced(node)
+            if self.is_primary(self.partner(node)) { Ok(()) } else { Err("it is a replica still".to_owned()) }
         });
     }
 

@@ -71,6 +71,11 @@ fn whatever_server_is_struck_the_cluster_settles_and_each_loss_is_accounted_for_
 }
 
 #[test]
+fn whatever_server_is_struck_the_cluster_settles_and_each_loss_is_accounted_for_on_redis_7_0() {
+    check_strikes(Arena::start(Flavour::Redis70), &Blow::AT_SERVERS, (0..=36).step_by(5));
+}
+
+#[test]
 fn links_that_are_cut_and_mended_lose_nothing_on_redis_7_0() {
     check_strikes(Arena::start_with_wires(Flavour::Redis70), &Blow::AT_LINKS, 3..9);
 }

@@ -135,6 +135,7 @@ impl Strike {
     /// Strikes, and waits for what becomes of it.
     pub(crate) fn strike(&self, arena: &mut Arena, histories: &mut Histories) -> Outcome {
         let mut dice = Dice::new(self.seed ^ 0x5eed);
+        let witness = Witness::start(&arena.cluster);
         let mut daemon = self.stand_still(arena, &mut dice);
         let ends = Ends::of(arena);
         let mut outcome = Outcome::new(self.seed, format!("{self}, {}", ends.name(arena)));
@@ -142,7 +143,6 @@ impl Strike {
             arena.quiesce();
         }
         let owners = arena.histories();
-        let witness = Witness::start(&arena.cluster);
         let since = Instant::now();
         if self.timing == Timing::Live {
             arena.release(&self.point.to_string());
