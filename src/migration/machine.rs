@@ -624,13 +624,16 @@ impl Migration {
     }
 
     /// Sorts the unfinished slots; those that are not this pair's to finish are put apart, so that one of them does not
-    /// hold up the others. Where an owner was told already there is no such way out.
+    /// hold up the others. Where an owner was told already there is no such way out, unless neither end claims the slot:
+    /// what the source does not claim it does not take back, and a target that fails over in the middle of a group leaves
+    /// to its replica what that one had heard of the group.
     fn sort(&mut self, ends: &Ends) -> Result<Sorted, Trouble> {
         let mut sorted = Sorted::default();
         for slot in self.slots.clone().iter() {
             match ends.standing(self.pair, &self.before, slot).and_then(|standing| self.not_stray(ends, slot, standing))
             {
                 Ok(standing) => sorted.put(slot, standing),
+                Err(trouble @ Trouble::OwnerChanged { .. }) => self.set_apart(slot, trouble),
                 Err(trouble) if self.holds_finalise && self.told.contains(slot) => return Err(trouble),
                 Err(trouble) => self.set_apart(slot, trouble),
             }

@@ -127,6 +127,10 @@ fn happens(driver: &mut Driver, words: &[&str]) -> Option<Fate> {
         ["script", at, key] => driver.model.script_sets(place(at), &Key::from(key.to_owned())),
         ["foreign", at] => drop(driver.model.source.migrating.insert(place(at).0, third())),
         ["forget", at] => drop(driver.model.source.migrating.remove(&place(at).0)),
+        ["elsewhere", at] => {
+            driver.model.source.claims.remove(place(at).0);
+            driver.model.source.migrating.remove(&place(at).0);
+        }
         ["unmark", at] => drop(driver.model.target.importing.remove(&place(at).0)),
         _ => panic!("no such event: {words:?}"),
     }
@@ -496,6 +500,19 @@ fn an_assignment_that_is_never_heard_does_not_keep_the_finalise() {
         look; target assigned 866; pause no_answer
         look; target assigned 866; pause no_answer
         look; yield; left: stuck"#]],
+    );
+}
+
+#[test]
+fn an_assignment_that_a_third_node_has_does_not_keep_the_finalise() {
+    check(
+        "slots 866-867; 7: lost; 8: elsewhere 866",
+        expect![[r#"
+            look; target importing 866-867; source migrating 866-867
+            look; take
+            look; target assigned 866-867; pause no_answer
+            look; target assigned 867; source assigned 867
+            look; yield; left: owner_changed"#]],
     );
 }
 
