@@ -342,12 +342,15 @@ pub(super) fn no_answer(at: End) -> impl Fn(CallError) -> Fault {
 fn facts(view: &NodeView, slots: &SlotSet, keys: BTreeMap<Slot, u64>, databases: Vec<u32>) -> EndFacts {
     let myself = view.myself();
     let others = view.lines().filter(|line| !line.myself);
-    let named =
-        others.flat_map(|line| line.slots.intersection(slots).iter().map(|slot| (slot, line.id)).collect::<Vec<_>>());
+    let named: BTreeMap<Slot, NodeId> = others
+        .flat_map(|line| line.slots.intersection(slots).iter().map(|slot| (slot, line.id)).collect::<Vec<_>>())
+        .collect();
+    let owned_by_nobody = |slot: &Slot| !myself.slots.contains(*slot) && !named.contains_key(slot);
     let mut facts = EndFacts {
         primary: myself.role == Role::Primary,
         owned: myself.slots.clone(),
-        names_owner: named.collect(),
+        ownerless: slots.iter().filter(owned_by_nobody).collect(),
+        names_owner: named,
         keys,
         databases,
         ..EndFacts::default()

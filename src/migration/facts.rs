@@ -18,6 +18,8 @@ pub struct EndFacts {
     pub importing: BTreeMap<Slot, NodeId>,
     /// Who owns each slot asked for that it does not claim itself, as far as it knows.
     pub names_owner: BTreeMap<Slot, NodeId>,
+    /// The slots asked for that nobody owns, as far as it knows.
+    pub ownerless: SlotSet,
     /// Keys it holds of each slot asked for, over all databases; slots without a key may be absent.
     pub keys: BTreeMap<Slot, u64>,
     /// The databases in which it holds any key.
@@ -131,11 +133,16 @@ impl Ends {
         }
     }
 
-    /// Of these slots, those that the target still takes for a replaced node's.
+    /// Of these slots, those that the target still takes for a replaced node's, or for nobody's.
+    ///
+    /// Redis unbinds the slots of a primary that has become a replica, and binds none that is being imported: a target
+    /// whose source was replaced while both lived knows of no owner, and calls the cluster down like one whose source
+    /// died.
     pub(super) fn misled_target(&self, before: &Predecessors, slots: &SlotSet) -> SlotSet {
-        let names_dead =
-            |slot: &Slot| self.target.names_owner.get(slot).is_some_and(|node| before.source.contains(node));
-        slots.iter().filter(names_dead).collect()
+        let target = &self.target;
+        let names_dead = |slot| target.names_owner.get(&slot).is_some_and(|node| before.source.contains(node));
+        let names_nobody = |slot| target.ownerless.contains(slot) && target.importing.contains_key(&slot);
+        slots.iter().filter(|&slot| names_dead(slot) || names_nobody(slot)).collect()
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) importing: BTreeMap<Slot, NodeId>,
     /// Whom it takes for the owner of a slot, where that is not the source.
     pub(crate) names_owner: BTreeMap<Slot, NodeId>,
+    /// Slots that nobody owns, in its view.
+    pub(crate) ownerless: SlotSet,
     pub(crate) keys: BTreeMap<Place, BTreeMap<Key, u64>>,
 }
 
@@ -66,6 +68,7 @@ impl Node {
             importing: self.importing.clone(),
             keys: counted.unwrap_or_default(),
             names_owner: self.names_owner.clone(),
+            ownerless: self.ownerless.clone(),
             databases: databases.into_iter().collect(),
         }
     }
@@ -170,7 +173,10 @@ impl Model {
                 node.importing.remove(&slot);
                 node.migrating.remove(&slot);
             }
-            Mark::Redirected => drop(node.names_owner.remove(&slot)),
+            Mark::Redirected => {
+                node.names_owner.remove(&slot);
+                node.ownerless.remove(slot);
+            }
             Mark::Assigned if at == End::Target => {
                 if node.importing.remove(&slot).is_some() && node.epoch < highest {
                     node.epoch = highest + 1;

@@ -89,6 +89,10 @@ fn begin(story: &str) -> Driver {
                 model.target.importing.insert(place(item[1]).0, node("d"));
                 model.target.names_owner.insert(place(item[1]).0, node("d"));
             }
+            "importing-from-nobody" => {
+                model.target.importing.insert(place(item[1]).0, node("d"));
+                model.target.ownerless.insert(place(item[1]).0);
+            }
             "migrating-to-old" => drop(model.source.migrating.insert(place(item[1]).0, node("e"))),
             "foreign" => drop(model.source.migrating.insert(place(item[1]).0, third())),
             "assigned" => model.target.claims.extend([place(item[1]).0]),
@@ -631,6 +635,19 @@ fn a_source_that_took_over_without_marks_gets_them_and_the_target_learns_of_it_f
             look; target importing 866-867; source migrating 866-867
             look; list 866; move 866 a; take
             look; target assigned 866-867; source assigned 866-867
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_target_that_knows_of_no_owner_any_more_is_told_who_it_is() {
+    check(
+        "failover; slots 866; keys 866 a; moved 866 b; importing-from-nobody 866",
+        expect![[r#"
+            look; target redirected 866
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a; take
+            look; target assigned 866; source assigned 866
             look; yield; done"#]],
     );
 }
