@@ -25,6 +25,8 @@ const MOVED: usize = 36;
 const KEYS: usize = 960;
 /// How long a cluster may take to be whole and settled after a strike.
 pub(crate) const SETTLED_WITHIN: Duration = Duration::from_mins(1);
+/// How long a failover, or the return of a server, may take to be known to all.
+pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(20);
 /// Small groups and calls: every point is passed many times in a short move. What nobody has touched for a second is
 /// adopted.
 const CONFIG: &str = r#"
@@ -61,6 +63,14 @@ impl fmt::Display for Journal {
             Self::Kept => "kept",
             Self::Deleted => "deleted",
         })
+    }
+}
+
+/// Looks until it is so; where it never is, what becomes of the strike will tell.
+pub(crate) fn within(deadline: Duration, look: impl Fn() -> Result<(), String>) {
+    let since = Instant::now();
+    while look().is_err() && since.elapsed() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -363,7 +373,7 @@ impl Arena {
     /// shard than its successor's stays a primary without slots, for `cluster-allow-replica-migration` is off: it is told
     /// whose replica it is, as an operator would.
     pub(crate) fn rejoin(&self, node: Node) {
-        eventually("a node that came back is a replica", SETTLED_WITHIN, || {
+        within(BACK_WITHIN, || {
             let id = self.cluster.node_id(node);
             if !self.is_primary(node) {
                 return Ok(());

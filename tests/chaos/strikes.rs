@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use evenkeel::cluster::NodeId;
 use evenkeel::daemon::{Phase, Point};
 
-use crate::arena::{Arena, SETTLED_WITHIN};
+use crate::arena::{Arena, BACK_WITHIN, within};
 use crate::blame::{Blame, Histories};
 use crate::dice::Dice;
 use crate::kills::order;
 use crate::outcome::Outcome;
-use crate::support::{Daemon, Node, eventually};
+use crate::support::{Daemon, Node};
 use crate::witness::Witness;
 
 /// How often a point is passed before it is struck, at the most.
@@ -287,7 +287,7 @@ impl Struck {
     fn undo(self, arena: &Arena, dice: &mut Dice, histories: &mut Histories) {
         let cluster = &arena.cluster;
         let mut await_replacement = |node: Node| {
-            eventually("a replica takes over", SETTLED_WITHIN, || arena.replaced(node));
+            within(BACK_WITHIN, || arena.replaced(node));
             histories.learn(cluster);
         };
         let back = Duration::from_millis(dice.below(BACK_WITHIN_MS) as u64);
