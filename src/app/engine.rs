@@ -11,7 +11,8 @@ use tracing::warn;
 use super::instance;
 use crate::config::{Config, Mode};
 use crate::daemon::{
-    Commands, Ended, Goal, Lease, Parts, PollSettings, Records, Sight, Status, Supervisor, commands, poll,
+    Commands, Ended, Files, Goal, Lease, Parts, PollSettings, Records, Sight, Status, Supervisor, commands, poll,
+    watch_files,
 };
 use crate::metrics::Metrics;
 use crate::redis::{Dialer, Intent};
@@ -47,7 +48,8 @@ impl Engine {
         let instance = instance();
         let intent = if config.schedule.mode == Mode::Act { Intent::Acting } else { Intent::Observing };
         let dialer = Dialer::new(&config, intent, &instance);
-        let settings = PollSettings { dialer, seeds: config.cluster.seeds.clone(), every: config.schedule.poll };
+        let settings =
+            PollSettings { dialer, seeds: config.cluster.seeds.clone(), every: config.schedule.poll, file_changes: 0 };
         let (poll_settings, settings) = watch::channel(settings);
         let (sights_sender, sights) = watch::channel(Sight::default());
         let (config_sender, config) = watch::channel(config);
@@ -55,6 +57,8 @@ impl Engine {
         let (stop, hurry, poller_stop) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let (commands, orders) = commands();
         let keeper_stop = CancellationToken::new();
+        let (files_sender, files) = watch::channel(Files::default());
+        tokio::spawn(watch_files(config.clone(), files_sender, poller_stop.clone()));
         let (lease, keeper) = Lease::keep(config.clone(), &instance, keeper_stop.clone());
         let nudge = Arc::new(Notify::new());
         let first = Status::first(&config.borrow(), &instance);
@@ -74,6 +78,7 @@ impl Engine {
             metrics: Arc::clone(&metrics),
             records,
             lease,
+            files,
             orders,
             stop: stop.clone(),
             hurry: hurry.clone(),

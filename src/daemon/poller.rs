@@ -97,6 +97,8 @@ pub struct Poller {
     unreachable: BTreeMap<NodeId, Unreachable>,
     jobs: Jobs,
     seeds_tried: bool,
+    /// Every connection is to be made anew, with the passwords and certificates as they are now.
+    renew: bool,
     number: u64,
 }
 
@@ -105,7 +107,7 @@ impl Poller {
     #[must_use]
     pub fn new(dialer: Dialer, seeds: Vec<Address>) -> Self {
         let (conns, unreachable) = (BTreeMap::new(), BTreeMap::new());
-        Self { dialer, seeds, conns, unreachable, jobs: Jobs::default(), seeds_tried: false, number: 0 }
+        Self { dialer, seeds, conns, unreachable, jobs: Jobs::default(), seeds_tried: false, renew: false, number: 0 }
     }
 
     /// Uses another login, other seeds, from the next look on; open connections stay.
@@ -116,6 +118,12 @@ impl Poller {
             self.conns.clear();
         }
         (self.dialer, self.seeds) = (dialer, seeds);
+    }
+
+    /// Makes every connection anew in the next look, with the passwords and certificates as they are then. A node that
+    /// does not take them keeps its old connection.
+    pub fn renew(&mut self) {
+        self.renew = true;
     }
 
     /// Reads every node that anyone knows of. Fails when no node at all can be reached, with each seed's error.
@@ -138,6 +146,9 @@ impl Poller {
         }
         self.number += 1;
         let mut observation = self.observation(&mut read);
+        if std::mem::take(&mut self.renew) {
+            self.renew_connections(&observation).await;
+        }
         observation.jobs = self.jobs.read(primaries(&self.conns, &observation)).await;
         let mover_calls = self.mover_calls(&observation).await;
         Ok(Look { number: self.number, observation, mover_calls, began, ended: Instant::now() })
@@ -253,6 +264,27 @@ impl Poller {
         Observation { nodes, silent, jobs: BTreeMap::new() }
     }
 
+    async fn renew_connections(&mut self, observation: &Observation) {
+        let dialer = &self.dialer;
+        let dial = |(node, observed): (&NodeId, &Observed)| {
+            let (node, address, hostname) = (*node, observed.dialled.clone(), observed.view.myself().hostname.clone());
+            async move { (node, dialer.open_dialled(&address, hostname.as_deref(), node).await) }
+        };
+        let mut renewed = 0;
+        for (node, opened) in side_by_side(observation.nodes.iter().map(dial).collect()).await {
+            match opened {
+                Ok(conn) => {
+                    renewed += 1;
+                    self.conns.insert(node, conn);
+                }
+                Err(error) => {
+                    warn!(%node, %error, "a new password or certificate is not taken; the old connection goes on");
+                }
+            }
+        }
+        info!(renewed, "connections were made anew with the passwords and certificates as they are now");
+    }
+
     /// Counts of moving commands, of the nodes that hold marks: whether somebody is at work on them.
     async fn mover_calls(&self, observation: &Observation) -> BTreeMap<NodeId, u64> {
         let marked = observation.nodes.iter().filter(|(_, observed)| !observed.view.myself().markers.is_empty());
@@ -307,6 +339,8 @@ pub struct PollSettings {
     pub seeds: Vec<Address>,
     /// Time from the end of one look to the next.
     pub every: Duration,
+    /// How often the files of passwords and certificates have changed: with another number, connections are made anew.
+    pub file_changes: u64,
 }
 
 /// Looks again and again until `stop`, and at once when `nudge` asks for it; every look is published in `sights`.
@@ -320,11 +354,15 @@ pub async fn poll(
     stop: CancellationToken,
 ) {
     let first = settings.borrow_and_update().clone();
+    let mut file_changes = first.file_changes;
     let mut poller = Poller::new(first.dialer, first.seeds);
     while !stop.is_cancelled() {
         if settings.has_changed().unwrap_or(false) {
             let new = settings.borrow_and_update().clone();
             poller.reconfigure(new.dialer, new.seeds);
+            if std::mem::replace(&mut file_changes, new.file_changes) != new.file_changes {
+                poller.renew();
+            }
         }
         let patience = if *alarm.borrow() { Patience::Alarmed } else { Patience::Usual };
         let looked = poller.look(patience).await;

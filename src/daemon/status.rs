@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Reason, SetAside, Tenure};
+use super::{CertificateFile, Reason, SetAside, Tenure};
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
 use crate::migration::{Pair, Purpose};
@@ -43,6 +43,8 @@ pub struct Status {
     pub set_aside: BTreeMap<Slot, SetAside>,
     /// Whether we have the lease, where one is configured.
     pub lease: Tenure,
+    /// The files of certificates that are in use.
+    pub certificates: Vec<CertificateFile>,
     /// How the last reload of the configuration ended: the fault, if it was refused.
     pub config_error: Option<String>,
     /// Reloads that were taken over since the start.
@@ -68,6 +70,7 @@ impl Status {
             work: Work::default(),
             set_aside: BTreeMap::new(),
             lease: Tenure::NotNeeded,
+            certificates: Vec::new(),
             config_error: None,
             config_generation: 0,
         }

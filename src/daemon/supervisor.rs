@@ -29,7 +29,8 @@ use super::own::OwnSlots;
 use super::records::Records;
 use super::worker::FromWorker;
 use super::{
-    Lease, Look, MoveId, Orders, PollSettings, Reason, SetAside, SettingsByNode, Sight, Status, Work, checks, patience,
+    Files, Lease, Look, MoveId, Orders, PollSettings, Reason, SetAside, SettingsByNode, Sight, Status, Work, checks,
+    patience,
 };
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
@@ -99,6 +100,8 @@ pub struct Parts {
     pub records: Records,
     /// The lease, if there is one.
     pub lease: Lease,
+    /// What was seen of the files of passwords and certificates.
+    pub files: watch::Receiver<Files>,
     /// What it is told while it runs.
     pub orders: Orders,
     /// Asks it to stop: open slots are finished, within `schedule.stop_grace`.
@@ -322,7 +325,8 @@ impl Supervisor {
         self.set_aside.clear();
         self.dialer = Dialer::new(config, intent(config), &self.parts.instance);
         let (dialer, seeds, every) = (self.dialer.clone(), config.cluster.seeds.clone(), config.schedule.poll);
-        self.parts.poll_settings.send_replace(PollSettings { dialer, seeds, every });
+        let file_changes = self.parts.files.borrow().changes;
+        self.parts.poll_settings.send_replace(PollSettings { dialer, seeds, every, file_changes });
         // What is open is finished; the next look decides by the new configuration what comes after.
         for running in self.running.values() {
             running.stop.cancel();
@@ -339,8 +343,19 @@ impl Supervisor {
         self.turn();
     }
 
+    /// A changed password or certificate is used at once, not when the old one has failed.
+    fn heed_files(&self) {
+        let changes = self.parts.files.borrow().changes;
+        self.parts.poll_settings.send_if_modified(|settings| {
+            let differs = settings.file_changes != changes;
+            settings.file_changes = changes;
+            differs
+        });
+    }
+
     fn on_tick(&mut self) {
         self.heed_lease();
+        self.heed_files();
         let grace = self.parts.config.borrow().schedule.stop_grace;
         let hurry = self.parts.hurry.is_cancelled();
         if self.stopping_since.is_some_and(|since| hurry || since.elapsed() >= grace) {

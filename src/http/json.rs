@@ -21,8 +21,8 @@ use crate::daemon::Reason;
 pub use orders::{RetryDocument, RetryRequest, retry_document};
 pub use plan::{MoveDocument, PlanDocument, PlanNode, PlanThreshold, PlanVerdict, plan_document};
 pub use status::{
-    ConfigDocument, LeaseDocument, LookDocument, RunningMove, SetAsideSlot, StatusDocument, WorkDocument,
-    status_document,
+    CertificateDocument, ConfigDocument, LeaseDocument, LookDocument, RunningMove, SetAsideSlot, StatusDocument,
+    WorkDocument, status_document,
 };
 pub use topology::{
     OpenSlotDocument, ServerDocument, ShardDocument, SlotMark, TopologyDocument, TopologyNode, topology_document,

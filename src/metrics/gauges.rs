@@ -1,6 +1,7 @@
 //! What is true at present, read from a [`Status`].
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use prometheus::Error;
 
@@ -8,7 +9,7 @@ use super::families::Families;
 use crate::clock::Now;
 use crate::cluster::{NodeId, Shard};
 use crate::config::Mode;
-use crate::daemon::{Reason, Status};
+use crate::daemon::{CertificateRole, Reason, Status};
 use crate::migration::Trouble;
 use crate::plan::Line;
 
@@ -37,6 +38,17 @@ fn process(families: &Families, status: &Status, now: Now) -> Result<(), Error> 
         "evenkeel_lease_remaining_seconds",
         "What remains of the lease, 0 while it is not ours; NaN where none is configured.",
         status.lease.remaining(now.instant).map_or(NOT_KNOWN, |remaining| remaining.as_secs_f64()),
+    )?;
+    let expiry = |role: CertificateRole| {
+        let file = status.certificates.iter().find(|file| file.role == role);
+        let expires = file.and_then(|file| file.expires.as_ref().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok());
+        expires.map_or(NOT_KNOWN, |since_epoch| since_epoch.as_secs_f64())
+    };
+    families.gauges(
+        "evenkeel_certificate_expiry_timestamp_seconds",
+        "When the first certificate of a file expires, since unix epoch; NaN where none is configured, or it cannot be read.",
+        ["certificate"],
+        CertificateRole::ALL.map(|role| ([role.name().to_owned()], expiry(role))),
     )?;
     families.gauges(
         "evenkeel_mode",

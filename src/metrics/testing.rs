@@ -44,6 +44,7 @@ pub(crate) fn starting(now: Now) -> Status {
         work: Work::default(),
         set_aside: BTreeMap::new(),
         lease: Tenure::NotNeeded,
+        certificates: Vec::new(),
         config_error: None,
         config_generation: 0,
     }

@@ -62,6 +62,8 @@ fn the_names_are_those_that_dashboards_know() {
             Always 1; the label tells the version.
         counter evenkeel_bytes_moved_total{}
             Bytes of the keys moved: an estimate from the size of the source's data set and its keys.
+        gauge evenkeel_certificate_expiry_timestamp_seconds{certificate}
+            When the first certificate of a file expires, since unix epoch; NaN where none is configured, or it cannot be read.
         gauge evenkeel_config_generation{}
             Reloads of the configuration that were taken over since the start.
         gauge evenkeel_config_reload_failed{}

@@ -182,6 +182,18 @@ impl Dialer {
         Err(OpenError::WrongNode { address: conn.address().clone(), found: conn.node(), expected })
     }
 
+    /// The same, where the address is the one that was dialled before, and not one that is announced.
+    pub async fn open_dialled(
+        &self,
+        dialled: &Address,
+        hostname: Option<&str>,
+        expected: NodeId,
+    ) -> Result<Conn, OpenError> {
+        // Whatever is announced as reachable there maps to it, or it is announced as it is.
+        let announced = self.settings.address_map.iter().find(|(_, reachable)| *reachable == dialled);
+        self.open(announced.map_or(dialled, |(announced, _)| announced), hostname, expected).await
+    }
+
     fn connection_config(&self) -> ConnectionConfig {
         ConnectionConfig {
             connection_timeout: self.settings.connect_timeout,

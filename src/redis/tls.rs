@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::expiry;
 use crate::config::TlsFiles;
 
 /// Reads the files anew, so that a renewed certificate is used from the next connection on.
@@ -27,6 +29,16 @@ pub(super) fn client_config(files: &TlsFiles) -> Result<ClientConfig, String> {
     builder
         .with_client_auth_cert(certificates(cert_file)?, key)
         .map_err(|error| format!("{} with {}: {error}", cert_file.display(), key_file.display()))
+}
+
+/// When the first of the certificates in a file (PEM) expires.
+///
+/// The error says what is wrong with the file.
+pub fn certificate_expiry(file: &Path) -> Result<SystemTime, String> {
+    let unreadable = || format!("{}: holds something that is no certificate", file.display());
+    let expiries: Option<Vec<SystemTime>> =
+        certificates(file)?.iter().map(|certificate| expiry::of_certificate(certificate)).collect();
+    expiries.and_then(|expiries| expiries.into_iter().min()).ok_or_else(unreadable)
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

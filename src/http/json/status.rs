@@ -8,7 +8,7 @@ use super::{ReasonDocument, Slots, reason_document, seconds};
 use crate::clock::Now;
 use crate::cluster::{Slot, SlotSet};
 use crate::config::Mode;
-use crate::daemon::{MoveStatus, SetAside, Status, Tenure, Work};
+use crate::daemon::{CertificateFile, MoveStatus, SetAside, Status, Tenure, Work};
 use crate::migration::Purpose;
 
 /// The state of one evenkeel.
@@ -40,6 +40,8 @@ pub struct StatusDocument {
     pub set_aside: Vec<SetAsideSlot>,
     /// The lease; `null` where none is configured.
     pub lease: Option<LeaseDocument>,
+    /// The files of certificates that are in use.
+    pub certificates: Vec<CertificateDocument>,
     /// Slots with a mark at any primary.
     pub open_slots: Slots,
     /// The last look at the cluster.
@@ -122,6 +124,19 @@ pub struct LeaseDocument {
     pub error: Option<String>,
 }
 
+/// A file of certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateDocument {
+    /// `cluster_ca`, `cluster_client`, `lease_ca` or `lease_client`.
+    pub certificate: String,
+    /// The file.
+    pub file: String,
+    /// When the first certificate in it expires; `null` when that cannot be told.
+    pub expires_at: Option<String>,
+    /// What is wrong with it now, for people; `null` when nothing is.
+    pub error: Option<String>,
+}
+
 /// A look at the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LookDocument {
@@ -163,6 +178,7 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         work: work(&status.work),
         set_aside: status.set_aside.iter().map(|(&slot, why)| set_aside(slot, why, now)).collect(),
         lease: lease(&status.lease, now),
+        certificates: status.certificates.iter().map(|file| certificate(file, now)).collect(),
         open_slots: Slots::from(&open),
         look: LookDocument {
             number: view.map_or(0, |view| view.number),
@@ -212,6 +228,15 @@ fn set_aside(slot: Slot, set_aside: &SetAside, now: Now) -> SetAsideSlot {
         why: set_aside.why.clone(),
         delay_s: set_aside.next_try.map(|_| seconds(set_aside.delay)),
         next_try_in_s: set_aside.next_try.map(|then| seconds(now.until(then))),
+    }
+}
+
+fn certificate(file: &CertificateFile, now: Now) -> CertificateDocument {
+    CertificateDocument {
+        certificate: file.role.name().to_owned(),
+        file: file.path.display().to_string(),
+        expires_at: file.expires.as_ref().ok().copied().and_then(time),
+        error: file.fault(now.wall),
     }
 }
 

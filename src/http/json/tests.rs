@@ -74,6 +74,7 @@ fn the_status_of_a_daemon_in_mid_work() {
             }
           ],
           "lease": null,
+          "certificates": [],
           "open_slots": {
             "ranges": "866",
             "count": 1
@@ -127,6 +128,7 @@ fn the_status_of_a_daemon_that_has_seen_nothing() {
           },
           "set_aside": [],
           "lease": null,
+          "certificates": [],
           "open_slots": {
             "ranges": "",
             "count": 0
