@@ -357,12 +357,11 @@ pub async fn poll(
     let mut file_changes = first.file_changes;
     let mut poller = Poller::new(first.dialer, first.seeds);
     while !stop.is_cancelled() {
-        if settings.has_changed().unwrap_or(false) {
-            let new = settings.borrow_and_update().clone();
-            poller.reconfigure(new.dialer, new.seeds);
-            if std::mem::replace(&mut file_changes, new.file_changes) != new.file_changes {
-                poller.renew();
-            }
+        // At every turn: who was woken by a change has seen it by that, and would not be told of it again.
+        let new = settings.borrow_and_update().clone();
+        poller.reconfigure(new.dialer, new.seeds);
+        if std::mem::replace(&mut file_changes, new.file_changes) != new.file_changes {
+            poller.renew();
         }
         let patience = if *alarm.borrow() { Patience::Alarmed } else { Patience::Usual };
         let looked = poller.look(patience).await;
