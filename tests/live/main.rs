@@ -20,6 +20,7 @@ mod permissions;
 mod rebalance;
 mod repair;
 mod resume;
+mod secrets;
 mod support;
 mod told;
 mod walkthrough;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use redis::{ClientTlsConfig, TlsCertificates};
 
@@ -17,38 +18,59 @@ pub(crate) struct TlsFiles {
     pub(crate) cert: PathBuf,
     /// Its private key.
     pub(crate) key: PathBuf,
+    ca_key: PathBuf,
+}
+
+/// The authority's own certificate, but for its signature.
+fn authority() -> CertificateParams {
+    let mut ca = CertificateParams::new(Vec::new()).expect("no names, no wrong names");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // The two differ in name: OpenSSL takes a certificate that is called like its issuer for a self-signed one.
+    ca.distinguished_name.push(DnType::CommonName, "authority of a test");
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    ca
+}
+
+fn write(path: &Path, pem: String) {
+    fs::write(path, pem).expect("the directory is writable");
 }
 
 impl TlsFiles {
     /// Makes new ones in a directory, valid for these names and IPs.
     pub(super) fn create(directory: &Path, names: Vec<String>) -> Self {
-        let mut ca = CertificateParams::new(Vec::new()).expect("no names, no wrong names");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // The two differ in name: OpenSSL takes a certificate that is called like its issuer for a self-signed one.
-        ca.distinguished_name.push(DnType::CommonName, "authority of a test");
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let ca_key = KeyPair::generate().expect("a key can be generated");
-        let ca_cert = ca.self_signed(&ca_key).expect("the authority can be signed");
-        let issuer = Issuer::new(ca, ca_key);
+        let ca_cert = authority().self_signed(&ca_key).expect("the authority can be signed");
+        let files = Self {
+            ca: directory.join("ca.pem"),
+            cert: directory.join("cert.pem"),
+            key: directory.join("key.pem"),
+            ca_key: directory.join("ca.key.pem"),
+        };
+        write(&files.ca, ca_cert.pem());
+        write(&files.ca_key, ca_key.serialize_pem());
+        files.sign(names, None, &files.cert, &files.key);
+        files
+    }
 
+    /// Writes another certificate of the same authority, for a client, and its key; it expires when this year begins.
+    pub(crate) fn sign_client(&self, expires: i32, cert: &Path, key: &Path) {
+        self.sign(Vec::new(), Some(expires), cert, key);
+    }
+
+    fn sign(&self, names: Vec<String>, expires: Option<i32>, cert: &Path, key: &Path) {
+        let ca_key = fs::read_to_string(&self.ca_key).expect("the authority's key is there");
+        let issuer = Issuer::new(authority(), KeyPair::from_pem(&ca_key).expect("it is a key"));
         let mut leaf = CertificateParams::new(names).expect("the names are host names or IPs");
         leaf.distinguished_name.push(DnType::CommonName, "node of a test");
         leaf.use_authority_key_identifier_extension = true;
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let leaf_key = KeyPair::generate().expect("a key can be generated");
-        let leaf_cert = leaf.signed_by(&leaf_key, &issuer).expect("the certificate can be signed");
-
-        let write = |name: &str, pem: String| {
-            let path = directory.join(name);
-            fs::write(&path, pem).expect("the directory is writable");
-            path
-        };
-        Self {
-            ca: write("ca.pem", ca_cert.pem()),
-            cert: write("cert.pem", leaf_cert.pem()),
-            key: write("key.pem", leaf_key.serialize_pem()),
+        if let Some(year) = expires {
+            leaf.not_after = date_time_ymd(year, 1, 1);
         }
+        let leaf_key = KeyPair::generate().expect("a key can be generated");
+        write(cert, leaf.signed_by(&leaf_key, &issuer).expect("the certificate can be signed").pem());
+        write(key, leaf_key.serialize_pem());
     }
 
     /// The arguments with which a server speaks TLS on this port, and nothing else on any.
