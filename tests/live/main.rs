@@ -17,6 +17,7 @@ mod layouts;
 mod lease;
 mod others;
 mod permissions;
+mod reasons;
 mod rebalance;
 mod repair;
 mod resume;

@@ -1,0 +1,80 @@
+//! Every reason not to act has a story on real servers that provokes it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use evenkeel::daemon::Reason;
+
+/// The reason, and the story of the live tests that provokes it.
+const STORIES: [(&str, &str); 29] = [
+    ("no_view", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
+    ("settling", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
+    ("observing", "an_observer_plans_and_names_its_reason_and_moves_nothing_until_told_to_act"),
+    ("other_instance", "a_second_evenkeel_that_would_act_gives_way_to_the_first"),
+    ("lease_held", "a_holder_that_dies_is_succeeded_within_the_lease_and_its_open_slot_finished"),
+    ("lease_lost", "without_its_server_the_lease_is_lost_and_what_is_open_stays_open_until_it_is_back"),
+    ("foreign_open_slots", "somebody_elses_open_slot_is_let_alone_until_nobody_touches_it_on_redis_7_0"),
+    ("foreign_move", "a_mover_beside_the_daemon_is_not_disturbed_on_redis_7_0"),
+    ("server_side_job", "nodes_that_move_slots_by_themselves_are_left_alone_until_they_have_on_valkey_9_1"),
+    ("permission_missing", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
+    ("timeout_too_long", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
+    ("version_skew", "slots_go_from_redis_6_2_to_7_0_and_not_back"),
+    ("target_full", "a_target_without_memory_is_refused_and_one_that_fills_up_loses_nothing_on_redis_7_0"),
+    ("checks_failed", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
+    ("set_aside", "a_slot_that_was_set_aside_is_shown_everywhere_and_one_command_puts_it_back"),
+    ("stopping", "a_stop_that_cannot_wait_leaves_an_open_slot_with_both_marks_on_redis_7_0"),
+    ("no_primary_answered", "what_is_wrong_with_the_servers_is_a_reason_and_a_dead_replica_elsewhere_is_none"),
+    ("two_clusters", "nodes_that_do_not_exist_and_two_clusters_behind_one_list_of_seeds"),
+    ("node_silent", "a_daemon_follows_nodes_that_restart_come_and_go"),
+    ("cluster_down", "a_cluster_that_is_down_is_left_alone"),
+    ("node_failing", "what_is_wrong_with_the_servers_is_a_reason_and_a_dead_replica_elsewhere_is_none"),
+    ("slots_uncovered", "what_is_wrong_with_the_servers_is_a_reason_and_a_dead_replica_elsewhere_is_none"),
+    ("owner_does_not_claim", "what_is_wrong_with_the_servers_is_a_reason_and_a_dead_replica_elsewhere_is_none"),
+    ("views_disagree", "what_is_wrong_with_the_servers_is_a_reason_and_a_dead_replica_elsewhere_is_none"),
+    ("epochs_differ", "what_is_wrong_with_the_servers_is_a_reason_and_a_dead_replica_elsewhere_is_none"),
+    ("target_unmatched", "a_daemon_follows_nodes_that_restart_come_and_go"),
+    ("target_ambiguous", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
+    ("target_conflict", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
+    ("targets_infeasible", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
+];
+
+/// Reasons that no story provokes, and why. Each has a test of the pure part.
+const WITHOUT_A_STORY: [(&str, &str); 4] = [
+    ("plan_unsound", "a bug of our own, found by the checker that shares no code with the planner"),
+    ("node_not_usable", "only of a replica whose map of its own shard is old, which gossip mends within milliseconds"),
+    (
+        "node_loading",
+        "Redis 7.0 refuses CLUSTER NODES while it loads and so is node_silent; Valkey 9.1 answers, and has no story yet",
+    ),
+    ("role_unsure", "for the milliseconds in which a failover spreads"),
+];
+
+#[test]
+fn every_reason_is_provoked_by_a_story_on_real_servers() {
+    let told: BTreeSet<&str> = STORIES.iter().chain(&WITHOUT_A_STORY).map(|(name, _)| *name).collect();
+    assert_eq!(told, Reason::names().collect::<BTreeSet<_>>());
+    assert_eq!(told.len(), STORIES.len() + WITHOUT_A_STORY.len(), "a reason is listed twice");
+    let live = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live");
+    let files: Vec<String> = fs::read_dir(live)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for (name, story) in STORIES {
+        let file = files.iter().find(|text| text.contains(&format!("fn {story}(")));
+        let file = file.unwrap_or_else(|| panic!("{name}: there is no story {story}"));
+        assert!(file.contains(word(name)), "{name}: the file of {story} does not name it");
+    }
+}
+
+/// How a story says that it saw a reason: by its name, or, of commands that only print it, by its words.
+fn word(name: &'static str) -> &'static str {
+    match name {
+        "other_instance" => "another evenkeel",
+        "target_full" => "has no room",
+        "two_clusters" => "two clusters",
+        name => name,
+    }
+}
