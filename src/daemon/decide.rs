@@ -131,7 +131,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
             let slots = planned.slots.iter().filter(|slot| is_free(situation, *slot)).collect();
             Start::planned(Pair { source: planned.source, target: planned.target }, slots)
         })
-        .filter(|start| !start.slots.is_empty())
+        .filter(|start| !start.slots.is_empty() && !meets_open_slots(situation, start.pair))
         .collect();
     let idle = situation.running.is_empty() && decision.resume.is_empty() && situation.own.is_empty();
     decision.settled = idle && plan.moves.is_empty() && decision.reasons.is_empty();
@@ -284,6 +284,15 @@ fn open_slots(situation: &Situation<'_>) -> Vec<OpenSlot> {
 
 fn story(situation: &Situation<'_>, open: &OpenSlot) -> Option<Whose> {
     whose(open, situation.own.pair(open.slot), situation.topology, situation.memory.lineage())
+}
+
+/// Whether slots of ours lie open at an end of the pair and wait to be gone on with. On Redis a target whose source has
+/// failed over serves nobody until then, and what is begun there meanwhile would only wait with it. Slots that are set
+/// aside, or whose ends move slots by themselves, are not waited for.
+fn meets_open_slots(situation: &Situation<'_>, pair: Pair) -> bool {
+    let waits = |slot| due(situation, slot) && !situation.running.iter().any(|running| running.slots.contains(slot));
+    let meets = |open: Pair| [open.source, open.target].iter().any(|node| *node == pair.source || *node == pair.target);
+    situation.own.iter().any(|(slot, open)| meets(open) && waits(slot) && !is_in_a_servers_hands(situation, open))
 }
 
 /// Whether a planned move of this slot may start: nobody of ours works on it, or has it open.

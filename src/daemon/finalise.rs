@@ -33,6 +33,9 @@ struct Held {
     orphaned: bool,
     /// It was inherited.
     inherited: bool,
+    /// A target that may not have heard yet what it was told, and that a failover has replaced since. A frozen process
+    /// carries it out when it wakes: a second finalise of the same slots, if its heir had begun one meanwhile.
+    unheard: Option<NodeId>,
 }
 
 impl<G> Finalise<G> {
@@ -54,13 +57,13 @@ impl<G> Finalise<G> {
     pub(super) fn next(&mut self) -> Option<(MoveId, G)> {
         let at = match self.held {
             None => 0,
-            Some(Held { orphaned: false, .. }) => return None,
+            Some(Held { orphaned: false, .. } | Held { unheard: Some(_), .. }) => return None,
             Some(Held { pair: heir, .. }) => {
                 self.waiting.iter().position(|waiting| waiting.finishes && waiting.pair == heir)?
             }
         };
         let Waiting { id, pair, grant, .. } = self.waiting.remove(at)?;
-        self.held = Some(Held { id, pair, orphaned: false, inherited: self.held.is_some() });
+        self.held = Some(Held { id, pair, orphaned: false, inherited: self.held.is_some(), unheard: None });
         Some((id, grant))
     }
 
@@ -84,6 +87,20 @@ impl<G> Finalise<G> {
     pub(super) fn follow(&mut self, successor: impl Fn(NodeId) -> NodeId) {
         if let Some(held) = self.held.as_mut().filter(|held| held.orphaned) {
             held.pair = Pair { source: successor(held.pair.source), target: successor(held.pair.target) };
+        }
+    }
+
+    /// The move that died with it had told this target, which a failover has replaced: no heir before it was heard of.
+    pub(super) fn await_word_of(&mut self, target: NodeId) {
+        if let Some(held) = self.held.as_mut().filter(|held| held.orphaned) {
+            held.unheard = Some(target);
+        }
+    }
+
+    /// Lets an heir go on once the target that was replaced is known to carry out nothing any more.
+    pub(super) fn heard(&mut self, is_harmless: impl Fn(NodeId) -> bool) {
+        if let Some(held) = self.held.as_mut().filter(|held| held.unheard.is_some_and(is_harmless)) {
+            held.unheard = None;
         }
     }
 
@@ -138,6 +155,8 @@ mod tests {
                 "undelivered" => finalise.undelivered(id),
                 "ended" => drop(finalise.ended(id, pair(of), false)),
                 "a fails over to e" => finalise.follow(|node| if node == id_of("a") { id_of("e") } else { node }),
+                "awaits" => finalise.await_word_of(id_of(of)),
+                "heard of" => finalise.heard(|node| node == id_of(of)),
                 "settled" => finalise.settled(|left| of.split(' ').any(|text| !text.is_empty() && pair(text) == left)),
                 "closed" => drop(finalise.ended(id, pair(of), true)),
                 other => panic!("{other}"),
@@ -184,6 +203,14 @@ mod tests {
         check(&[&died[..], &[("closed", 3, "a>d"), ("next", 0, "")]].concat(), &[Some(1), Some(2)]);
         check(&[&died[..], &[("ended", 3, "a>d"), ("next", 0, "")]].concat(), &[Some(1), None]);
         check(&[&died[..], &[("closed", 3, "c>d"), ("next", 0, "")]].concat(), &[Some(1), None]);
+    }
+
+    #[test]
+    fn an_heir_waits_until_the_replaced_target_was_heard_of() {
+        let died = [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d"), ("awaits", 0, "e")];
+        let heir = [("finishing", 2, "a>d"), ("next", 0, ""), ("heard of", 0, "b"), ("next", 0, "")];
+        let heard = [("heard of", 0, "e"), ("next", 0, "")];
+        check(&[&died[..], &heir, &heard].concat(), &[Some(1), None, None, Some(2)]);
     }
 
     #[test]

@@ -107,6 +107,9 @@ impl Supervisor {
         if self.finalise.ended(id, running.pair, closed_open_slots) {
             let Pair { source, target } = running.pair;
             error!(%source, %target, "a move died while it was finalising; nobody else finalises before its slots are settled");
+            if self.is_replaced(target) {
+                self.finalise.await_word_of(target);
+            }
         }
         let closed = running.slots.difference(&report.left_open);
         self.own(|own| {

@@ -10,7 +10,7 @@ use super::super::memory::Seen;
 use super::super::whose::whose;
 use super::super::{Reason, Sight};
 use super::{Picture, REMEMBER, SPREADING, Supervisor};
-use crate::cluster::{NodeId, Slot, SlotSet, Topology};
+use crate::cluster::{NodeId, Observation, Role, Slot, SlotSet, Topology};
 use crate::journal::Opened;
 use crate::migration::Pair;
 
@@ -46,6 +46,7 @@ impl Supervisor {
         });
         self.follow_failovers(&topology);
         self.forget_closed(&topology);
+        self.finalise.heard(|node| is_harmless(&look.observation, node));
         let since_all_ended = self.ended.iter().all(|(_, at)| *at < look.began);
         if since_all_ended && self.agreed && topology.unclear.is_empty() {
             self.finalise.settled(|pair| self.own.iter().any(|(_, between)| between == pair));
@@ -84,6 +85,12 @@ impl Supervisor {
         self.finalise.follow(successor);
         // What failed between the old ends says nothing of the new ones.
         self.set_aside.retain(|slot, _| !turned.contains(*slot));
+    }
+
+    /// Whether a failover has given this node's part to another.
+    pub(super) fn is_replaced(&self, node: NodeId) -> bool {
+        let picture = self.picture.as_ref();
+        picture.is_some_and(|picture| self.memory.lineage().successor(node, &picture.topology) != node)
     }
 
     /// Slots of ours that are closed by now, whoever closed them, or that have become somebody else's. Only a clear
@@ -141,5 +148,15 @@ impl Supervisor {
         self.forget_closed(topology);
         let all = recorded.iter().fold(SlotSet::new(), |all, opened| all.union(&opened.slots));
         all.intersection(&self.own.slots())
+    }
+}
+
+/// Whether a node that was replaced carries out no `SETSLOT` any more that was sent to it before: it says that it is no
+/// primary, its process is gone, or nobody knows it.
+fn is_harmless(observation: &Observation, node: NodeId) -> bool {
+    match (observation.nodes.get(&node), observation.silent.get(&node)) {
+        (Some(observed), _) => observed.view.myself().role != Role::Primary,
+        (None, Some(silent)) => silent.why.contains("refused"),
+        (None, None) => true,
     }
 }
