@@ -10,7 +10,7 @@ use super::super::memory::Seen;
 use super::super::whose::whose;
 use super::super::{Reason, Sight};
 use super::{Picture, REMEMBER, SPREADING, Supervisor};
-use crate::cluster::{NodeId, Observation, Role, Slot, SlotSet, Topology};
+use crate::cluster::{NodeId, Observation, Slot, SlotSet, Topology};
 use crate::journal::Opened;
 use crate::migration::Pair;
 
@@ -46,7 +46,7 @@ impl Supervisor {
         });
         self.follow_failovers(&topology);
         self.forget_closed(&topology);
-        self.finalise.heard(|node| is_harmless(&look.observation, node));
+        self.finalise.heard(|node| has_answered(&look.observation, node));
         let since_all_ended = self.ended.iter().all(|(_, at)| *at < look.began);
         if since_all_ended && self.agreed && topology.unclear.is_empty() {
             self.finalise.settled(|pair| self.own.iter().any(|(_, between)| between == pair));
@@ -151,12 +151,8 @@ impl Supervisor {
     }
 }
 
-/// Whether a node that was replaced carries out no `SETSLOT` any more that was sent to it before: it says that it is no
-/// primary, its process is gone, or nobody knows it.
-fn is_harmless(observation: &Observation, node: NodeId) -> bool {
-    match (observation.nodes.get(&node), observation.silent.get(&node)) {
-        (Some(observed), _) => observed.view.myself().role != Role::Primary,
-        (None, Some(silent)) => silent.why.contains("refused"),
-        (None, None) => true,
-    }
+/// Whether a node answered, or cannot carry out anything any more: its process is gone, or nobody knows it.
+fn has_answered(observation: &Observation, node: NodeId) -> bool {
+    let gone = || observation.silent.get(&node).is_none_or(|silent| silent.why.contains("refused"));
+    observation.nodes.contains_key(&node) || gone()
 }
