@@ -58,18 +58,25 @@ impl<G> Finalise<G> {
         self.held.is_none() && !self.waiting.is_empty()
     }
 
-    /// Gives it to the next who may have it, if it is free for anybody.
-    pub(super) fn next(&mut self) -> Option<(MoveId, G)> {
+    /// Gives it to the next who may have it, if it is free for anybody; `may_finish` says whether slots that were found
+    /// open may be finished at this target by now.
+    pub(super) fn next(&mut self, may_finish: impl Fn(NodeId) -> bool) -> Option<(MoveId, G)> {
+        let may = |waiting: &Waiting<G>| !waiting.finishes || may_finish(waiting.pair.target);
         let at = match self.held {
-            None => 0,
+            None => self.waiting.iter().position(may)?,
             Some(Held { orphaned: false, .. } | Held { unheard: Some(_), .. }) => return None,
             Some(Held { pair: heir, .. }) => {
-                self.waiting.iter().position(|waiting| waiting.finishes && waiting.pair == heir)?
+                self.waiting.iter().position(|waiting| waiting.finishes && waiting.pair == heir && may(waiting))?
             }
         };
         let Waiting { id, pair, grant, .. } = self.waiting.remove(at)?;
         self.held = Some(Held { id, pair, orphaned: false, inherited: self.held.is_some(), unheard: None, answers: 0 });
         Some((id, grant))
+    }
+
+    /// The moves that wait to finish slots that were found open, and their targets.
+    pub(super) fn finishing(&self) -> impl Iterator<Item = (MoveId, NodeId)> + '_ {
+        self.waiting.iter().filter(|waiting| waiting.finishes).map(|waiting| (waiting.id, waiting.pair.target))
     }
 
     /// The permission that [`Finalise::next`] gave could not be handed over: nobody was told anything under it.
@@ -159,7 +166,7 @@ mod tests {
             match event {
                 "want" => finalise.want(id, pair(of), false, ()),
                 "finishing" => finalise.want(id, pair(of), true, ()),
-                "next" => given.push(finalise.next().map(|(id, ())| id.0)),
+                "next" => given.push(finalise.next(|target| of.is_empty() || target != id_of(of)).map(|(id, ())| id.0)),
                 "back" => finalise.give_back(id),
                 "undelivered" => finalise.undelivered(id),
                 "ended" => drop(finalise.ended(id, pair(of), false)),
@@ -220,6 +227,12 @@ mod tests {
         let heir = [("finishing", 2, "a>d"), ("next", 0, ""), ("heard of", 0, "b"), ("next", 0, "")];
         let heard = [("heard of", 0, "e"), ("next", 0, ""), ("heard of", 0, "e"), ("next", 0, "")];
         check(&[&died[..], &heir, &heard].concat(), &[Some(1), None, None, None, Some(2)]);
+    }
+
+    #[test]
+    fn slots_whose_old_target_may_come_back_wait_and_hold_up_no_other() {
+        let wanted = [("finishing", 1, "a>d"), ("want", 2, "b>d"), ("next", 0, "d"), ("back", 2, "")];
+        check(&[&wanted[..], &[("next", 0, "d"), ("next", 0, "")]].concat(), &[Some(2), None, Some(1)]);
     }
 
     #[test]

@@ -31,6 +31,11 @@ impl Lineage {
         self.replicas.get(&primary).into_iter().flatten().copied()
     }
 
+    /// The primaries that this node was a replica of when they last answered.
+    pub(super) fn predecessors_of(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.replicas.iter().filter(move |(_, replicas)| replicas.contains(&node)).map(|(&primary, _)| primary)
+    }
+
     /// The primary that has this node's part now: itself while nobody has taken it over.
     ///
     /// A replica's part is its primary's. Of a primary that is gone or owns nothing any more it is the one replica of

@@ -9,7 +9,7 @@ mod picture;
 mod telling;
 mod tenure;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -311,7 +311,15 @@ impl Supervisor {
         if unclear || !self.parts.lease.may_finalise() {
             return;
         }
-        while let Some((id, grant)) = self.finalise.next() {
+        let mut too_early = BTreeSet::new();
+        for (id, target) in self.finalise.finishing() {
+            if let (Some(node), Some(running)) = (self.may_come_back(target), self.running.get(&id)) {
+                let waits_for = format!("{node}, which {target} took over from, to be back as a replica or forgotten");
+                running.meter.waits_for(&waits_for);
+                too_early.insert(target);
+            }
+        }
+        while let Some((id, grant)) = self.finalise.next(|target| !too_early.contains(&target)) {
             if grant.send(()).is_err() {
                 self.finalise.undelivered(id);
             }

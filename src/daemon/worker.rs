@@ -360,6 +360,7 @@ impl Carrier for Worker {
                 granted.try_recv().is_ok()
             }
         };
+        self.meter.waits_for("");
         self.metrics.step_ended(StepName::FinaliseWait, began.elapsed());
         if !permitted {
             // The supervisor is gone, or we are to leave: nothing may be assigned without its permission.

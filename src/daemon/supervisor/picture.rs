@@ -10,7 +10,7 @@ use super::super::memory::Seen;
 use super::super::whose::whose;
 use super::super::{Reason, Sight};
 use super::{Picture, REMEMBER, SPREADING, Supervisor};
-use crate::cluster::{NodeId, Observation, Slot, SlotSet, Topology};
+use crate::cluster::{NodeId, Observation, Observed, Product, Role, Slot, SlotSet, Topology};
 use crate::journal::Opened;
 use crate::migration::Pair;
 
@@ -91,6 +91,25 @@ impl Supervisor {
     pub(super) fn is_replaced(&self, node: NodeId) -> bool {
         let picture = self.picture.as_ref();
         picture.is_some_and(|picture| self.memory.lineage().successor(node, &picture.topology) != node)
+    }
+
+    /// A node that this target took over from and that may come back as a primary with the slots' importing marks.
+    ///
+    /// On Valkey only: such a node takes the slots as soon as it hears that their source claims them no more, with a new
+    /// epoch, by which it gets all that it ever owned, and every other node deletes its keys of that (seen on 8.1 and
+    /// 9.1). While the source claims the slots, a node that comes back learns that it was replaced, and takes nothing.
+    pub(super) fn may_come_back(&self, target: NodeId) -> Option<NodeId> {
+        let observation = &self.picture.as_ref()?.look.observation;
+        let observed = observation.nodes.get(&target).filter(|node| node.info.version.product == Product::Valkey)?;
+        let harmless = |node| {
+            let without = |node: &Observed| {
+                let myself = node.view.myself();
+                myself.role != Role::Primary || myself.markers.is_empty()
+            };
+            observation.nodes.get(&node).is_some_and(without)
+        };
+        let mut before = self.memory.lineage().predecessors_of(target);
+        before.find(|&node| node != target && observed.view.line(node).is_some() && !harmless(node))
     }
 
     /// Slots of ours that are closed by now, whoever closed them, or that have become somebody else's. Only a clear
