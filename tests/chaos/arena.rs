@@ -78,7 +78,7 @@ pub(crate) fn within(deadline: Duration, look: impl Fn() -> Result<(), String>) 
 fn needs_a_human(daemon: &Daemon) -> bool {
     let status = status(daemon);
     let aside = status["set_aside"].as_array().map_or(0, Vec::len);
-    status["moves"] == json!([]) && aside > 0 && aside == conflicts(&status).len()
+    status["moves"] == json!([]) && aside > 0 && aside == set_aside(&status, &["conflict"]).len()
 }
 
 fn status(daemon: &Daemon) -> Value {
@@ -86,10 +86,11 @@ fn status(daemon: &Daemon) -> Value {
     serde_json::from_str(&body).expect("the API speaks JSON")
 }
 
-/// The slots that wait for a human.
-fn conflicts(status: &Value) -> Vec<String> {
+/// The slots that are set aside for one of these troubles.
+fn set_aside(status: &Value, troubles: &[&str]) -> Vec<String> {
     let aside = status["set_aside"].as_array().into_iter().flatten();
-    aside.filter(|slot| slot["trouble"] == "conflict").map(|slot| slot["slot"].to_string()).collect()
+    let wanted = |slot: &&Value| slot["trouble"].as_str().is_some_and(|trouble| troubles.contains(&trouble));
+    aside.filter(wanted).map(|slot| slot["slot"].to_string()).collect()
 }
 
 /// The cluster and all that is known of it.
@@ -471,14 +472,14 @@ impl Arena {
 
     /// The slots of which the daemon says that a human must decide, if there are any.
     pub(crate) fn undecided(daemon: &Daemon) -> Option<String> {
-        let slots = conflicts(&status(daemon));
+        let slots = set_aside(&status(daemon), &["conflict", "stray_keys"]);
         (!slots.is_empty()).then(|| slots.join(","))
     }
 
-    /// Decides, as a human would, which value of a key counts where a daemon that has ended said that it does not know:
-    /// the one that clients see.
-    pub(crate) fn decide(&self, conflicts: &str) -> Result<(), String> {
-        let call = ["repair", "--slots", conflicts, "--prefer", "source"];
+    /// Decides, as a human would, which value of a key counts where a daemon that has ended said that it does not know,
+    /// and whose the keys are that nobody owns: what clients see goes before.
+    pub(crate) fn decide(&self, slots: &str) -> Result<(), String> {
+        let call = ["repair", "--slots", slots, "--prefer", "source"];
         let output = Evenkeel::new(&call).config(&self.config(CONFIG, "")).run_to_end();
         // What that makes of other clients' keys is the human's affair.
         let _ = self.clients.sweep();
