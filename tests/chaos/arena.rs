@@ -389,6 +389,14 @@ impl Arena {
         });
     }
 
+    /// The same of every shard: by a failover too, a primary may keep slots that its successor has not heard of, until
+    /// they are moved.
+    pub(crate) fn rejoin_all(&self) {
+        for shard in 0..self.shards.len() {
+            self.rejoin(self.partner(self.primary(shard)));
+        }
+    }
+
     /// Has the replica of a primary take over by `CLUSTER FAILOVER`, which a replica may refuse or give up a few times.
     pub(crate) fn fail_over(&self, node: Node) {
         /// A server gives a manual failover up after five seconds.
@@ -477,13 +485,20 @@ impl Arena {
     }
 
     /// Decides, as a human would, which value of a key counts where a daemon that has ended said that it does not know,
-    /// and whose the keys are that nobody owns: what clients see goes before.
-    pub(crate) fn decide(&self, slots: &str) -> Result<(), String> {
+    /// and whose the keys are that nobody owns: what clients see goes before. Then another daemon goes on.
+    pub(crate) fn settle_as_decided(&self, slots: &str) -> Result<(), String> {
         let call = ["repair", "--slots", slots, "--prefer", "source"];
         let output = Evenkeel::new(&call).config(&self.config(CONFIG, "")).run_to_end();
-        // What that makes of other clients' keys is the human's affair.
+        if output.status != Some(0) {
+            return Err(format!("{}\n{}", output.stdout, output.stderr));
+        }
+        let mut daemon = self.daemon("");
+        let settled = self.settle(&mut daemon, Instant::now());
+        let log = daemon.stderr();
+        daemon.kill9();
+        // What the decision makes of other clients' keys is the human's affair.
         let _ = self.clients.sweep();
-        if output.status == Some(0) { Ok(()) } else { Err(format!("{}\n{}", output.stdout, output.stderr)) }
+        settled.map(drop).map_err(|why| format!("{why}\n{log}"))
     }
 
     /// Has `redis-cli --cluster fix` close what is open.

@@ -160,8 +160,9 @@ impl Strike {
         outcome.evidence(&daemon);
         let undecided = Arena::undecided(&daemon);
         daemon.kill9();
-        outcome.undecided = undecided.map(|slots| (slots.clone(), arena.decide(&slots)));
-        if outcome.settled.is_ok() {
+        outcome.undecided = undecided.map(|slots| (slots.clone(), arena.settle_as_decided(&slots)));
+        if !outcome.is_unfinished() {
+            arena.rejoin_all();
             arena.await_replicas();
             outcome.stale_marks = arena.clear_replicas();
         }
