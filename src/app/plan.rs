@@ -10,7 +10,7 @@ use super::{glimpse, logging};
 use crate::cli::{ExitStatus, PlanArgs};
 use crate::cluster::{NodeId, Slot, SlotSet, Unclear};
 use crate::config::LogLevel;
-use crate::daemon::{Drains, SettingsByNode, misfits, policy, shard_inputs};
+use crate::daemon::{Drains, RoomRules, SettingsByNode, misfits, planned_room, policy, shard_inputs};
 use crate::http::json::{PlanDocument, ReasonDocument, plan_document, reason_document};
 use crate::plan::report::{Emptied, Notes, render};
 use crate::plan::{Plan, plan as make_plan};
@@ -41,16 +41,26 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
     };
     let keys = count_keys(&glimpse, &plan).await;
     let emptied = emptied(&glimpse, &plan).await;
-    let obstacles = misfits(&plan, &glimpse.observation, &settings(&glimpse, &plan).await);
+    let mut obstacles = misfits(&plan, &glimpse.observation, &settings(&glimpse, &plan).await);
+    let room = planned_room(&plan, &glimpse.observation, topology, RoomRules::new(&config.migration));
+    obstacles.extend(room.full);
     if args.json {
         let obstacles = obstacles.iter().map(reason_document).collect();
-        let document = Document { plan: plan_document(&plan), obstacles };
+        let evictions = room.evicted.into_iter().map(|(node, bytes)| Eviction { node: node.to_string(), bytes });
+        let document = Document { plan: plan_document(&plan), obstacles, evictions: evictions.collect() };
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         let lookup = |slot: Slot| keys.get(&slot).copied();
         print!("{}", render(&plan, Notes { keys: Some(&lookup), emptied: Some(&emptied) }));
         for obstacle in &obstacles {
             println!("Not as things are: {}: {obstacle}", obstacle.name());
+        }
+        for (node, bytes) in &room.evicted {
+            println!(
+                "{} has no room for what it is to take, and may drop about {bytes} bytes of keys for it \
+                 (migration.full_target = \"evict\")",
+                node.short()
+            );
         }
         if !topology.open.is_empty() {
             let open: SlotSet = topology.open.keys().copied().collect();
@@ -67,6 +77,14 @@ struct Document {
     #[serde(flatten)]
     plan: PlanDocument,
     obstacles: Vec<ReasonDocument>,
+    /// The targets that may drop keys to take their slots.
+    evictions: Vec<Eviction>,
+}
+
+#[derive(Serialize)]
+struct Eviction {
+    node: String,
+    bytes: u64,
 }
 
 /// What the nodes that give or take are configured to do, where they tell.

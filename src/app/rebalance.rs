@@ -66,6 +66,8 @@ fn result(ended: &Ended) -> ExitStatus {
                 reason,
                 Reason::VersionSkew { .. }
                     | Reason::TargetFull { .. }
+                    | Reason::SavesFailing { .. }
+                    | Reason::TooFewReplicas { .. }
                     | Reason::SetAside { .. }
                     | Reason::ForeignOpenSlots { .. }
                     | Reason::ServerSideJob { .. }

@@ -18,7 +18,8 @@ mod view;
 pub use job::{JobError, JobKind, ServerJob};
 pub use node::{Address, AddressError, NodeId, NodeIdError};
 pub use observation::{
-    EvictionPolicy, InfoError, NodeInfo, Observation, Observed, Product, ReplicaLink, ServerVersion, Silent,
+    EvictionPolicy, InfoError, MemoryUse, NodeInfo, Observation, Observed, Product, ReplicaLink, Replication,
+    ServerVersion, Silent,
 };
 pub use settings::NodeSettings;
 pub use slot::{Slot, SlotRange, SlotSet, SlotTextError};

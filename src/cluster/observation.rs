@@ -57,20 +57,16 @@ pub struct NodeInfo {
     pub is_primary: bool,
     /// Whether it is reading its data set from disk and serves nothing yet.
     pub loading: bool,
-    /// Bytes in use, data and overhead.
-    pub used_memory: u64,
-    /// Bytes of `used_memory` that are data.
+    /// What it uses, and what it may.
+    pub memory: MemoryUse,
+    /// Bytes of the memory in use that are data.
     pub dataset_bytes: u64,
-    /// The limit in bytes; 0 for none.
-    pub max_memory: u64,
-    /// What it does when the limit is reached.
-    pub eviction: EvictionPolicy,
     /// Whether the last background save failed, after which a server may refuse writes.
     pub save_failed: bool,
-    /// The replicas connected to it.
-    pub replicas: Vec<ReplicaLink>,
-    /// How far its replication stream has come (`master_repl_offset`), in bytes; of a replica, how far it has read.
-    pub repl_offset: u64,
+    /// Whether the last write to the append-only file failed, after which a server refuses writes.
+    pub append_failed: bool,
+    /// Its replication stream.
+    pub replication: Replication,
     /// Of a replica: whether it is connected to its primary. `None` of a primary.
     pub primary_link_up: Option<bool>,
     /// Keys by database, only of databases that hold any. Includes keys of slots that the node does not own.
@@ -118,6 +114,36 @@ impl fmt::Display for ServerVersion {
     }
 }
 
+/// The memory that a server uses, and what it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Bytes in use, data and overhead.
+    pub used: u64,
+    /// The limit in bytes; 0 for none.
+    pub max: u64,
+    /// What it does when the limit is reached.
+    pub eviction: EvictionPolicy,
+}
+
+impl MemoryUse {
+    /// Reads the section memory of `INFO`; a number that is absent counts as 0.
+    pub fn parse(info: &str) -> Result<Self, InfoError> {
+        Self::of(&Fields::parse("INFO", info))
+    }
+
+    fn of(info: &Fields) -> Result<Self, InfoError> {
+        Ok(Self {
+            used: info.number("used_memory")?,
+            max: info.number("maxmemory")?,
+            eviction: match info.get("maxmemory_policy") {
+                Some("noeviction") => EvictionPolicy::NoEviction,
+                Some(policy) if policy.starts_with("volatile-") => EvictionPolicy::Volatile,
+                Some(_) | None => EvictionPolicy::AllKeys,
+            },
+        })
+    }
+}
+
 /// What a server does when its memory limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EvictionPolicy {
@@ -127,6 +153,36 @@ pub enum EvictionPolicy {
     AllKeys,
     /// It drops keys that have a time to live.
     Volatile,
+}
+
+/// A node's replication stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// Which stream it is: a node that was promoted begins another one.
+    pub id: String,
+    /// How far the stream has come, in bytes; of a replica, how far it has carried it out.
+    pub offset: u64,
+    /// The replicas connected to it.
+    pub replicas: Vec<ReplicaLink>,
+    /// How many replicas are in step, where the server counts them because it wants some (`min-replicas-to-write`).
+    pub good_replicas: Option<u64>,
+}
+
+impl Replication {
+    /// Reads the section replication of `INFO`; a number that is absent counts as 0.
+    pub fn parse(info: &str) -> Result<Self, InfoError> {
+        Self::of(&Fields::parse("INFO", info))
+    }
+
+    fn of(info: &Fields) -> Result<Self, InfoError> {
+        const GOOD: &str = "min_slaves_good_slaves";
+        Ok(Self {
+            id: info.get("master_replid").unwrap_or_default().to_owned(),
+            offset: info.number("master_repl_offset")?,
+            replicas: parse_replicas(info)?,
+            good_replicas: info.get(GOOD).map(|count| info.value(GOOD, count)).transpose()?,
+        })
+    }
 }
 
 /// A replica connected to the node, as the node sees it.
@@ -187,17 +243,11 @@ impl NodeInfo {
             version: parse_version(&info)?,
             is_primary,
             loading: info.number("loading")? != 0,
-            used_memory: info.number("used_memory")?,
+            memory: MemoryUse::of(&info)?,
             dataset_bytes: info.number("used_memory_dataset")?,
-            max_memory: info.number("maxmemory")?,
-            eviction: match info.get("maxmemory_policy") {
-                Some("noeviction") => EvictionPolicy::NoEviction,
-                Some(policy) if policy.starts_with("volatile-") => EvictionPolicy::Volatile,
-                Some(_) | None => EvictionPolicy::AllKeys,
-            },
             save_failed: info.get("rdb_last_bgsave_status").is_some_and(|status| status != "ok"),
-            replicas: parse_replicas(&info)?,
-            repl_offset: info.number("master_repl_offset")?,
+            append_failed: info.get("aof_last_write_status").is_some_and(|status| status != "ok"),
+            replication: Replication::of(&info)?,
             primary_link_up: if is_primary { None } else { info.get("master_link_status").map(|link| link == "up") },
             keys: parse_keys(&info)?,
             cluster_ok: cluster.required("cluster_state")? == "ok",

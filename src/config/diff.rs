@@ -153,7 +153,7 @@ fn of_targets(targets: &Targets) -> [(&'static str, String); 4] {
     ]
 }
 
-fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 16] {
+fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 17] {
     let MigrationConfig {
         block_max,
         migrate_timeout,
@@ -168,6 +168,7 @@ fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 16] {
         retry_delay,
         retry_delay_max,
         memory_limit_percent,
+        full_target,
         big_keys,
         big_key_block_max,
         big_key_window,
@@ -186,6 +187,7 @@ fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 16] {
         ("migration.retry_delay", duration(*retry_delay)),
         ("migration.retry_delay_max", duration(*retry_delay_max)),
         ("migration.memory_limit_percent", memory_limit_percent.to_string()),
+        ("migration.full_target", full_target.to_string()),
         ("migration.big_keys", big_keys.to_string()),
         ("migration.big_key_block_max", duration(*big_key_block_max)),
         ("migration.big_key_window", optional(big_key_window.as_ref())),

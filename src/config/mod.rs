@@ -131,6 +131,8 @@ pub struct MigrationConfig {
     pub retry_delay_max: Duration,
     /// The share of its `maxmemory`, in percent, above which a target takes no further slot.
     pub memory_limit_percent: u8,
+    /// What becomes of a target that is a cache and has no room.
+    pub full_target: FullTarget,
     /// What becomes of a slot with a key that would hold its node for longer than `big_key_block_max`.
     pub big_keys: BigKeys,
     /// How long one key may hold its node.
@@ -157,11 +159,34 @@ impl Default for MigrationConfig {
             retry_delay: Duration::from_secs(1),
             retry_delay_max: Duration::from_mins(5),
             memory_limit_percent: 80,
+            full_target: FullTarget::Refuse,
             big_keys: BigKeys::Refuse,
             // A hundred times `block_max`: about what clients' time-outs bear, and 160,000 fields of a hash on Redis.
             big_key_block_max: Duration::from_millis(200),
             big_key_window: None,
         }
+    }
+}
+
+/// What becomes of a target that would come above its memory limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FullTarget {
+    /// It takes no slot.
+    Refuse,
+    /// It takes slots all the same where it is a cache (`maxmemory-policy allkeys-*`), and drops other keys for them.
+    Evict,
+}
+
+impl FullTarget {
+    const ALL: [Self; 2] = [Self::Refuse, Self::Evict];
+}
+
+impl fmt::Display for FullTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refuse => "refuse",
+            Self::Evict => "evict",
+        })
     }
 }
 

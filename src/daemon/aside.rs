@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Retried;
 use crate::cluster::{Slot, SlotSet};
 use crate::config::MigrationConfig;
-use crate::migration::Trouble;
+use crate::migration::{Blocked, Trouble};
 
 /// A slot that could not be moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,8 @@ pub struct SetAside {
 impl SetAside {
     /// After another try that failed.
     ///
-    /// What is open must be finished some day: it is tried for ever, at the longest delay.
+    /// What is open must be finished some day, and a target may be given room: that is tried for ever, at the longest
+    /// delay.
     pub(super) fn after(
         before: Option<&Self>,
         trouble: &Trouble,
@@ -41,7 +42,7 @@ impl SetAside {
         let attempts = before.map_or(0, |before| before.attempts).saturating_add(1);
         let doubled = limits.retry_delay.saturating_mul(2u32.saturating_pow(attempts.min(16) - 1));
         let delay = doubled.min(limits.retry_delay_max);
-        let again = attempts < limits.attempts || open;
+        let again = attempts < limits.attempts || open || matches!(trouble, Trouble::Blocked(Blocked::TargetFull(_)));
         Self {
             attempts,
             trouble: trouble.name(),

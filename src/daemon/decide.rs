@@ -13,15 +13,11 @@ use super::fit::{Fit, SettingsByNode};
 use super::memory::Memory;
 use super::own::OwnSlots;
 use super::whose::{Whose, unmarked, whose};
-use super::{Look, Reason, SetAside};
+use super::{Look, Reason, RoomRules, SetAside, room};
 use crate::cluster::{Finding, NodeId, NodeInfo, OpenSlot, Shard, Slot, SlotSet, Topology};
 use crate::migration::{Pair, Predecessors};
 use crate::plan::{self, Member, NodeName, Plan, Policy, ShardInput};
 use crate::throttle::{Limits, Order, admit};
-
-/// Margin on the estimate of what a target will need: measured, a moved key costs up to a third more than at home
-/// while tables grow.
-const MEMORY_MARGIN: f64 = 1.3;
 
 /// What evenkeel is run for.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +59,7 @@ pub(super) struct Situation<'a> {
     pub(super) adopt_after: Duration,
     pub(super) foreign_quiet: Duration,
     pub(super) limits: Limits,
-    pub(super) memory_limit_percent: u8,
+    pub(super) room: RoomRules,
     pub(super) running: &'a [RunningMove],
     /// Whether work has begun that is not finished: then it is levelled exactly, whatever the thresholds.
     pub(super) at_work: bool,
@@ -448,10 +444,6 @@ fn stale_replica(topology: &Topology, shard: &Shard) -> Option<String> {
 
 /// A target that would come too near to its limit: it would refuse keys, or throw some away to make room.
 fn no_room(situation: &Situation<'_>, start: &Start, source: &NodeInfo, target: &NodeInfo) -> Option<Reason> {
-    if target.max_memory == 0 {
-        return None;
-    }
-    let limit = target.max_memory / 100 * u64::from(situation.memory_limit_percent);
     let owned = situation.topology.shards.get(&start.pair.source).map_or(0, |shard| shard.slots.len());
     let others: usize = situation
         .running
@@ -459,17 +451,8 @@ fn no_room(situation: &Situation<'_>, start: &Start, source: &NodeInfo, target: 
         .filter(|running| running.pair.target == start.pair.target)
         .map(|running| running.slots.len())
         .sum();
-    let slots = (start.slots.len() + others) as f64;
-    let per_slot = source.dataset_bytes as f64 / owned.max(1) as f64;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
-    let incoming = (per_slot * slots * MEMORY_MARGIN) as u64;
-    let holds_keys = source.keys.values().sum::<u64>() > 0;
-    (holds_keys && target.used_memory + incoming > limit).then_some(Reason::TargetFull {
-        node: start.pair.target,
-        used: target.used_memory,
-        incoming,
-        limit,
-    })
+    let incoming = room::incoming(source, owned, start.slots.len() + others);
+    situation.room.no_room(start.pair.target, target.memory, incoming)
 }
 
 /// Keys that the move is likely to carry, and its slots, which cost something even when they are empty.

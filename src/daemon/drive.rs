@@ -33,8 +33,9 @@ pub(super) trait Carrier {
     /// pointless before.
     async fn perform(&mut self, step: Step) -> Option<Reply>;
 
-    /// Waits for the permission to finalise. `false`: not now, ask the machine again.
-    async fn take_finalise(&mut self) -> bool;
+    /// Waits until the replicas of both ends have what was moved, and for the permission to finalise: then [`Reply::Go`],
+    /// or what else the servers answered. `None`: not now, ask the machine again.
+    async fn take_finalise(&mut self) -> Option<Reply>;
 
     /// Gives the permission back.
     async fn yield_finalise(&mut self);
@@ -64,8 +65,10 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
         }
         let reply = match step {
             Step::End(ending) => return ending,
-            Step::TakeFinalise if carrier.take_finalise().await => Reply::Go,
-            Step::TakeFinalise => continue,
+            Step::TakeFinalise => match carrier.take_finalise().await {
+                Some(reply) => reply,
+                None => continue,
+            },
             Step::YieldFinalise => {
                 carrier.yield_finalise().await;
                 Reply::Go

@@ -8,7 +8,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::cluster::{Address, Marker, NodeId, NodeView, Observation, Product, Role, Slot, SlotSet, Topology};
+use super::followers::Followers;
+use crate::cluster::{
+    Address, Marker, MemoryUse, NodeId, NodeView, Observation, Product, Role, Slot, SlotSet, Topology,
+};
 use crate::config::{Config, SecretError, Secrets};
 use crate::migration::{Batch, End, EndFacts, Ends, Key, Pair, Reply, Step, Trouble};
 use crate::redis::{CallError, Conn, Counted, Dialer, MigrateCall, MigrateLogin, OpenError};
@@ -66,6 +69,10 @@ pub(super) struct Connections {
     migrate_timeout: Duration,
     /// The open slots of all our moves.
     ours: watch::Receiver<Arc<SlotSet>>,
+    source_followers: Followers,
+    target_followers: Followers,
+    /// Keys were moved that the replicas may not have heard of.
+    unreplicated: bool,
     source_control: Option<Conn>,
     target_control: Option<Conn>,
     /// By database.
@@ -111,6 +118,10 @@ impl Connections {
             login: migrate_login(config)?,
             migrate_timeout: config.migration.migrate_timeout,
             ours,
+            source_followers: Followers::of(&topology.shards[&pair.source]),
+            target_followers: Followers::of(&topology.shards[&pair.target]),
+            // By whoever opened the slots.
+            unreplicated: true,
             source_control: None,
             target_control: None,
             source_data: BTreeMap::new(),
@@ -140,7 +151,38 @@ impl Connections {
         self.round_trip
     }
 
+    /// The target's memory now.
+    pub(super) async fn target_memory(&mut self) -> Result<MemoryUse, Fault> {
+        let at = End::Target;
+        let info = self.control(at).await?.info(Some("memory")).await.map_err(no_answer(at))?;
+        MemoryUse::parse(&info).map_err(|error| Fault::NoAnswer { at, why: error.to_string() })
+    }
+
+    /// Waits until a replica of each end has what its primary has; where there are none that follow, for nothing.
+    ///
+    /// After a finalise, the target's replica is the only other holder of what was moved: with less than all of it, its
+    /// promotion loses keys, as that of a source's replica that has not heard of their leaving brings them back.
+    pub(super) async fn await_replicas(&mut self) -> Result<(), Fault> {
+        if !self.unreplicated {
+            return Ok(());
+        }
+        self.control(End::Target).await?;
+        self.control(End::Source).await?;
+        if let (Some(source), Some(target)) = (&self.source_control, &self.target_control) {
+            let at_source = self.source_followers.await_one(source, &self.dialer);
+            let at_target = self.target_followers.await_one(target, &self.dialer);
+            let no_answer = |at| move |why| Fault::NoAnswer { at, why };
+            let (at_source, at_target) = tokio::join!(at_source, at_target);
+            at_source.map_err(no_answer(End::Source))?;
+            at_target.map_err(no_answer(End::Target))?;
+        }
+        self.unreplicated = false;
+        Ok(())
+    }
+
     pub(super) fn close(&mut self) {
+        self.source_followers.close();
+        self.target_followers.close();
         self.source_control = None;
         self.target_control = None;
         self.source_data.clear();
@@ -207,6 +249,7 @@ impl Connections {
             }
             Step::MoveKeys(batch) => {
                 self.source_data(batch.db).await?;
+                self.unreplicated = true;
                 let conn = &self.source_data[&batch.db];
                 let expected = self.expected(&batch);
                 let call = MigrateCall {

@@ -28,7 +28,24 @@ impl<'a> Fit<'a> {
 
     /// Why these two cannot give and take, whatever the slots; `None` when nothing is known that speaks against it.
     pub(super) fn misfit(&self) -> Option<Reason> {
-        self.version_skew()
+        self.version_skew().or_else(|| {
+            let Pair { source, target } = self.pair;
+            self.refuses_writes(source, self.source).or_else(|| self.refuses_writes(target, self.target))
+        })
+    }
+
+    /// By the rules of the servers: a failed background save counts where such saves are made and writes are to stop
+    /// then, a failed write to the append-only file always.
+    fn refuses_writes(&self, node: NodeId, info: &NodeInfo) -> Option<Reason> {
+        let settings = self.settings.get(&node);
+        if info.append_failed {
+            return Some(Reason::SavesFailing { node, field: "aof_last_write_status" });
+        }
+        if info.save_failed && settings.is_some_and(|settings| settings.saves && settings.stops_writes) {
+            return Some(Reason::SavesFailing { node, field: "rdb_last_bgsave_status" });
+        }
+        let (good, wanted) = (info.replication.good_replicas?, settings?.min_replicas);
+        (good < wanted).then_some(Reason::TooFewReplicas { node, good, wanted })
     }
 
     fn version_skew(&self) -> Option<Reason> {

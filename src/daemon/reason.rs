@@ -112,6 +112,22 @@ pub enum Reason {
         /// Bytes that it may use: the configured part of its `maxmemory`.
         limit: u64,
     },
+    /// An end of a move refuses writes, because it could not save its data.
+    SavesFailing {
+        /// The node.
+        node: NodeId,
+        /// What it says of that in `INFO`.
+        field: &'static str,
+    },
+    /// An end of a move refuses writes, because it has too few replicas in step.
+    TooFewReplicas {
+        /// The node.
+        node: NodeId,
+        /// How many it has.
+        good: u64,
+        /// How many it wants (`min-replicas-to-write`).
+        wanted: u64,
+    },
     /// A node cannot take part in a move now.
     NodeNotUsable {
         /// The node.
@@ -156,6 +172,8 @@ impl Reason {
             Self::TimeoutTooLong { .. } => "timeout_too_long",
             Self::VersionSkew { .. } => "version_skew",
             Self::TargetFull { .. } => "target_full",
+            Self::SavesFailing { .. } => "saves_failing",
+            Self::TooFewReplicas { .. } => "too_few_replicas",
             Self::NodeNotUsable { .. } => "node_not_usable",
             Self::ChecksFailed { .. } => "checks_failed",
             Self::SetAside { .. } => "set_aside",
@@ -165,7 +183,7 @@ impl Reason {
 
     /// Every name that [`Reason::name`] can give.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        const OWN: [&str; 18] = [
+        const OWN: [&str; 20] = [
             "lease_held",
             "lease_lost",
             "server_side_job",
@@ -180,6 +198,8 @@ impl Reason {
             "timeout_too_long",
             "version_skew",
             "target_full",
+            "saves_failing",
+            "too_few_replicas",
             "node_not_usable",
             "checks_failed",
             "set_aside",
@@ -204,6 +224,8 @@ impl Reason {
             | Self::TimeoutTooLong { .. }
             | Self::VersionSkew { .. }
             | Self::TargetFull { .. }
+            | Self::SavesFailing { .. }
+            | Self::TooFewReplicas { .. }
             | Self::Stopping => false,
             Self::NoView { .. }
             | Self::Unclear(_)
@@ -284,6 +306,18 @@ impl fmt::Display for Reason {
                 f,
                 "{} has no room: it uses {used} bytes, is to take about {incoming}, and may use {limit} \
                  (migration.memory_limit_percent of its maxmemory)",
+                node.short()
+            ),
+            Self::SavesFailing { node, field } => write!(
+                f,
+                "{} refuses writes, and MIGRATE is one at both ends, because it could not save its data ({field}:err); \
+                 its log says why",
+                node.short()
+            ),
+            Self::TooFewReplicas { node, good, wanted } => write!(
+                f,
+                "{} refuses writes, and MIGRATE is one at both ends: {good} of its replicas are in step, and it wants \
+                 {wanted} (min-replicas-to-write)",
                 node.short()
             ),
             Self::NodeNotUsable { node, why } => write!(f, "{} cannot take part in a move: {why}", node.short()),

@@ -29,8 +29,8 @@ use super::own::OwnSlots;
 use super::records::Records;
 use super::worker::FromWorker;
 use super::{
-    Files, Lease, Look, MoveId, Orders, PollSettings, Reason, SetAside, SettingsByNode, Sight, Status, Work, checks,
-    patience,
+    Files, Lease, Look, MoveId, Orders, PollSettings, Reason, RoomRules, SetAside, SettingsByNode, Sight, Status, Work,
+    checks, patience,
 };
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
@@ -427,7 +427,7 @@ impl Supervisor {
             adopt_after: config.schedule.adopt_after,
             foreign_quiet: config.schedule.foreign_quiet,
             limits: Limits { parallel: config.migration.parallel, per_target: config.migration.per_target },
-            memory_limit_percent: config.migration.memory_limit_percent,
+            room: RoomRules::new(&config.migration),
             running: &running,
             at_work: self.work.is_some_and(|work| work.levelling),
             own: &self.own,

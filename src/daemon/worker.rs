@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -17,14 +18,23 @@ use super::big_keys::Rules;
 use super::drive::{Carrier, drive, pause_length};
 use super::ends::{Connections, Fault};
 use super::meter::Meter;
-use super::{Lease, MoveId, Sight};
-use crate::cluster::{Shard, Slot, SlotSet, Topology};
+use super::{Lease, MoveId, RoomRules, Sight, room};
+use crate::cluster::{MemoryUse, Shard, Slot, SlotSet, Topology};
 use crate::metrics::{Metrics, StepName};
-use crate::migration::{End, Ending, Mark, MigrateReply, Migration, Pair, Predecessors, Purpose, Reply, Step, Trouble};
+use crate::migration::{
+    Blocked, End, Ending, Mark, MigrateReply, Migration, Pair, Predecessors, Purpose, Reply, Step, Trouble,
+};
 use crate::throttle::{BatchSize, GroupLimits, next_group};
 
 /// Slots that are counted ahead of the group that is opened next.
 const COUNT_AHEAD: usize = 1_024;
+/// How old the target's memory may be in the middle of a group, while it is below its limit.
+const MEMORY_GOOD_FOR: Duration = Duration::from_millis(100);
+/// How long replicas may be behind before that is told, and how often it is told again.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(2);
+const REMIND: Duration = Duration::from_mins(1);
+/// How long a target that refuses keys by itself, or has no limit, is taken to go on so.
+const POLICY_GOOD_FOR: Duration = Duration::from_secs(1);
 /// How often a paused worker that holds the finalise looks whether everybody names the target by now.
 const RELEASE_CHECK: Duration = Duration::from_millis(500);
 
@@ -69,6 +79,10 @@ pub(super) struct Worker {
     pub(super) group: GroupLimits,
     /// Estimate for the count of bytes: the source's data per key.
     pub(super) bytes_per_key: f64,
+    /// How near to its memory limit the target may come.
+    pub(super) room: RoomRules,
+    /// When the target's memory is to be read again, at the latest.
+    pub(super) memory_due: Instant,
     /// What becomes of big keys.
     pub(super) big_keys: Rules,
     /// Bytes that the source holds.
@@ -117,22 +131,20 @@ impl Worker {
                 let ahead: SlotSet = rest.iter().take(COUNT_AHEAD).collect();
                 counts = match self.ends.count_at_source(&ahead).await {
                     Ok(counts) => counts,
-                    Err(fault) => {
-                        let failed = self.unopened(&rest, fault.trouble(self.pair));
-                        report.troubled.extend(failed.troubled);
-                        return report;
-                    }
+                    Err(fault) => return self.given_up(report, &rest, fault.trouble(self.pair)),
                 };
             }
             let group = next_group(&counts, self.group);
             let counted: BTreeMap<Slot, u64> = counts.extract_if(.., |slot, _| group.contains(*slot)).collect();
+            let needed = room::needed(counted.values().sum(), self.bytes_per_key);
+            match self.no_room_for(needed).await {
+                Ok(None) => {}
+                Ok(Some(full)) => return self.given_up(report, &rest, full),
+                Err(fault) => return self.given_up(report, &rest, fault.trouble(self.pair)),
+            }
             let group = match self.without_big_keys(counted, &mut report).await {
                 Ok(group) => group,
-                Err(fault) => {
-                    let failed = self.unopened(&rest, fault.trouble(self.pair));
-                    report.troubled.extend(failed.troubled);
-                    return report;
-                }
+                Err(fault) => return self.given_up(report, &rest, fault.trouble(self.pair)),
             };
             rest = rest.difference(&group);
             for slot in report.troubled.keys() {
@@ -165,6 +177,57 @@ impl Worker {
             () = self.leave.cancelled() => {}
             () = self.failed_over.cancelled() => {}
         }
+    }
+
+    /// Why the target is not to take so many bytes now: other clients may have filled it since the move was planned.
+    async fn no_room_for(&mut self, bytes: u64) -> Result<Option<Trouble>, Fault> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let memory = self.ends.target_memory().await?;
+        let reason = self.room.no_room(self.pair.target, memory, bytes);
+        Ok(reason.map(|reason| Trouble::Blocked(Blocked::TargetFull(reason.to_string()))))
+    }
+
+    /// Why a target that would drop keys takes no more in the middle of a group.
+    async fn last_limit_reached(&mut self) -> Option<Blocked> {
+        if Instant::now() < self.memory_due {
+            return None;
+        }
+        // A target that does not answer is noticed by the call itself.
+        let memory = self.ends.target_memory().await.ok()?;
+        let near = self.room.no_room(self.pair.target, memory, 1).is_some();
+        self.memory_due = Instant::now() + if near { Duration::ZERO } else { MEMORY_GOOD_FOR };
+        let Some(limit) = self.room.last_limit(memory) else {
+            self.memory_due = Instant::now() + POLICY_GOOD_FOR;
+            return None;
+        };
+        let MemoryUse { used, max, .. } = memory;
+        let text = format!("it uses {used} bytes; beyond {limit} of its maxmemory of {max} it might drop moved keys");
+        (used > limit).then_some(Blocked::TargetFull(text))
+    }
+
+    /// Waits for the replicas of both ends, for as long as they follow; `None` when the slots are to be left instead.
+    async fn await_replicas(&mut self) -> Option<Result<(), Fault>> {
+        let (leave, failed_over) = (self.leave.clone(), self.failed_over.clone());
+        let Pair { source, target } = self.pair;
+        let meter = Arc::clone(&self.meter);
+        let mut in_step = self.ends.await_replicas().boxed();
+        let mut patience = REPLICA_PATIENCE;
+        let reached = loop {
+            tokio::select! {
+                reached = &mut in_step => break Some(reached),
+                () = leave.cancelled() => break None,
+                () = failed_over.cancelled() => break None,
+                () = tokio::time::sleep(patience) => {
+                    warn!(%source, %target, "the finalise waits for a replica of each end to have what its primary has");
+                    meter.waits_for("a replica of each end to have what its primary has");
+                    patience = REMIND;
+                }
+            }
+        };
+        meter.waits_for("");
+        reached
     }
 
     /// The slots of a group, without those that a big key keeps from being opened.
@@ -294,6 +357,13 @@ impl Worker {
         reply
     }
 
+    /// The report, with slots that cannot be begun because of this.
+    fn given_up(&self, report: Report, slots: &SlotSet, why: Trouble) -> Report {
+        let mut failed = self.unopened(slots, why);
+        failed.troubled.extend(report.troubled);
+        Report { left_open: report.left_open, ..failed }
+    }
+
     fn unopened(&self, slots: &SlotSet, why: Trouble) -> Report {
         self.metrics.trouble(why.name());
         let (source, target) = (self.pair.source, self.pair.target);
@@ -340,6 +410,9 @@ impl Carrier for Worker {
         if let Err(fault) = ready {
             return Some(fault.into_reply());
         }
+        if let (Step::MoveKeys(_), Some(full)) = (&step, self.last_limit_reached().await) {
+            return Some(Reply::Moved(MigrateReply::Blocked(full)));
+        }
         let only_reads = matches!(step, Step::ReadEnds { .. } | Step::ListKeys { .. } | Step::CompareKeys(_));
         tokio::select! {
             reply = self.perform_timed(step) => Some(reply),
@@ -347,8 +420,11 @@ impl Carrier for Worker {
         }
     }
 
-    /// `false` when the slots are to be left instead.
-    async fn take_finalise(&mut self) -> bool {
+    /// `None` when the slots are to be left instead.
+    async fn take_finalise(&mut self) -> Option<Reply> {
+        if let Err(fault) = self.await_replicas().await? {
+            return Some(fault.into_reply());
+        }
         let began = Instant::now();
         let (grant, mut granted) = oneshot::channel();
         self.tell(FromWorker::WantsFinalise { id: self.id, grant }).await;
@@ -366,7 +442,7 @@ impl Carrier for Worker {
             // The supervisor is gone, or we are to leave: nothing may be assigned without its permission.
             self.leave.cancel();
         }
-        permitted
+        permitted.then_some(Reply::Go)
     }
 
     async fn pause(&mut self, machine: &Migration, why: &Trouble, pauses: u32) -> Option<Reply> {

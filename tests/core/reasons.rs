@@ -7,7 +7,7 @@ use std::path::Path;
 use evenkeel::daemon::Reason;
 
 /// The reason, and the story of the live tests that provokes it.
-const STORIES: [(&str, &str); 29] = [
+const STORIES: [(&str, &str); 31] = [
     ("no_view", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
     ("settling", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
     ("observing", "an_observer_plans_and_names_its_reason_and_moves_nothing_until_told_to_act"),
@@ -21,6 +21,8 @@ const STORIES: [(&str, &str); 29] = [
     ("timeout_too_long", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
     ("version_skew", "slots_go_from_redis_6_2_to_7_0_and_not_back"),
     ("target_full", "a_target_without_memory_is_refused_and_one_that_fills_up_loses_nothing_on_redis_7_0"),
+    ("saves_failing", "a_node_that_could_not_save_its_data_takes_no_part_until_it_can_on_redis_7_0"),
+    ("too_few_replicas", "a_node_that_wants_more_replicas_than_it_has_takes_no_part_until_it_has_them"),
     ("checks_failed", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
     ("set_aside", "a_slot_that_was_set_aside_is_shown_everywhere_and_one_command_puts_it_back"),
     ("stopping", "a_stop_that_cannot_wait_leaves_an_open_slot_with_both_marks_on_redis_7_0"),

@@ -212,7 +212,7 @@ fn info_field(cluster: &Cluster, node: Node, name: &str) -> u64 {
 fn check_memory(flavour: Flavour) {
     let cluster = heavy_cluster(flavour);
     let empty = cluster.empty_primaries()[0];
-    let slow = "[migration]\nretry_delay = \"100ms\"\nbatch_keys_max = 1\ngroup_slots = 4\nparallel = 1\n";
+    let slow = "[migration]\nretry_delay = \"100ms\"\nbatch_keys_max = 1\ngroup_slots = 1024\nparallel = 1\n";
     let config = settings(&cluster, &format!("{HASTY}{slow}"));
     let rebalance = || Evenkeel::new(&["rebalance"]).config(&config);
     let id = cluster.node_id(empty).short();

@@ -8,6 +8,7 @@ mod bad_input;
 mod big_keys;
 mod daemon;
 mod demo;
+mod durability;
 mod failover;
 mod finalise;
 mod gates;

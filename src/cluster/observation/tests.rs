@@ -65,54 +65,61 @@ fn info_of_a_primary_is_read() {
         REDIS_7_0,
         CLUSTER,
         expect![[r#"
-        NodeInfo {
-            run_id: "c4f1f7ef1e2a7d0c5a2a4c2b2a2b63d4f0a1b2c3",
-            version: ServerVersion {
-                product: Redis,
-                major: 7,
-                minor: 0,
-                patch: 15,
-            },
-            is_primary: true,
-            loading: false,
-            used_memory: 1048576,
-            dataset_bytes: 65536,
-            max_memory: 2097152,
-            eviction: Volatile,
-            save_failed: false,
-            replicas: [
-                ReplicaLink {
-                    address: Address {
-                        host: "10.0.0.4",
-                        port: 6379,
-                    },
-                    online: true,
-                    offset: 1400,
-                    lag_s: Some(
-                        1,
-                    ),
+            NodeInfo {
+                run_id: "c4f1f7ef1e2a7d0c5a2a4c2b2a2b63d4f0a1b2c3",
+                version: ServerVersion {
+                    product: Redis,
+                    major: 7,
+                    minor: 0,
+                    patch: 15,
                 },
-                ReplicaLink {
-                    address: Address {
-                        host: "::1",
-                        port: 7004,
-                    },
-                    online: false,
-                    offset: 0,
-                    lag_s: Some(
-                        0,
-                    ),
+                is_primary: true,
+                loading: false,
+                memory: MemoryUse {
+                    used: 1048576,
+                    max: 2097152,
+                    eviction: Volatile,
                 },
-            ],
-            repl_offset: 1414,
-            primary_link_up: None,
-            keys: {
-                0: 5,
-            },
-            cluster_ok: true,
-            current_epoch: 6,
-        }
-    "#]],
+                dataset_bytes: 65536,
+                save_failed: false,
+                append_failed: false,
+                replication: Replication {
+                    id: "",
+                    offset: 1414,
+                    replicas: [
+                        ReplicaLink {
+                            address: Address {
+                                host: "10.0.0.4",
+                                port: 6379,
+                            },
+                            online: true,
+                            offset: 1400,
+                            lag_s: Some(
+                                1,
+                            ),
+                        },
+                        ReplicaLink {
+                            address: Address {
+                                host: "::1",
+                                port: 7004,
+                            },
+                            online: false,
+                            offset: 0,
+                            lag_s: Some(
+                                0,
+                            ),
+                        },
+                    ],
+                    good_replicas: None,
+                },
+                primary_link_up: None,
+                keys: {
+                    0: 5,
+                },
+                cluster_ok: true,
+                current_epoch: 6,
+            }
+        "#]],
     );
 }
 
@@ -122,34 +129,41 @@ fn info_of_a_valkey_replica_is_read() {
         VALKEY_9_1_REPLICA,
         "cluster_state:fail\ncluster_current_epoch:6",
         expect![[r#"
-        NodeInfo {
-            run_id: "f00d",
-            version: ServerVersion {
-                product: Valkey,
-                major: 9,
-                minor: 1,
-                patch: 2,
-            },
-            is_primary: false,
-            loading: true,
-            used_memory: 0,
-            dataset_bytes: 0,
-            max_memory: 0,
-            eviction: AllKeys,
-            save_failed: true,
-            replicas: [],
-            repl_offset: 99,
-            primary_link_up: Some(
-                false,
-            ),
-            keys: {
-                0: 1,
-                11: 7,
-            },
-            cluster_ok: false,
-            current_epoch: 6,
-        }
-    "#]],
+            NodeInfo {
+                run_id: "f00d",
+                version: ServerVersion {
+                    product: Valkey,
+                    major: 9,
+                    minor: 1,
+                    patch: 2,
+                },
+                is_primary: false,
+                loading: true,
+                memory: MemoryUse {
+                    used: 0,
+                    max: 0,
+                    eviction: AllKeys,
+                },
+                dataset_bytes: 0,
+                save_failed: true,
+                append_failed: false,
+                replication: Replication {
+                    id: "",
+                    offset: 99,
+                    replicas: [],
+                    good_replicas: None,
+                },
+                primary_link_up: Some(
+                    false,
+                ),
+                keys: {
+                    0: 1,
+                    11: 7,
+                },
+                cluster_ok: false,
+                current_epoch: 6,
+            }
+        "#]],
     );
 }
 
@@ -188,7 +202,7 @@ fn what_nothing_can_be_decided_without_must_be_there() {
 fn an_unknown_eviction_policy_counts_as_the_most_harmful() {
     let policy = |policy: &str| {
         let info = REDIS_7_0.replace("volatile-lru", policy);
-        NodeInfo::parse(&info, CLUSTER).map(|info| info.eviction)
+        NodeInfo::parse(&info, CLUSTER).map(|info| info.memory.eviction)
     };
     assert_eq!(policy("noeviction"), Ok(EvictionPolicy::NoEviction));
     assert_eq!(policy("volatile-ttl"), Ok(EvictionPolicy::Volatile));

@@ -7,6 +7,7 @@ use super::super::memory::Seen;
 use super::*;
 use crate::cluster::NodeSettings;
 use crate::cluster::fixtures::{id, observation, with_names};
+use crate::config::MigrationConfig;
 
 /// Three primaries, level, and an empty fourth.
 const THREE_AND_ONE: &str = "a 0-5460\nb 5461-10922\nc 10923-16383\nd";
@@ -109,7 +110,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         adopt_after: Duration::from_mins(1),
         foreign_quiet: Duration::from_secs(30),
         limits: circumstances.limits,
-        memory_limit_percent: 80,
+        room: RoomRules::new(&MigrationConfig::default()),
         running: &running,
         at_work: circumstances.at_work,
         own: &own,

@@ -14,7 +14,7 @@ use super::super::ends::{Connections, Fault};
 use super::obey::Failures;
 use super::{Diagnosis, Doctor, Left, Prefer, Repair};
 use crate::cluster::{Shard, Slot, SlotSet};
-use crate::migration::{Ending, Migration, Pair, Purpose, Reply, Step, Trouble};
+use crate::migration::{End, Ending, Migration, Pair, Purpose, Reply, Step, Trouble};
 use crate::throttle::BatchSize;
 
 /// How long a move may wait under the finalise, all pauses together, before the repair gives up altogether.
@@ -200,8 +200,18 @@ impl Carrier for OnlyOne<'_> {
     }
 
     /// A repair does one thing after the other, and no other evenkeel acts: the finalise is free.
-    async fn take_finalise(&mut self) -> bool {
-        true
+    async fn take_finalise(&mut self) -> Option<Reply> {
+        let leave = self.leave.clone();
+        let behind = || {
+            let why = "none of its replicas has what it has".to_owned();
+            Err(Fault::NoAnswer { at: End::Target, why })
+        };
+        tokio::select! {
+            in_step = tokio::time::timeout(LONGEST_WAIT, self.ends.await_replicas()) => {
+                Some(in_step.unwrap_or_else(|_| behind()).map_or_else(Fault::into_reply, |()| Reply::Go))
+            }
+            () = leave.cancelled() => None,
+        }
     }
 
     async fn yield_finalise(&mut self) {}

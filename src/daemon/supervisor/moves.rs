@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
-use super::super::MoveId;
 use super::super::big_keys::Rules;
 use super::super::decide::Start;
 use super::super::ends::Connections;
 use super::super::meter::Meter;
 use super::super::worker::{FromWorker, Report, Worker};
+use super::super::{MoveId, RoomRules};
 use super::{Running, SetAside, Supervisor};
 use crate::cluster::{Product, Slot, SlotSet};
 use crate::config::Config;
@@ -58,6 +58,8 @@ impl Supervisor {
             batch: BatchSize::new(config.migration.block_max, config.migration.batch_keys_max),
             group: GroupLimits { slots: config.migration.group_slots, keys: config.migration.group_keys },
             bytes_per_key: info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64,
+            room: RoomRules::new(&config.migration),
+            memory_due: Instant::now(),
             big_keys: Rules::new(product, start.pair, &config.migration, &settings),
             dataset: info.map_or(0, |info| info.dataset_bytes),
             metrics: Arc::clone(&self.parts.metrics),

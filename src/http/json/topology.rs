@@ -139,9 +139,9 @@ fn server(info: &NodeInfo) -> ServerDocument {
         version: info.version.to_string(),
         loading: info.loading,
         keys: info.keys.values().sum(),
-        used_memory_bytes: info.used_memory,
+        used_memory_bytes: info.memory.used,
         dataset_bytes: info.dataset_bytes,
-        max_memory_bytes: Some(info.max_memory).filter(|&bytes| bytes > 0),
+        max_memory_bytes: Some(info.memory.max).filter(|&bytes| bytes > 0),
     }
 }
 
