@@ -22,20 +22,29 @@ pub(super) fn unmarked(slot: Slot, topology: &Topology) -> OpenSlot {
 }
 
 /// Whose move the slot is; `None` when its marks (and the record, if it is ours) tell more stories than one, or one that
-/// its owner has no part in.
+/// its owner has no part in, unless it is known how that came about.
 pub(super) fn whose(open: &OpenSlot, recorded: Option<Pair>, topology: &Topology, lineage: &Lineage) -> Option<Whose> {
     let named_sources = open.migrating.iter().map(|&(at, _)| at).chain(open.importing.iter().map(|&(_, from)| from));
     let named_targets = open.migrating.iter().map(|&(_, to)| to).chain(open.importing.iter().map(|&(at, _)| at));
     let sources: BTreeSet<NodeId> = named_sources.chain(recorded.map(|pair| pair.source)).collect();
     let targets: BTreeSet<NodeId> = named_targets.chain(recorded.map(|pair| pair.target)).collect();
-    let pair = Pair { source: the_one(&sources, topology, lineage)?, target: the_one(&targets, topology, lineage)? };
     let claimed = || match open.claimants.as_slice() {
         [claimant] => Some(*claimant),
         _ => None,
     };
     let owner = open.owner.or_else(claimed)?;
+    let (source, target) = (the_one(&sources, topology, lineage), the_one(&targets, topology, lineage));
+    let pair = match (source, target, open.importing.as_slice()) {
+        (Some(source), Some(target), _) if owner == source || owner == target => Pair { source, target },
+        // Our move led to another owner than it was to: a target that froze under the finalise woke when its replica had
+        // been promoted, and took the slot. What the source still has to be told is who the owner is.
+        (Some(source), _, _) if recorded.is_some() && open.owner == Some(owner) => Pair { source, target: owner },
+        // All that is left of a move is the mark of a target that takes the slot from another than its owner.
+        (_, _, &[(at, _)]) if open.migrating.is_empty() && recorded.is_none() => Pair { source: owner, target: at },
+        _ => return None,
+    };
     let known = topology.shards.contains_key(&pair.source) && topology.shards.contains_key(&pair.target);
-    if !known || pair.source == pair.target || (owner != pair.source && owner != pair.target) {
+    if !known || pair.source == pair.target {
         return None;
     }
     let others = |nodes: BTreeSet<NodeId>, now: NodeId| nodes.into_iter().filter(|node| *node != now).collect();
@@ -92,7 +101,25 @@ mod tests {
         check(&["a 0-8191\nb 8192-16383 [5-<-a]"], None, Some("a>b"));
         check(&["a 0-8191 [5->-b]\nb 8192-16383 [5-<-a]\nc [5-<-a]"], None, None);
         check(&["a 0-8191 [5->-b]\nb 8192-16383\nc [5-<-a]"], None, None);
-        check(&["a 0-4 6-8191\nb 8192-16383 [5-<-a]\nc 5"], None, None);
+    }
+
+    #[test]
+    fn a_mark_that_takes_a_slot_from_another_than_its_owner_is_pointed_at_the_owner() {
+        check(&["a 0-4 6-8191\nb 8192-16383 [5-<-a]\nc 5"], None, Some("c>b before a"));
+        check(&["a 0-4 6-8191 [5->-b]\nb 8192-16383 [5-<-a]\nc 5"], None, None);
+        check(&["a 0-4 6-8191\nb 8192-16383\nc 5 [5-<-a]"], None, Some("a>c"));
+    }
+
+    #[test]
+    fn a_target_that_woke_and_took_the_slot_beside_its_successor_is_told_of_to_the_source_first() {
+        let woken = "a 0-4 6-8191 [5->-b]\nb 5\nb1 8192-16383 [5-<-a]\nc";
+        check(&[OPEN, woken], Some(("a", "b")), Some("a>b before b1"));
+        check(&[OPEN, woken], Some(("a", "b1")), Some("a>b before b1"));
+        let pointed = "a 0-4 6-8191 [5->-b1]\nb 5\nb1 8192-16383 [5-<-a]\nc";
+        check(&[OPEN, pointed], Some(("a", "b1")), Some("a>b before b1"));
+        // Nobody's any more: then it is brought to the successor, which may hold keys of it.
+        check(&[OPEN, "a 0-4 6-8191\nb 5\nb1 8192-16383 [5-<-a]\nc"], None, Some("b>b1 before a"));
+        check(&[OPEN, woken], None, None);
     }
 
     #[test]
