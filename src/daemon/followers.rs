@@ -1,8 +1,9 @@
 //! The replicas of one end of a move: whether one of them has what its primary has.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tracing::debug;
 
 use crate::cluster::{Address, NodeId, Replication, Shard};
@@ -14,21 +15,31 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// The replicas that a primary had when the move began.
 #[derive(Debug)]
-pub(super) struct Followers {
-    known: Vec<(NodeId, Address, Option<String>)>,
-    /// `None` of one that could not be reached: what its primary says of it has to do.
-    conns: BTreeMap<NodeId, Option<Conn>>,
+pub(super) struct Followers(Vec<Follower>);
+
+#[derive(Debug)]
+struct Follower {
+    node: NodeId,
+    address: Address,
+    hostname: Option<String>,
+    conn: Option<Conn>,
+    /// It could not be reached: what its primary says of it has to do.
+    unreachable: bool,
 }
 
 impl Followers {
     pub(super) fn of(shard: &Shard) -> Self {
-        let known = shard.replicas.iter();
-        let known = known.filter_map(|member| Some((member.id, member.address.clone()?, member.hostname.clone())));
-        Self { known: known.collect(), conns: BTreeMap::new() }
+        let followers = shard.replicas.iter().filter_map(|member| {
+            let (node, address, hostname) = (member.id, member.address.clone()?, member.hostname.clone());
+            Some(Follower { node, address, hostname, conn: None, unreachable: false })
+        });
+        Self(followers.collect())
     }
 
     pub(super) fn close(&mut self) {
-        self.conns.clear();
+        for follower in &mut self.0 {
+            follower.conn = None;
+        }
     }
 
     /// Waits until one of them has carried out all that the primary has by now, for as long as any follows it; the error
@@ -38,10 +49,10 @@ impl Followers {
     /// is about what its own connection wrote, and the target's keys were written by the source's.)
     pub(super) async fn await_one(&mut self, primary: &Conn, dialer: &Dialer) -> Result<(), String> {
         let mut now = replication(primary).await?;
-        let wanted = (now.id.clone(), now.offset);
+        let (stream, offset) = (now.id.clone(), now.offset);
         let mut wait = FIRST_WAIT;
         loop {
-            if need_no_wait(&now, wanted.1) || self.one_has(&wanted, dialer).await {
+            if need_no_wait(&now, offset) || self.one_has(&stream, offset, dialer).await {
                 return Ok(());
             }
             tokio::time::sleep(wait).await;
@@ -50,20 +61,32 @@ impl Followers {
         }
     }
 
-    /// Whether one of them says that it has come so far in this stream.
-    async fn one_has(&mut self, (stream, offset): &(String, u64), dialer: &Dialer) -> bool {
-        for (node, address, hostname) in &self.known {
-            if self.conns.get(node).is_none_or(|conn| conn.as_ref().is_some_and(Conn::is_dead)) {
-                let opened = dialer.open(address, hostname.as_deref(), *node).await;
-                let opened = opened.inspect_err(|why| debug!(%node, %why, "the replica cannot be asked"));
-                self.conns.insert(*node, opened.ok());
-            }
-            let Some(Some(conn)) = self.conns.get(node) else { continue };
-            if replication(conn).await.is_ok_and(|now| now.id == *stream && now.offset >= *offset) {
+    /// Whether one of them says that it has come so far in this stream. All are asked at once: one that hangs holds none up.
+    async fn one_has(&mut self, stream: &str, offset: u64, dialer: &Dialer) -> bool {
+        let asked = self.0.iter_mut().map(|follower| follower.has(stream, offset, dialer).boxed());
+        let mut answers: FuturesUnordered<_> = asked.collect();
+        while let Some(has) = answers.next().await {
+            if has {
                 return true;
             }
         }
         false
+    }
+}
+
+impl Follower {
+    async fn has(&mut self, stream: &str, offset: u64, dialer: &Dialer) -> bool {
+        if self.conn.as_ref().is_none_or(Conn::is_dead) && !self.unreachable {
+            match dialer.open(&self.address, self.hostname.as_deref(), self.node).await {
+                Ok(conn) => self.conn = Some(conn),
+                Err(why) => {
+                    debug!(node = %self.node, %why, "the replica cannot be asked");
+                    self.unreachable = true;
+                }
+            }
+        }
+        let Some(conn) = self.conn.as_ref().filter(|conn| !conn.is_dead()) else { return false };
+        replication(conn).await.is_ok_and(|now| now.id == stream && now.offset >= offset)
     }
 }
 

@@ -11,6 +11,8 @@ use crate::cluster::{NodeId, Shard, Topology};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lineage {
     replicas: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// Primaries and replicas of theirs, of now and before, while anybody knows both.
+    kin: BTreeSet<(NodeId, NodeId)>,
 }
 
 impl Lineage {
@@ -19,11 +21,20 @@ impl Lineage {
         for (&primary, shard) in topology.shards.iter().filter(|(_, shard)| shard.answered()) {
             self.remember(primary, shard.replicas.iter().map(|replica| replica.id));
         }
+        let known = |node: &NodeId| topology.shard_of(*node).is_some();
+        self.kin.retain(|(one, other)| known(one) && known(other));
     }
 
     /// What a record of an earlier process says of a primary.
     pub(super) fn remember(&mut self, primary: NodeId, replicas: impl Iterator<Item = NodeId>) {
-        self.replicas.insert(primary, replicas.collect());
+        let replicas: BTreeSet<NodeId> = replicas.collect();
+        self.kin.extend(replicas.iter().map(|&replica| (primary, replica)));
+        self.replicas.insert(primary, replicas);
+    }
+
+    /// Whether one of the two has ever been seen as the other's replica.
+    pub(super) fn were_one_shard(&self, one: NodeId, other: NodeId) -> bool {
+        self.kin.contains(&(one, other)) || self.kin.contains(&(other, one))
     }
 
     /// The replicas that a primary had when it last answered.

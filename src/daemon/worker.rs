@@ -190,21 +190,20 @@ impl Worker {
     }
 
     /// Why a target that would drop keys takes no more in the middle of a group.
-    async fn last_limit_reached(&mut self) -> Option<Blocked> {
+    async fn last_limit_reached(&mut self) -> Result<Option<Blocked>, Fault> {
         if Instant::now() < self.memory_due {
-            return None;
+            return Ok(None);
         }
-        // A target that does not answer is noticed by the call itself.
-        let memory = self.ends.target_memory().await.ok()?;
+        let memory = self.ends.target_memory().await?;
         let near = self.room.no_room(self.pair.target, memory, 1).is_some();
         self.memory_due = Instant::now() + if near { Duration::ZERO } else { MEMORY_GOOD_FOR };
         let Some(limit) = self.room.last_limit(memory) else {
             self.memory_due = Instant::now() + POLICY_GOOD_FOR;
-            return None;
+            return Ok(None);
         };
         let MemoryUse { used, max, .. } = memory;
         let text = format!("it uses {used} bytes; beyond {limit} of its maxmemory of {max} it might drop moved keys");
-        (used > limit).then_some(Blocked::TargetFull(text))
+        Ok((used > limit).then_some(Blocked::TargetFull(text)))
     }
 
     /// Waits for the replicas of both ends, for as long as they follow; `None` when the slots are to be left instead.
@@ -410,8 +409,19 @@ impl Carrier for Worker {
         if let Err(fault) = ready {
             return Some(fault.into_reply());
         }
-        if let (Step::MoveKeys(_), Some(full)) = (&step, self.last_limit_reached().await) {
-            return Some(Reply::Moved(MigrateReply::Blocked(full)));
+        if matches!(step, Step::MoveKeys(_)) {
+            let reached = tokio::select! {
+                reached = self.last_limit_reached() => reached,
+                () = failed_over.cancelled() => return None,
+            };
+            match reached {
+                Ok(Some(full)) => return Some(Reply::Moved(MigrateReply::Blocked(full))),
+                // It is said once only.
+                Err(fault @ Fault::ProcessChanged { .. }) => return Some(fault.into_reply()),
+                // What does not answer is noticed by the call itself. To say so here would count as a call without an
+                // answer, after which copies at the target are overwritten.
+                Ok(None) | Err(Fault::NoAnswer { .. }) => {}
+            }
         }
         let only_reads = matches!(step, Step::ReadEnds { .. } | Step::ListKeys { .. } | Step::CompareKeys(_));
         tokio::select! {

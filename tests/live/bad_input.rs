@@ -204,9 +204,7 @@ fn set_max_memory(cluster: &Cluster, node: Node, bytes: u64) {
 }
 
 fn info_field(cluster: &Cluster, node: Node, name: &str) -> u64 {
-    let info: String = cluster.cmd(node, &["INFO"]);
-    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    value.expect("INFO has the field").parse().expect("it is a number")
+    cluster.info_field(node, name).parse().expect("it is a number")
 }
 
 fn check_memory(flavour: Flavour) {

@@ -12,15 +12,8 @@ use crate::support::{
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// The value of a field of `INFO`.
-fn info(cluster: &Cluster, node: Node, field: &str) -> String {
-    let info: String = cluster.cmd(node, &["INFO"]);
-    let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    value.unwrap_or_else(|| panic!("INFO has no {field}")).to_owned()
-}
-
 fn number(cluster: &Cluster, node: Node, field: &str) -> u64 {
-    info(cluster, node, field).parse().expect("it is a number")
+    cluster.info_field(node, field).parse().expect("it is a number")
 }
 
 fn config_set(cluster: &Cluster, node: Node, name: &str, value: &str) {
@@ -49,7 +42,7 @@ fn save(cluster: &Cluster, node: Node, ends: &str) {
     eventually("a background save ends", SOON, || {
         // Refused while another one is under way.
         let _ = cluster.try_cmd::<()>(node, &["BGSAVE"]);
-        match info(cluster, node, "rdb_last_bgsave_status") {
+        match cluster.info_field(node, "rdb_last_bgsave_status") {
             status if status == ends => Ok(()),
             status => Err(status),
         }

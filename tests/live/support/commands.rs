@@ -41,6 +41,14 @@ impl Cluster {
         reply
     }
 
+    /// The value of a field of this node's `INFO`. Panics when there is none.
+    #[track_caller]
+    pub(crate) fn info_field(&self, node: Node, name: &str) -> String {
+        let info: String = self.cmd(node, &["INFO"]);
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("INFO has no {name}")).to_owned()
+    }
+
     /// A new connection to this node, to a database of it.
     pub(crate) fn connect(&self, node: Node, database: i64) -> RedisResult<Connection> {
         let info = self.connection_addr(node).into_connection_info()?;
