@@ -511,9 +511,12 @@ impl Arena {
     }
 
     fn config(&self, config: &str, state: &str) -> String {
-        // By the replica: whatever becomes of the primary, that one is in the shard.
+        // By the replica: whatever becomes of the primary, that one is in the shard. Unless it is a primary itself, with
+        // slots that it kept through a failover: then the shard is where most of its slots are.
         let entry = |(shard, slots): (usize, SlotSet)| {
-            let node = self.cluster.node_id(self.partner(self.primary(shard)));
+            let primary = self.primary(shard);
+            let named = Some(self.partner(primary)).filter(|&partner| !self.is_primary(partner)).unwrap_or(primary);
+            let node = self.cluster.node_id(named);
             format!("[[targets.nodes]]\nnode = \"{node}\"\nslots = \"{slots}\"\n")
         };
         let targets: String = self.wanted().into_iter().enumerate().map(entry).collect();
