@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::civil::Time;
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
 /// A part of each day, such as `02:00-04:00 Europe/Berlin`: from the first minute on, to before the second one.
@@ -30,6 +31,17 @@ impl Window {
     pub fn contains(&self, now: Timestamp) -> bool {
         let now = now.to_zoned(self.zone.clone()).time();
         if self.from < self.to { self.from <= now && now < self.to } else { self.from <= now || now < self.to }
+    }
+
+    /// How long it is from this instant until it begins the next time: a day at the most, or 25 hours where summer
+    /// time ends.
+    #[must_use]
+    pub fn begins_in(&self, now: Timestamp) -> Duration {
+        let here = now.to_zoned(self.zone.clone());
+        let beginning = |date: Date| Some(self.zone.to_zoned(date.to_datetime(self.from)).ok()?.timestamp());
+        let days = [Some(here.date()), here.date().tomorrow().ok()].into_iter().flatten();
+        let next = days.filter_map(beginning).find(|begins| *begins > now);
+        next.and_then(|begins| begins.duration_since(now).try_into().ok()).unwrap_or_default()
     }
 }
 
@@ -90,6 +102,20 @@ mod tests {
         check("22:00-04:00 UTC", "2026-01-01T04:00:00Z", false);
         check("20:00-24:00 UTC", "2026-01-01T23:59:59Z", true);
         check("20:00-24:00 UTC", "2026-01-01T00:00:00Z", false);
+    }
+
+    #[test]
+    fn it_is_known_how_long_it_is_until_it_begins() {
+        let check = |window: &str, instant: &str, hours: f64| {
+            let begins_in = window.parse::<Window>().unwrap().begins_in(instant.parse().unwrap());
+            assert_eq!(begins_in, Duration::from_secs_f64(hours * 3600.0), "{window} {instant}");
+        };
+        check("02:00-04:00 UTC", "2026-01-01T00:30:00Z", 1.5);
+        check("02:00-04:00 UTC", "2026-01-01T02:00:00Z", 24.0);
+        check("22:00-04:00 Europe/Berlin", "2026-07-01T12:00:00Z", 8.0);
+        // The clock is set back by an hour, and forward over the hour in which it would begin.
+        check("04:00-05:00 Europe/Berlin", "2026-10-25T00:00:00Z", 3.0);
+        check("02:30-05:00 Europe/Berlin", "2026-03-29T00:30:00Z", 1.0);
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl SetAside {
     /// After another try that failed.
     ///
     /// What is open must be finished some day, and a target may be given room: that is tried for ever, at the longest
-    /// delay.
+    /// delay. A big key that has its hours waits for them, and that is no try.
     pub(super) fn after(
         before: Option<&Self>,
         trouble: &Trouble,
@@ -39,7 +39,12 @@ impl SetAside {
         limits: &MigrationConfig,
         now: Instant,
     ) -> Self {
-        let attempts = before.map_or(0, |before| before.attempts).saturating_add(1);
+        let attempts = before.map_or(0, |before| before.attempts);
+        if let Trouble::BigKey { begins_in: Some(delay), .. } = *trouble {
+            let (trouble, why) = (trouble.name(), trouble.to_string());
+            return Self { attempts, trouble, why, delay, next_try: Some(now + delay) };
+        }
+        let attempts = attempts.saturating_add(1);
         let doubled = limits.retry_delay.saturating_mul(2u32.saturating_pow(attempts.min(16) - 1));
         let delay = doubled.min(limits.retry_delay_max);
         let again = attempts < limits.attempts || open || matches!(trouble, Trouble::Blocked(Blocked::TargetFull(_)));
@@ -91,6 +96,19 @@ mod tests {
         let waits = waits(100, true);
         assert_eq!(&waits[..4], [Some(1), Some(2), Some(4), Some(5)]);
         assert!(waits[4..].iter().all(|wait| *wait == Some(5)));
+    }
+
+    #[test]
+    fn a_big_key_waits_for_its_hours_however_often_they_have_passed() {
+        let (now, day) = (Instant::now(), Duration::from_hours(24));
+        let (block, limit) = (Duration::from_millis(400), Duration::from_millis(200));
+        let (until, begins_in) = (Some("02:00-04:00 UTC".to_owned()), Some(day));
+        let trouble = Trouble::BigKey { slot: Slot::new(7).unwrap(), block, limit, until, begins_in };
+        let mut before = None;
+        for _ in 0..100 {
+            before = Some(SetAside::after(before.as_ref(), &trouble, false, &limits(), now));
+        }
+        assert!(matches!(before, Some(SetAside { attempts: 0, next_try: Some(at), .. }) if at == now + day));
     }
 
     #[test]

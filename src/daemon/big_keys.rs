@@ -96,7 +96,10 @@ impl Rules {
         if payload > self.payload_max {
             return Some(Trouble::PayloadTooBig { slot, bytes: payload, limit: self.payload_max });
         }
-        let big_key = |limit, until| Some(Trouble::BigKey { slot, block, limit, until });
+        let big_key = |limit, window: Option<&Window>| {
+            let (until, begins_in) = (window.map(Window::to_string), window.map(|window| window.begins_in(now)));
+            Some(Trouble::BigKey { slot, block, limit, until, begins_in })
+        };
         if block > self.ceiling {
             return big_key(self.ceiling, None);
         }
@@ -104,7 +107,7 @@ impl Rules {
             _ if block <= self.limit => None,
             (BigKeys::Move, _) => None,
             (BigKeys::Window, Some(window)) if window.contains(now) => None,
-            (BigKeys::Window, Some(window)) => big_key(self.limit, Some(window.to_string())),
+            (BigKeys::Window, Some(window)) => big_key(self.limit, Some(window)),
             (BigKeys::Refuse | BigKeys::Window, _) => big_key(self.limit, None),
         }
     }

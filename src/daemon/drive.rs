@@ -90,7 +90,7 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
             },
         };
         failpoints::pass(phase, Moment::After).await;
-        if let Reply::Moved(MigrateReply::Moved) = reply {
+        if let Reply::Moved(MigrateReply::Moved | MigrateReply::MovedUnmarked) = reply {
             pauses = 0;
         }
         let before = machine.progress();

@@ -2,8 +2,9 @@
 //!
 //! `EVENKEEL_FAILPOINTS=assign_target.after=kill@3` ends the process, with no chance to clean up, when it is at that
 //! point for the third time. `…=pause@3` makes whoever is there create the file `assign_target.after.reached` in
-//! `EVENKEEL_FAILPOINTS_DIR` and wait until `assign_target.after.go` is there too. Several are separated by commas. All
-//! of this is there only with the cargo feature `failpoints`, which a release build refuses.
+//! `EVENKEEL_FAILPOINTS_DIR` and wait until `assign_target.after.go` is there too; it takes both away when it goes on.
+//! Several are separated by commas, and of several for one point the second begins to count when the first has been
+//! obeyed. All of this is there only with the cargo feature `failpoints`, which a release build refuses.
 
 use std::fmt;
 
@@ -223,9 +224,11 @@ mod orders {
         let directory = PathBuf::from(std::env::var_os("EVENKEEL_FAILPOINTS_DIR").unwrap_or_default());
         let file = |what| directory.join(format!("{}.{what}", order.point));
         std::fs::write(file("reached"), "").expect("EVENKEEL_FAILPOINTS_DIR can be written to");
-        while !file("go").exists() {
+        // Taken away, so that the next order for this point finds neither of them.
+        while std::fs::remove_file(file("go")).is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let _ = std::fs::remove_file(file("reached"));
     }
 
     /// The process is at this point.

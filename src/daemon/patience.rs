@@ -25,7 +25,9 @@ pub(super) fn is_over(
     if unreachable && never_seen || reasons.iter().any(|reason| !reason.passes_by_itself()) {
         return true;
     }
-    if !set_aside.is_empty() && set_aside.values().all(|aside| aside.attempts >= ATTEMPTS) {
+    // One that was never tried waits for its hours.
+    let is_over = |aside: &SetAside| aside.attempts == 0 || aside.attempts >= ATTEMPTS;
+    if !set_aside.is_empty() && set_aside.values().all(is_over) {
         return true;
     }
     let for_others = |reason: &Reason| {

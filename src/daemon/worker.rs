@@ -343,7 +343,7 @@ impl Worker {
         let took = began.elapsed();
         self.metrics.step_ended(name, took);
         if name == StepName::Migrate {
-            if reply == Reply::Moved(MigrateReply::Moved) {
+            if matches!(reply, Reply::Moved(MigrateReply::Moved | MigrateReply::MovedUnmarked)) {
                 self.metrics.migrate_call(keys, took);
             }
             // How long a big key takes says nothing about the next batch.
@@ -457,8 +457,10 @@ impl Carrier for Worker {
 
     async fn pause(&mut self, machine: &Migration, why: &Trouble, pauses: u32) -> Option<Reply> {
         if pauses == 1 {
+            let class = why.name();
             warn!(
-                source = %self.pair.source, target = %self.pair.target, slots = %machine.slots(), %why, "move waits"
+                source = %self.pair.source, target = %self.pair.target, slots = %machine.slots(), class, %why,
+                "move waits"
             );
         }
         self.meter.waits_for(&why.to_string());

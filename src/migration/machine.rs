@@ -84,7 +84,10 @@ pub struct Migration {
     changed: Option<Trouble>,
     /// Slots that this machine asked to open.
     opened: SlotSet,
-    /// Both processes are the ones that these slots were opened against, by this machine.
+    /// Slots that were seen with both marks.
+    seen_open: SlotSet,
+    /// Both processes are the ones that these slots were opened against, by this machine, and the source's marks have
+    /// been there ever since.
     unbroken: bool,
     /// Keys that share a call with no other, by database.
     alone: BTreeSet<(u32, Key)>,
@@ -116,6 +119,7 @@ impl Migration {
             troubled: BTreeMap::new(),
             changed: None,
             opened: SlotSet::new(),
+            seen_open: SlotSet::new(),
             unbroken: purpose == Purpose::Move,
             alone: BTreeSet::new(),
             suspect: None,
@@ -422,6 +426,10 @@ impl Migration {
         }
         let target = sorted.without_target_mark.intersection(&self.slots);
         let source = sorted.without_source_mark.intersection(&self.slots);
+        if source.intersects(&self.seen_open) {
+            // Clients could write at the source what had been moved: it is not surely newer any more.
+            self.unbroken = false;
+        }
         if !target.is_empty() {
             // The target first: a source that migrates to a node that does not import sends clients in circles.
             return State::MarkingTarget { target, source };
@@ -429,11 +437,12 @@ impl Migration {
         if !source.is_empty() {
             return State::MarkingSource { source };
         }
+        self.seen_open = self.seen_open.union(&self.slots);
         let counts: BTreeMap<Slot, u64> = self.slots.iter().map(|slot| (slot, ends.source.keys_of(slot))).collect();
         let mut transfer = Transfer::new(&counts, &ends.source.databases).keep_alone(&self.alone);
         if let Some(batch) = self.suspect.take().filter(|batch| self.slots.contains(batch.slot)) {
             // At once, before any client can delete one of these at the source and read the copy at the target. Only
-            // a source that never changed is surely newer than the copy that this very call left there.
+            // a source that was the same and marked throughout is surely newer than the copy that this very call left.
             transfer.first(Batch { replace: self.unbroken, ..batch });
         }
         State::Open(transfer)
@@ -493,34 +502,46 @@ impl Migration {
     fn after_call(&mut self, transfer: Transfer, batch: Batch, reply: MigrateReply) -> State {
         match reply {
             MigrateReply::Moved => {
-                self.progress.keys += batch.keys.len() as u64;
-                (self.looks, self.pauses, self.doubts) = (0, 0, 0);
+                self.count_keys(&batch);
                 State::Open(transfer)
+            }
+            MigrateReply::MovedUnmarked => {
+                self.count_keys(&batch);
+                // Until the mark is back, clients find nothing at the source, and may write there what was moved.
+                State::Looking
             }
             MigrateReply::Ambiguous(why) => {
                 self.suspect = Some(batch);
-                self.doubts += 1;
-                // The first time at once (see `go_forward`); from then on the target is given time to come back.
-                if self.doubts > 1 {
-                    self.pause(Trouble::NoAnswer { node: self.pair.target, why })
-                } else {
-                    State::Looking
-                }
+                self.look_again(Trouble::NoAnswer { node: self.pair.target, why })
             }
             MigrateReply::KeyExists => State::Comparing(transfer, batch),
             MigrateReply::NotImporting(text) | MigrateReply::NotServed(text) => {
-                self.blocked(batch, Blocked::Unknown(text))
+                self.keep_suspect(batch);
+                self.look_again(Trouble::Blocked(Blocked::Unknown(text)))
             }
-            MigrateReply::Blocked(blocked) => self.blocked(batch, blocked),
+            MigrateReply::Blocked(blocked) => {
+                self.keep_suspect(batch);
+                self.pause(Trouble::Blocked(blocked))
+            }
         }
     }
 
-    /// Nothing moved with this reply; copies that an earlier call left at the target are there still.
-    fn blocked(&mut self, batch: Batch, why: Blocked) -> State {
+    fn count_keys(&mut self, batch: &Batch) {
+        self.progress.keys += batch.keys.len() as u64;
+        (self.looks, self.pauses, self.doubts) = (0, 0, 0);
+    }
+
+    /// Nothing moved with this call; copies that an earlier one left at the target are there still.
+    fn keep_suspect(&mut self, batch: Batch) {
         if batch.replace {
             self.suspect = Some(batch);
         }
-        self.pause(Trouble::Blocked(why))
+    }
+
+    /// Looks at both ends: the first time at once (see [`Self::go_forward`]), from then on the servers are given time.
+    fn look_again(&mut self, why: Trouble) -> State {
+        self.doubts += 1;
+        if self.doubts > 1 { self.pause(why) } else { State::Looking }
     }
 
     fn after_comparison(&mut self, mut transfer: Transfer, batch: Batch, comparison: Comparison) -> State {

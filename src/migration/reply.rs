@@ -7,6 +7,8 @@ use std::fmt;
 pub enum MigrateReply {
     /// `OK` or `NOKEY`: no key of the batch is left at the source.
     Moved,
+    /// The same, and after it the source did not send clients on to the target: somebody has cleared its mark.
+    MovedUnmarked,
     /// `IOERR`, or no answer: some keys may have moved, others may be on both ends.
     Ambiguous(String),
     /// A key of the batch is at the target already; the others may have moved.
@@ -157,6 +159,7 @@ mod tests {
         let check = |line: &str, expect: &str| {
             let got = match MigrateReply::from_error(line) {
                 MigrateReply::Moved => "moved",
+                MigrateReply::MovedUnmarked => "moved, unmarked",
                 MigrateReply::Ambiguous(_) => "ambiguous",
                 MigrateReply::KeyExists => "key exists",
                 MigrateReply::NotImporting(_) => "not importing",

@@ -90,6 +90,8 @@ pub enum Trouble {
         limit: Duration,
         /// The hours in which it is moved, where there are such.
         until: Option<String>,
+        /// How long it is until they begin.
+        begins_in: Option<Duration>,
     },
     /// The target does not take so many bytes of one key.
     #[error(

@@ -198,7 +198,8 @@ impl Conn {
         Ok(())
     }
 
-    /// One `MIGRATE` in this connection's database.
+    /// One `MIGRATE` in this connection's database, and right behind it the question where a client is sent that asks
+    /// for one of the keys.
     ///
     /// The server's time-out counts for each piece that it writes or reads, so the reply may take a multiple of it.
     pub async fn migrate(&self, call: &MigrateCall<'_>) -> Result<MigrateReply, CallError> {
@@ -221,8 +222,15 @@ impl Conn {
         }
         args.push("KEYS".into());
         args.extend(call.batch.keys.iter().cloned());
-        match self.call_within("MIGRATE", args, call.timeout * 2 + call.expected * 3 + Duration::from_secs(2)).await {
-            Ok(_) => Ok(MigrateReply::Moved),
+        let timeout = call.timeout * 2 + call.expected * 3 + Duration::from_secs(2);
+        let migrate = self.call_within("MIGRATE", args, timeout);
+        // Travels with the call, costs the source a microsecond, and is answered by `ASK` where the mark is.
+        let asked = call.batch.keys.first().cloned().into_iter().collect();
+        let (moved, asked) = tokio::join!(migrate, self.call_within("TYPE", asked, timeout));
+        match moved {
+            // Whatever else is the matter is found by the next call.
+            Ok(_) if asked.is_err() => Ok(MigrateReply::Moved),
+            Ok(_) => Ok(MigrateReply::MovedUnmarked),
             Err(CallError::Refused { text, .. }) => Ok(MigrateReply::from_error(&text)),
             Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
         }

@@ -109,10 +109,11 @@ impl Conn {
         self.proof.as_ref().expect("a connection is handed out only after its proof")
     }
 
-    /// Whether a call on it failed: it must not be used again.
+    /// Whether a call on it failed, or the server has closed it: it must not be used again.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+        // The library's task ends with the connection; a call that came after it would only be noticed by its time-out.
+        self.failed.load(Ordering::Relaxed) || self.handle.is_finished()
     }
 
     /// Sends one command and awaits its reply, within the time of an ordinary call.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use evenkeel::cluster::SlotSet;
 
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Spec, Workload, directory, eventually, settings,
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Points, Spec, Workload, eventually, settings,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -167,20 +167,17 @@ fn check_evicting_target_fills_up(flavour: Flavour) {
     fill_heavy(&cluster, 10_000);
     config_set(&cluster, empty, "maxmemory-policy", "allkeys-lru");
     config_set(&cluster, empty, "maxmemory", "1gb");
-    let signals = directory("durability-signals");
     let migration = "[migration]\nbatch_keys_max = 1\ngroup_slots = 128\nparallel = 1\nretry_delay = \"200ms\"\n";
     let call = Evenkeel::new(&["run"]).config(&settings(&cluster, &format!("{HASTY}{migration}")));
-    let call = call.env("EVENKEEL_FAILPOINTS", "migrate.before=pause@400");
-    let mut daemon = call.env("EVENKEEL_FAILPOINTS_DIR", &signals.path().display().to_string()).spawn();
-    eventually("keys move", SOON, || {
-        if signals.path().join("migrate.before.reached").exists() { Ok(()) } else { Err("not yet".to_owned()) }
-    });
+    let (points, call) = Points::order(call, "migrate.before=pause@400");
+    let mut daemon = call.spawn();
+    points.await_reached("migrate.before");
     // Beyond halfway from 80 to 100 percent, and what connections come and go with is a twentieth of it.
     let limit = number(&cluster, empty, "used_memory") * 100 / 95;
     config_set(&cluster, empty, "maxmemory", &limit.to_string());
     // What the daemon has read of the target's memory is too old by then.
     std::thread::sleep(Duration::from_millis(150));
-    fs::write(signals.path().join("migrate.before.go"), "").expect("the directory is writable");
+    points.go("migrate.before");
     daemon.await_http("/api/v1/status", SOON, |status| status.contains("it might drop moved keys"));
     let open = cluster.open_slots().expect("all nodes answer");
     assert!(!open.is_empty() && open.len().is_multiple_of(2), "marks on both ends: {open:?}");

@@ -10,6 +10,7 @@ mod daemon;
 mod demo;
 mod durability;
 mod failover;
+mod failures;
 mod finalise;
 mod gates;
 mod harness;

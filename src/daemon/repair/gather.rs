@@ -227,7 +227,7 @@ async fn compare(ends: &mut Connections, batch: Batch) -> Result<Comparison, Str
 async fn migrate(ends: &mut Connections, batch: Batch) -> Result<Result<(), NotMoved>, String> {
     let Reply::Moved(reply) = perform(ends, Step::MoveKeys(batch)).await? else { return Err(MISFIT.to_owned()) };
     Ok(match reply {
-        MigrateReply::Moved => Ok(()),
+        MigrateReply::Moved | MigrateReply::MovedUnmarked => Ok(()),
         MigrateReply::KeyExists => Err(NotMoved::KeyExists),
         MigrateReply::Ambiguous(text) => Err(NotMoved::Ambiguous(text)),
         MigrateReply::NotImporting(text) | MigrateReply::NotServed(text) => Err(NotMoved::Refused(text)),

@@ -229,8 +229,10 @@ impl Model {
         }
         let there: Vec<(Key, u64)> =
             batch.keys.iter().filter_map(|key| Some((key.clone(), self.source.get(place, key)?))).collect();
+        let moved =
+            if self.source.migrating.contains_key(&slot) { MigrateReply::Moved } else { MigrateReply::MovedUnmarked };
         if there.is_empty() {
-            return MigrateReply::Moved;
+            return moved;
         }
         let from_target =
             |text: &str| MigrateReply::from_error(&format!("ERR Target instance replied with error: {text}"));
@@ -263,7 +265,7 @@ impl Model {
         match call {
             Call::Broken { .. } => MigrateReply::from_error("IOERR error or timeout reading to target instance"),
             Call::Plain if collided => from_target("BUSYKEY Target key name already exists."),
-            Call::Plain => MigrateReply::Moved,
+            Call::Plain => moved,
         }
     }
 

@@ -130,7 +130,8 @@ fn happens(driver: &mut Driver, words: &[&str]) -> Option<Fate> {
         ["set", at, key] => driver.model.client_sets(place(at), &Key::from(key.to_owned())),
         ["script", at, key] => driver.model.script_sets(place(at), &Key::from(key.to_owned())),
         ["foreign", at] => drop(driver.model.source.migrating.insert(place(at).0, third())),
-        ["forget", at] => drop(driver.model.source.migrating.remove(&place(at).0)),
+        ["forget", at] => driver.unmark_source(place(at).0),
+        ["batch", keys] => driver.batch = number(keys),
         ["elsewhere", at] => {
             driver.model.source.claims.remove(place(at).0);
             driver.model.source.migrating.remove(&place(at).0);
@@ -563,6 +564,48 @@ fn a_mark_that_was_lost_is_set_again_before_the_slot_is_assigned() {
             look; take
             look; target assigned 866; source assigned 866
             look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_source_mark_that_somebody_clears_is_set_again_after_the_next_call() {
+    check(
+        "slots 866; race; keys 866 a b c d; 1: batch 2; 6: forget 866",
+        expect![[r#"
+        look; target importing 866; source migrating 866
+        look; list 866; move 866 a,b
+        look; source migrating 866
+        look; list 866; move 866 c,d; take
+        look; target assigned 866; source assigned 866
+        look; yield; done"#]],
+    );
+}
+
+#[test]
+fn copies_of_a_broken_call_are_compared_once_the_source_has_been_unmarked() {
+    check(
+        "slots 866; race; keys 866 a b c; 6: ioerr 1 1; 7: forget 866",
+        expect![[r#"
+        look; target importing 866; source migrating 866
+        look; list 866; move 866 a,b,c
+        look; source migrating 866
+        look; move 866 a,b,c; compare 866 a,b,c; move 866 b replace; list 866; take
+        look; target assigned 866; source assigned 866
+        look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_target_that_does_not_import_is_looked_at_at_once_and_then_given_time() {
+    check(
+        "slots 866; race; keys 866 a b; 6: unmark 866",
+        expect![[r#"
+        look; target importing 866; source migrating 866
+        look; list 866; move 866 a,b
+        look; target importing 866
+        look; list 866; move 866 a,b; take
+        look; target assigned 866; source assigned 866
+        look; yield; done"#]],
     );
 }
 
