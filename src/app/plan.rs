@@ -9,11 +9,12 @@ use serde::Serialize;
 use super::{glimpse, logging};
 use crate::cli::{ExitStatus, PlanArgs};
 use crate::cluster::{NodeId, Slot, SlotSet, Unclear};
-use crate::config::LogLevel;
-use crate::daemon::{Drains, RoomRules, SettingsByNode, misfits, planned_room, policy, shard_inputs};
+use crate::config::{Functions, LogLevel};
+use crate::daemon::{Drains, Lacking, RoomRules, SettingsByNode, misfits, planned_room, policy, shard_inputs};
 use crate::http::json::{PlanDocument, ReasonDocument, plan_document, reason_document};
 use crate::plan::report::{Emptied, Notes, render};
 use crate::plan::{Plan, plan as make_plan};
+use crate::redis::Libraries;
 use glimpse::Glimpse;
 
 /// `evenkeel plan`.
@@ -44,10 +45,13 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
     let mut obstacles = misfits(&plan, &glimpse.observation, &settings(&glimpse, &plan).await);
     let room = planned_room(&plan, &glimpse.observation, topology, RoomRules::new(&config.migration));
     obstacles.extend(room.full);
+    let lacking = functions(&glimpse, &plan, config.migration.functions).await;
     if args.json {
         let obstacles = obstacles.iter().map(reason_document).collect();
         let evictions = room.evicted.into_iter().map(|(node, bytes)| Eviction { node: node.to_string(), bytes });
-        let document = Document { plan: plan_document(&plan), obstacles, evictions: evictions.collect() };
+        let functions = lacking.into_iter().map(|(node, lacking)| FunctionsDocument::of(node, lacking)).collect();
+        let evictions = evictions.collect();
+        let document = Document { plan: plan_document(&plan), obstacles, evictions, functions };
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         let lookup = |slot: Slot| keys.get(&slot).copied();
@@ -61,6 +65,9 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
                  (migration.full_target = \"evict\")",
                 node.short()
             );
+        }
+        for (node, lacking) in &lacking {
+            println!("{}: {lacking} (migration.functions = \"{}\")", node.short(), config.migration.functions);
         }
         if !topology.open.is_empty() {
             let open: SlotSet = topology.open.keys().copied().collect();
@@ -79,6 +86,22 @@ struct Document {
     obstacles: Vec<ReasonDocument>,
     /// The targets that may drop keys to take their slots.
     evictions: Vec<Eviction>,
+    /// The targets that lack libraries of functions.
+    functions: Vec<FunctionsDocument>,
+}
+
+#[derive(Serialize)]
+struct FunctionsDocument {
+    node: String,
+    missing: Vec<String>,
+    differing: Vec<String>,
+}
+
+impl FunctionsDocument {
+    fn of(node: NodeId, lacking: Lacking) -> Self {
+        let Lacking { missing, differing } = lacking;
+        Self { node: node.to_string(), missing, differing }
+    }
 }
 
 #[derive(Serialize)]
@@ -94,6 +117,27 @@ async fn settings(glimpse: &Glimpse, plan: &Plan) -> SettingsByNode {
         .into_iter()
         .map(|node| async move { Some((node, glimpse.open(node).await.ok()?.settings().await.ok()?)) });
     join_all(asks).await.into_iter().flatten().collect()
+}
+
+/// What targets lack of their sources' libraries of functions, where both tell.
+async fn functions(glimpse: &Glimpse, plan: &Plan, functions: Functions) -> BTreeMap<NodeId, Lacking> {
+    if functions == Functions::Ignore {
+        return BTreeMap::new();
+    }
+    let nodes: BTreeSet<NodeId> = plan.moves.iter().flat_map(|planned| [planned.source, planned.target]).collect();
+    let asks = nodes
+        .into_iter()
+        .map(|node| async move { Some((node, glimpse.open(node).await.ok()?.libraries().await.ok()?)) });
+    let libraries: BTreeMap<NodeId, Libraries> = join_all(asks).await.into_iter().flatten().collect();
+    let mut lacking: BTreeMap<NodeId, Lacking> = BTreeMap::new();
+    for planned in &plan.moves {
+        if let (Some(source), Some(target)) = (libraries.get(&planned.source), libraries.get(&planned.target)) {
+            let of_both = lacking.remove(&planned.target).unwrap_or_default().and(Lacking::between(source, target));
+            lacking.insert(planned.target, of_both);
+        }
+    }
+    lacking.retain(|_, lacking| !lacking.is_empty());
+    lacking
 }
 
 /// Keys of the slots that move, where the source tells.

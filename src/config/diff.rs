@@ -153,7 +153,7 @@ fn of_targets(targets: &Targets) -> [(&'static str, String); 4] {
     ]
 }
 
-fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 17] {
+fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 18] {
     let MigrationConfig {
         block_max,
         migrate_timeout,
@@ -169,6 +169,7 @@ fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 17] {
         retry_delay_max,
         memory_limit_percent,
         full_target,
+        functions,
         big_keys,
         big_key_block_max,
         big_key_window,
@@ -188,6 +189,7 @@ fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 17] {
         ("migration.retry_delay_max", duration(*retry_delay_max)),
         ("migration.memory_limit_percent", memory_limit_percent.to_string()),
         ("migration.full_target", full_target.to_string()),
+        ("migration.functions", functions.to_string()),
         ("migration.big_keys", big_keys.to_string()),
         ("migration.big_key_block_max", duration(*big_key_block_max)),
         ("migration.big_key_window", optional(big_key_window.as_ref())),

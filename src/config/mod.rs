@@ -133,6 +133,8 @@ pub struct MigrationConfig {
     pub memory_limit_percent: u8,
     /// What becomes of a target that is a cache and has no room.
     pub full_target: FullTarget,
+    /// What becomes of a target that lacks libraries of functions which its source has.
+    pub functions: Functions,
     /// What becomes of a slot with a key that would hold its node for longer than `big_key_block_max`.
     pub big_keys: BigKeys,
     /// How long one key may hold its node.
@@ -160,6 +162,7 @@ impl Default for MigrationConfig {
             retry_delay_max: Duration::from_mins(5),
             memory_limit_percent: 80,
             full_target: FullTarget::Refuse,
+            functions: Functions::Warn,
             big_keys: BigKeys::Refuse,
             // A hundred times `block_max`: about what clients' time-outs bear, and 160,000 fields of a hash on Redis.
             big_key_block_max: Duration::from_millis(200),
@@ -186,6 +189,31 @@ impl fmt::Display for FullTarget {
         f.write_str(match self {
             Self::Refuse => "refuse",
             Self::Evict => "evict",
+        })
+    }
+}
+
+/// What becomes of a target that lacks libraries of functions which its source has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Functions {
+    /// It is warned of.
+    Warn,
+    /// Those that it has not are loaded there before it takes a slot; those that differ are warned of.
+    Copy,
+    /// Nobody asks.
+    Ignore,
+}
+
+impl Functions {
+    const ALL: [Self; 3] = [Self::Warn, Self::Copy, Self::Ignore];
+}
+
+impl fmt::Display for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warn => "warn",
+            Self::Copy => "copy",
+            Self::Ignore => "ignore",
         })
     }
 }

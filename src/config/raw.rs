@@ -84,6 +84,7 @@ pub(super) struct RawMigration {
     pub(super) retry_delay_max: Raw,
     pub(super) memory_limit_percent: Raw,
     pub(super) full_target: Raw,
+    pub(super) functions: Raw,
     pub(super) big_keys: Raw,
     pub(super) big_key_block_max: Raw,
     pub(super) big_key_window: Raw,

@@ -393,6 +393,7 @@ fn a_full_file_becomes_typed_values() {
         migration.retry_delay_max: 5m
         migration.memory_limit_percent: 80
         migration.full_target: refuse
+        migration.functions: warn
         migration.big_keys: refuse
         migration.big_key_block_max: 200ms
         migration.big_key_window: 02:00-04:00 Europe/Berlin

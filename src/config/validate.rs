@@ -15,7 +15,7 @@ use super::fault::{Fault, Problem};
 use super::raw::{Raw, RawCluster, RawConfig, RawHttp, RawLog, RawMigration, RawSchedule, RawState, RawTls};
 use super::source::{Source, Span};
 use super::{
-    BigKeys, ClusterConfig, Config, FullTarget, HttpConfig, LogConfig, LogFormat, LogLevel, MigrateUser,
+    BigKeys, ClusterConfig, Config, FullTarget, Functions, HttpConfig, LogConfig, LogFormat, LogLevel, MigrateUser,
     MigrationConfig, Mode, ScheduleConfig, StateConfig, TlsFiles, Window, lease, targets,
 };
 use crate::cluster::Address;
@@ -142,6 +142,7 @@ fn migration(raw: RawMigration, v: &mut Validator<'_>) -> MigrationConfig {
         retry_delay_max: v.duration(raw.retry_delay_max, TENTH..=Duration::from_hours(24), default.retry_delay_max),
         memory_limit_percent: v.integer(raw.memory_limit_percent, 1..=100, default.memory_limit_percent),
         full_target: v.choice(raw.full_target, &FullTarget::ALL, default.full_target),
+        functions: v.choice(raw.functions, &Functions::ALL, default.functions),
         big_keys: v.choice(raw.big_keys, &BigKeys::ALL, default.big_keys),
         big_key_block_max: v.duration(raw.big_key_block_max, BIG_KEY_BLOCK, default.big_key_block_max),
         big_key_window: window.and_then(|text| text.parse().ok()),

@@ -9,7 +9,7 @@ use tracing::warn;
 use super::{Reason, SettingsByNode, permissions};
 use crate::cluster::{Address, NodeId, NodeSettings, Topology};
 use crate::config::Config;
-use crate::redis::{CallError, Conn, Dialer, missing_permissions};
+use crate::redis::{CallError, Conn, Dialer, Wanted, missing_permissions};
 
 /// Primaries that are asked side by side.
 const SIDE_BY_SIDE: usize = 32;
@@ -70,7 +70,7 @@ pub(super) async fn check_node(
     dialer: &Dialer,
     config: &Config,
 ) -> Result<(Vec<Reason>, NodeSettings), CallError> {
-    let missing = missing_permissions(conn, config.cluster.migrate.is_none()).await?;
+    let missing = missing_permissions(conn, Wanted::by(config)).await?;
     if !missing.is_empty() {
         return Ok((vec![permissions::lacking(conn.node(), config, missing)], NodeSettings::default()));
     }

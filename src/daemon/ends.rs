@@ -60,7 +60,7 @@ impl Fault {
 #[derive(Debug)]
 pub(super) struct Connections {
     dialer: Dialer,
-    pair: Pair,
+    pub(super) pair: Pair,
     source: EndPoint,
     target: EndPoint,
     /// The target's address as the source lists it: that is where the source connects to.

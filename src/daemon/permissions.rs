@@ -8,7 +8,7 @@ use tracing::warn;
 use super::Reason;
 use crate::cluster::{Address, NodeId, Topology};
 use crate::config::Config;
-use crate::redis::{Dialer, missing_permissions};
+use crate::redis::{Dialer, Wanted, missing_permissions};
 
 /// Replicas that are asked side by side.
 const SIDE_BY_SIDE: usize = 32;
@@ -22,8 +22,7 @@ pub(super) async fn at_replicas(dialer: &Dialer, topology: &Topology, config: &C
         replicas.filter_map(|replica| Some((replica.id, replica.address.clone()?, replica.hostname.clone()))).collect();
     let asks = replicas.into_iter().map(|(node, address, hostname)| async move {
         let conn = dialer.open(&address, hostname.as_deref(), node).await.map_err(|error| error.to_string())?;
-        let as_target = config.cluster.migrate.is_none();
-        let missing = missing_permissions(&conn, as_target).await.map_err(|error| error.to_string())?;
+        let missing = missing_permissions(&conn, Wanted::by(config)).await.map_err(|error| error.to_string())?;
         Ok::<_, String>((!missing.is_empty()).then(|| lacking(node, config, missing)))
     });
     let answers: Vec<Result<Option<Reason>, String>> =

@@ -20,6 +20,7 @@ use super::ends::{Connections, Fault};
 use super::meter::Meter;
 use super::{Lease, MoveId, RoomRules, Sight, room};
 use crate::cluster::{MemoryUse, Shard, Slot, SlotSet, Topology};
+use crate::config::Functions;
 use crate::metrics::{Metrics, StepName};
 use crate::migration::{
     Blocked, End, Ending, Mark, MigrateReply, Migration, Pair, Predecessors, Purpose, Reply, Step, Trouble,
@@ -83,6 +84,8 @@ pub(super) struct Worker {
     pub(super) room: RoomRules,
     /// When the target's memory is to be read again, at the latest.
     pub(super) memory_due: Instant,
+    /// What becomes of a target that lacks functions.
+    pub(super) functions: Functions,
     /// What becomes of big keys.
     pub(super) big_keys: Rules,
     /// Bytes that the source holds.
@@ -125,6 +128,11 @@ impl Worker {
     async fn move_all(&mut self) -> Report {
         let mut report = Report::empty();
         let mut rest = self.slots.clone();
+        match self.ends.compare_functions(self.functions).await {
+            Ok(None) => {}
+            Ok(Some(trouble)) => return self.given_up(report, &rest, trouble),
+            Err(fault) => return self.given_up(report, &rest, fault.trouble(self.pair)),
+        }
         let mut counts = BTreeMap::new();
         while !rest.is_empty() && !self.is_to_end() {
             if counts.is_empty() {

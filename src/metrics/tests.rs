@@ -254,6 +254,7 @@ fn every_series_is_there_at_zero_before_anything_happens() {
             evenkeel_set_aside_slots{class="conflict"} 0
             evenkeel_set_aside_slots{class="failed_over"} 0
             evenkeel_set_aside_slots{class="foreign_mark"} 0
+            evenkeel_set_aside_slots{class="functions"} 0
             evenkeel_set_aside_slots{class="incompatible"} 0
             evenkeel_set_aside_slots{class="interrupted"} 0
             evenkeel_set_aside_slots{class="no_answer"} 0
@@ -416,6 +417,7 @@ fn the_status_is_shown_as_it_is() {
             evenkeel_set_aside_slots{class="conflict"} 0
             evenkeel_set_aside_slots{class="failed_over"} 0
             evenkeel_set_aside_slots{class="foreign_mark"} 0
+            evenkeel_set_aside_slots{class="functions"} 0
             evenkeel_set_aside_slots{class="incompatible"} 0
             evenkeel_set_aside_slots{class="interrupted"} 0
             evenkeel_set_aside_slots{class="no_answer"} 0

@@ -106,6 +106,16 @@ pub enum Trouble {
         /// How many it takes.
         limit: u64,
     },
+    /// A library of functions could not be loaded at the target, which is to have it before it takes keys.
+    #[error("{node} does not take the library of functions `{library}`: {text}")]
+    Functions {
+        /// The target.
+        node: NodeId,
+        /// The library's name.
+        library: String,
+        /// The target's words.
+        text: String,
+    },
     /// Keys cannot move for the moment.
     #[error("{0}")]
     Blocked(Blocked),
@@ -149,6 +159,7 @@ impl Trouble {
             Self::Conflict { .. } => "conflict",
             Self::BigKey { .. } => "big_key",
             Self::PayloadTooBig { .. } => "payload_too_big",
+            Self::Functions { .. } => "functions",
             Self::Blocked(blocked) => blocked.name(),
             Self::NoAnswer { .. } => "no_answer",
             Self::ProcessChanged { .. } => "process_changed",
@@ -164,6 +175,7 @@ impl Trouble {
         match self {
             Self::NoReplicas { .. }
             | Self::NotPrimary { .. }
+            | Self::Functions { .. }
             | Self::Blocked(_)
             | Self::NoAnswer { .. }
             | Self::ProcessChanged { .. } => true,
@@ -185,8 +197,8 @@ impl Trouble {
     #[must_use]
     pub const fn may_leave_open(&self) -> bool {
         match self {
-            // Found only of slots that nobody has opened, and none is opened then.
-            Self::StrayKeys { .. } | Self::BigKey { .. } | Self::PayloadTooBig { .. } => false,
+            // Found before a slot is opened, and none is opened then.
+            Self::StrayKeys { .. } | Self::BigKey { .. } | Self::PayloadTooBig { .. } | Self::Functions { .. } => false,
             Self::Refused { .. }
             | Self::NoReplicas { .. }
             | Self::NotPrimary { .. }
@@ -204,7 +216,7 @@ impl Trouble {
     }
 
     /// Every name that [`Trouble::name`] can give.
-    pub const NAMES: [&'static str; 21] = [
+    pub const NAMES: [&'static str; 22] = [
         "refused",
         "no_replicas",
         "not_primary",
@@ -215,6 +227,7 @@ impl Trouble {
         "conflict",
         "big_key",
         "payload_too_big",
+        "functions",
         "target_full",
         "target_credentials",
         "target_not_ready",

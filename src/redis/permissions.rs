@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{CallError, Conn, JobSupport};
 use crate::cluster::JobKind;
+use crate::config::{Config, Functions};
 
 /// The rule that permits a call which changes nothing, the call's command, and its arguments.
 type Probe = (&'static str, &'static str, &'static [&'static str]);
@@ -44,6 +45,10 @@ const AT_TARGET: [Probe; 2] = [
     ("+select", "SELECT", &["no-number"]),
 ];
 
+/// To compare the libraries of functions, and to copy some: a library without a name, which no server takes.
+const FUNCTIONS: [Probe; 2] =
+    [("+function|list", "FUNCTION", &["LIST"]), ("+function|load", "FUNCTION", &["LOAD", "no library"])];
+
 /// What a repair needs to give a slot that nobody owns to a node.
 const ADD_SLOTS: Probe = ("+cluster|addslots", "CLUSTER", &["ADDSLOTS", "16384"]);
 /// What a repair needs to drop a second copy of a key: asked with keys of two slots, which are refused together.
@@ -64,13 +69,36 @@ async fn may_ask_for_jobs(conn: &Conn) -> Result<Option<&'static str>, CallError
     Ok(conn.server_jobs(kind).await?.is_none().then_some(rule))
 }
 
+/// What a configuration makes of our user, beyond what every move needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    as_target: bool,
+    functions: Functions,
+}
+
+impl Wanted {
+    /// By what is configured.
+    #[must_use]
+    pub fn by(config: &Config) -> Self {
+        Self { as_target: config.cluster.migrate.is_none(), functions: config.migration.functions }
+    }
+
+    fn probes(self) -> impl Iterator<Item = &'static Probe> {
+        let functions = match self.functions {
+            Functions::Ignore => 0,
+            Functions::Warn => 1,
+            Functions::Copy => 2,
+        };
+        AT_TARGET.iter().filter(move |_| self.as_target).chain(&FUNCTIONS[..functions]).chain(&PROBES)
+    }
+}
+
 /// The ACL rules that this connection's user lacks for moving slots; empty when it may do everything.
 ///
-/// A connection that lacks any is not to be used for anything else afterwards. `as_target` asks also for what `MIGRATE`
-/// does at a target under this user's name.
-pub async fn missing_permissions(conn: &Conn, as_target: bool) -> Result<Vec<&'static str>, CallError> {
+/// A connection that lacks any is not to be used for anything else afterwards.
+pub async fn missing_permissions(conn: &Conn, wanted: Wanted) -> Result<Vec<&'static str>, CallError> {
     let mut rules: Vec<&'static str> = may_ask_for_jobs(conn).await?.into_iter().collect();
-    rules.extend(missing(conn, AT_TARGET.iter().filter(|_| as_target).chain(&PROBES)).await?);
+    rules.extend(missing(conn, wanted.probes()).await?);
     Ok(rules)
 }
 

@@ -196,6 +196,7 @@ retry_delay = "3s"
 retry_delay_max = "3s"
 memory_limit_percent = 3
 full_target = "evict"
+functions = "copy"
 big_keys = "move"
 big_key_block_max = "3ms"
 big_key_window = "02:00-04:00 Europe/Berlin"

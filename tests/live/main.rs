@@ -12,6 +12,7 @@ mod durability;
 mod failover;
 mod failures;
 mod finalise;
+mod functions;
 mod gates;
 mod harness;
 mod interrupted;

@@ -11,7 +11,7 @@ use crate::support::{Cluster, Evenkeel, Flavour, Spec, Workload, settings};
 /// The rules of evenkeel's user on Redis from 7.0 and on Valkey, beside `on`, `>PASSWORD` and `~*`.
 ///
 /// Where keys are in numbered databases it needs `+select` in any case.
-const RULES: [&str; 24] = [
+const RULES: [&str; 25] = [
     // To look: every poll.
     "+cluster|nodes",
     "+cluster|info",
@@ -39,6 +39,8 @@ const RULES: [&str; 24] = [
     "+hlen",
     "+scard",
     "+zcard",
+    // To compare the functions of both ends.
+    "+function|list",
     // To be let in by the target's server: `MIGRATE … AUTH2`, where no other user is named for that.
     "+restore-asking",
     "+select",

@@ -71,6 +71,7 @@ impl Repair<'_> {
                 | Trouble::Interrupted
                 | Trouble::BigKey { .. }
                 | Trouble::PayloadTooBig { .. }
+                | Trouble::Functions { .. }
                 | Trouble::Stuck => drop(failures.insert(slot, Left::Failed(trouble.to_string()))),
             }
         }

@@ -60,6 +60,7 @@ impl Supervisor {
             bytes_per_key: info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64,
             room: RoomRules::new(&config.migration),
             memory_due: Instant::now(),
+            functions: config.migration.functions,
             big_keys: Rules::new(product, start.pair, &config.migration, &settings),
             dataset: info.map_or(0, |info| info.dataset_bytes),
             metrics: Arc::clone(&self.parts.metrics),
