@@ -16,6 +16,10 @@ use crate::config::{Config, SecretError, Secrets};
 use crate::migration::{Batch, End, EndFacts, Ends, Key, Pair, Reply, Step, Trouble};
 use crate::redis::{CallError, Conn, Counted, Dialer, MigrateCall, MigrateLogin, OpenError};
 
+/// How often the source is asked, between `MIGRATE`s, whether it sends clients on to the target: each time costs about as
+/// much as the call of a single small key.
+const ASK_EVERY: Duration = Duration::from_millis(5);
+
 /// One end as the supervisor last saw it.
 #[derive(Clone, Debug)]
 struct EndPoint {
@@ -73,6 +77,8 @@ pub(super) struct Connections {
     target_followers: Followers,
     /// Keys were moved that the replicas may not have heard of.
     unreplicated: bool,
+    /// When the source was last asked where it sends clients.
+    asked: Instant,
     source_control: Option<Conn>,
     target_control: Option<Conn>,
     /// By database.
@@ -122,6 +128,7 @@ impl Connections {
             target_followers: Followers::of(&topology.shards[&pair.target]),
             // By whoever opened the slots.
             unreplicated: true,
+            asked: Instant::now(),
             source_control: None,
             target_control: None,
             source_data: BTreeMap::new(),
@@ -252,7 +259,12 @@ impl Connections {
                 self.unreplicated = true;
                 let conn = &self.source_data[&batch.db];
                 let expected = self.expected(&batch);
+                let ask = self.asked.elapsed() >= ASK_EVERY;
+                if ask {
+                    self.asked = Instant::now();
+                }
                 let call = MigrateCall {
+                    ask,
                     target: &self.migrate_to,
                     login: self.login.as_ref(),
                     batch: &batch,

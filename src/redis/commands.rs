@@ -47,6 +47,8 @@ pub struct MigrateCall<'a> {
     pub timeout: Duration,
     /// How long the keys are expected to hold the source, where that is long.
     pub expected: Duration,
+    /// Whether the source is asked, right behind it, where it sends a client that wants one of the keys.
+    pub ask: bool,
 }
 
 impl Conn {
@@ -198,8 +200,7 @@ impl Conn {
         Ok(())
     }
 
-    /// One `MIGRATE` in this connection's database, and right behind it the question where a client is sent that asks
-    /// for one of the keys.
+    /// One `MIGRATE` in this connection's database.
     ///
     /// The server's time-out counts for each piece that it writes or reads, so the reply may take a multiple of it.
     pub async fn migrate(&self, call: &MigrateCall<'_>) -> Result<MigrateReply, CallError> {
@@ -224,12 +225,15 @@ impl Conn {
         args.extend(call.batch.keys.iter().cloned());
         let timeout = call.timeout * 2 + call.expected * 3 + Duration::from_secs(2);
         let migrate = self.call_within("MIGRATE", args, timeout);
-        // Travels with the call, costs the source a microsecond, and is answered by `ASK` where the mark is.
-        let asked = call.batch.keys.first().cloned().into_iter().collect();
-        let (moved, asked) = tokio::join!(migrate, self.call_within("TYPE", asked, timeout));
+        let is_marked = async {
+            let Some(key) = call.batch.keys.first().filter(|_| call.ask) else { return true };
+            // Answered by `ASK` where the mark is; whatever else is the matter is found by the next call.
+            self.call_within("TYPE", vec![key.clone()], timeout).await.is_err()
+        };
+        // Both travel together.
+        let (moved, is_marked) = tokio::join!(migrate, is_marked);
         match moved {
-            // Whatever else is the matter is found by the next call.
-            Ok(_) if asked.is_err() => Ok(MigrateReply::Moved),
+            Ok(_) if is_marked => Ok(MigrateReply::Moved),
             Ok(_) => Ok(MigrateReply::MovedUnmarked),
             Err(CallError::Refused { text, .. }) => Ok(MigrateReply::from_error(&text)),
             Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),

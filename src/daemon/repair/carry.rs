@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::super::Lease;
 use super::super::drive::{Carrier, drive, pause_length};
 use super::super::ends::{Connections, Fault};
+use super::super::{Lease, RoomRules};
 use super::obey::Failures;
 use super::{Diagnosis, Doctor, Left, Prefer, Repair};
-use crate::cluster::{Shard, Slot, SlotSet};
+use crate::cluster::{NodeId, Product, Shard, Slot, SlotSet};
 use crate::migration::{End, Ending, Migration, Pair, Purpose, Reply, Step, Trouble};
 use crate::throttle::BatchSize;
 
@@ -44,6 +44,16 @@ impl Repair<'_> {
                 continue;
             }
             let group: SlotSet = group.iter().copied().collect();
+            if let Some(node) = may_come_back(now, pair.target) {
+                let why = format!(
+                    "{} does not answer. If it was the primary before {}, it takes these slots when it comes back, and \
+                     with them all that it ever owned. Start it again, or have every node forget it (CLUSTER FORGET)",
+                    node.short(),
+                    pair.target.short()
+                );
+                failures.extend(group.iter().map(|slot| (slot, Left::Failed(why.clone()))));
+                continue;
+            }
             keys += self.carry_group(pair, &group, now, failures).await;
         }
         keys
@@ -122,11 +132,14 @@ impl Repair<'_> {
             failures.extend(slots.iter().map(|slot| (slot, Left::Failed(why.to_owned()))));
             (0, Vec::new())
         };
-        let ends = match self.connections(pair, now).await {
+        let mut ends = match self.connections(pair, now).await {
             Ok(ends) => ends,
             Err(why) => return all_failed(&why),
         };
         let migration = &self.config.migration;
+        if let Some(full) = no_room(&mut ends, RoomRules::new(migration)).await {
+            return all_failed(&full);
+        }
         let mut carrier = OnlyOne {
             doctor: &mut self.doctor,
             ends,
@@ -161,6 +174,27 @@ impl Repair<'_> {
         let mut ends = ends.map_err(|error| error.to_string())?.ok_or_else(unknown)?;
         ends.open().await.map_err(|fault| fault.to_string())?;
         Ok(ends)
+    }
+}
+
+/// A node that this target may have taken over from and that may come back with importing marks, on Valkey: see
+/// [`Supervisor::may_come_back`]. A repair does not know who took over from whom, so any that is dead and owns nothing.
+///
+/// [`Supervisor::may_come_back`]: super::super::Supervisor
+fn may_come_back(now: &Diagnosis, target: NodeId) -> Option<NodeId> {
+    let observed = now.look.observation.nodes.get(&target)?;
+    if observed.info.version.product != Product::Valkey {
+        return None;
+    }
+    let mut shards = now.topology.shards.iter();
+    shards.find(|(_, shard)| !shard.answered() && shard.slots.is_empty()).map(|(node, _)| *node)
+}
+
+/// Why the target takes no keys, as far as its memory is concerned.
+async fn no_room(ends: &mut Connections, room: RoomRules) -> Option<String> {
+    match ends.target_memory().await {
+        Ok(memory) => room.no_room(ends.pair.target, memory, 1).map(|reason| reason.to_string()),
+        Err(fault) => Some(fault.to_string()),
     }
 }
 

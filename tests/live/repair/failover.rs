@@ -52,7 +52,18 @@ fn check_failover(flavour: Flavour) {
         let rows = [&from[0], &from[1], &to[0], &to[1]].map(|tagged| row_of(&checked["verdicts"], tagged.slot));
         assert_eq!(rows, [Some(7), Some(7), Some(14), Some(14)], "{checked:#}");
     }
-    let repaired = cluster.evenkeel_with_file(&["repair"], "[migration]\nmigrate_timeout = \"400ms\"\n").run_to_end();
+    let repair = || cluster.evenkeel_with_file(&["repair"], "[migration]\nmigrate_timeout = \"400ms\"\n").run_to_end();
+    if flavour == Flavour::Valkey91 {
+        // What its heir is given before it comes back it would take, and every other node deletes what it ever owned.
+        repair().assert(2, &[&format!("{} does not answer", cluster.node_id(a).short()), "CLUSTER FORGET"]);
+        assert!(cluster.slots_of(c).contains(to[0].slot), "it is where it was");
+        cluster.restart(a);
+        eventually("it follows its heir", SOON, || match cluster.info_field(a, "master_link_status") {
+            status if status == "up" => Ok(()),
+            status => Err(status),
+        });
+    }
+    let repaired = repair();
     assert!(repaired.stdout.contains("nothing is left to repair"), "{}{}", repaired.stdout, repaired.stderr);
     assert_eq!(cluster.open_slots(), Ok(Vec::new()));
     assert!(cluster.slots_of(b).contains(from[0].slot) && cluster.slots_of(heir).contains(to[0].slot));
