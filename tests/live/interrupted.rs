@@ -16,7 +16,7 @@ const APART: usize = 340;
 /// Slow enough to be stopped in many places: few slots at a time, one key a call. Two pairs move side by side.
 const SLOWLY: &str = "
     [migration]
-    group_slots = 4
+    group_slots = 16
     batch_keys_max = 1
 ";
 /// Far beyond what a run takes, even on a busy machine.
