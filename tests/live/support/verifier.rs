@@ -124,7 +124,6 @@ impl Report {
 }
 
 async fn run(client: ClusterClient, options: Options, stop: Arc<AtomicBool>, ready: Sender<()>) -> Report {
-    let connection = client.get_async_connection().await.expect("the cluster accepts a client");
     let slots = options.slots.difference(&look_alike_slots());
     assert!(!slots.is_empty(), "the verifying clients have slots to work in");
     let names = (0..).map(|number| format!("verifier:{number}"));
@@ -132,7 +131,10 @@ async fn run(client: ClusterClient, options: Options, stop: Arc<AtomicBool>, rea
     let mut tasks = JoinSet::new();
     for _ in 0..options.tasks {
         let keys = names.by_ref().take(options.keys_per_task).map(Key::new).collect();
-        let task = Task { connection: connection.clone(), keys, report: Report::default() };
+        // A connection each: the library sends ASKING and waits before it sends what that is for (redis-rs 1.8), and
+        // another task's command in between would take its place.
+        let connection = client.get_async_connection().await.expect("the cluster accepts a client");
+        let task = Task { connection, keys, report: Report::default() };
         tasks.spawn(task.run(options.pace, Arc::clone(&stop), ready.clone()));
     }
     drop(ready);
