@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, Spec, Standalone, Tagged, eventually, settings};
+use crate::support::{
+    Cluster, Daemon, Evenkeel, Flavour, Node, Output, Spec, Standalone, Tagged, eventually, settings,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 /// How long the lease lasts in these stories.
@@ -93,7 +95,22 @@ fn a_holder_that_dies_is_succeeded_within_the_lease_and_its_open_slot_finished()
     await_status(&next, |status| status["reasons"][0]["name"] == "lease_held");
     other.sigterm();
     other.output(SOON).assert(0, &["no slot is open"]);
-    await_status(&next, has_lease);
+    let instance = await_status(&next, has_lease)["instance"].as_str().expect("a name").to_owned();
+
+    // A repair takes it for as long as it works.
+    let repair = || Evenkeel::new(&["repair"]).config(&config(&cluster, &lease, second, &[&tagged])).run_to_end();
+    cluster.cmd::<()>(first, &["CLUSTER", "SETSLOT", "0", "MIGRATING", &cluster.node_id(second).to_string()]);
+    repair().assert(1, &[&instance, "has the lease"]);
+    drop(next);
+    eventually("the repair has the lease", SOON, || {
+        let Output { status, stdout, stderr } = repair();
+        if status == Some(0) && stdout.contains("(row 3)") {
+            Ok(())
+        } else {
+            Err(format!("{status:?} {stdout}{stderr}"))
+        }
+    });
+    assert_eq!(cluster.open_slots(), Ok(Vec::new()));
 }
 
 /// How often moving commands were called at all nodes: of `MIGRATE` and of `SETSLOT`.
