@@ -221,6 +221,45 @@ fn nodes_that_move_slots_by_themselves_are_left_alone_until_they_have_on_valkey_
     end(daemon);
 }
 
+/// Redis 8.4 and newer: the node that is to have the slots fetches them.
+#[test]
+fn nodes_that_move_slots_by_themselves_are_left_alone_until_they_have_on_redis_8_6() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis86).empty_primaries(1));
+    let [first, second, third] = cluster.primaries()[..] else { panic!("three primaries") };
+    let tagged = Tagged::fill(&cluster, second, 0, 20);
+    let slot = tagged.slot.to_string();
+    let config = settings(&cluster, HASTY);
+    let of_busy =
+        || [first, second].map(|node| cluster.view(node).expect("it answers").slots_of(cluster.node_id(node)).len());
+    let before = of_busy();
+    let evenkeel = |command: &str| Evenkeel::new(&[command]).config(&config).run_to_end();
+    // A second for each key that the source sends.
+    cluster.cmd::<()>(second, &["CONFIG", "SET", "rdb-key-save-delay", "1000000"]);
+    cluster.cmd::<String>(first, &["CLUSTER", "MIGRATION", "IMPORT", &slot, &slot]);
+    let [first_id, second_id] = [first, second].map(|node| cluster.node_id(node).short());
+    let job = format!("CLUSTER MIGRATION moves slots {slot} from {second_id} to {first_id}");
+    evenkeel("check").assert(2, &["server_side_job", &job]);
+    evenkeel("repair").assert(0, &["nothing to repair"]);
+    let daemon = start_daemon(&config);
+    let status = await_status(&daemon, "\"server_side_job\"");
+    assert!(status.contains(&job), "{status}");
+    eventually("a node that is not concerned gives", SOON, || {
+        let has = cluster.view(third)?.slots_of(cluster.node_id(third)).len();
+        if has < 5_000 { Ok(()) } else { Err(format!("{has} slots")) }
+    });
+    assert_eq!(of_busy(), before, "busy nodes give nothing");
+    eventually("the servers have come to their end", SOON, || {
+        let has = cluster.view(first)?.slots_of(cluster.node_id(first));
+        let daemon_says = daemon.http_get("/api/v1/status");
+        if has.contains(tagged.slot) || !daemon_says.contains("server_side_job") { Ok(()) } else { Err(daemon_says) }
+    });
+    cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 4096)).collect::<Vec<_>>());
+    await_status(&daemon, "\"reasons\":[]");
+    tagged.verify(&cluster);
+    end(daemon);
+    evenkeel("check").assert(0, &[]);
+}
+
 #[test]
 fn a_daemon_follows_nodes_that_restart_come_and_go() {
     let mut cluster = Cluster::start(Spec::new(Flavour::Redis70).config(&["--cluster-allow-replica-migration", "no"]));

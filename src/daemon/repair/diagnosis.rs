@@ -91,6 +91,10 @@ impl Doctor {
         }
         let mut diagnosis = self.diagnose_slots(&suspects).await?;
         diagnosis.hidden = self.hidden(&diagnosis.look.observation, &counts).await;
+        // What a server hides while it takes slots in by itself, or gives them, is on its way.
+        for node in diagnosis.topology.jobs.iter().flat_map(|job| [job.source, job.target]).flatten() {
+            diagnosis.hidden.remove(&node);
+        }
         Ok(diagnosis)
     }
 
