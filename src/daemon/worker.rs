@@ -128,7 +128,9 @@ impl Worker {
     async fn move_all(&mut self) -> Report {
         let mut report = Report::empty();
         let mut rest = self.slots.clone();
-        match self.ends.compare_functions(self.functions).await {
+        // Loading some changes the target.
+        let functions = if self.lease.may_act() { self.functions } else { Functions::Ignore };
+        match self.ends.compare_functions(functions).await {
             Ok(None) => {}
             Ok(Some(trouble)) => return self.given_up(report, &rest, trouble),
             Err(fault) => return self.given_up(report, &rest, fault.trouble(self.pair)),
