@@ -224,6 +224,9 @@ fn nodes_that_move_slots_by_themselves_are_left_alone_until_they_have_on_valkey_
 /// Redis 8.4 and newer: the node that is to have the slots fetches them.
 #[test]
 fn nodes_that_move_slots_by_themselves_are_left_alone_until_they_have_on_redis_8_6() {
+    if !Flavour::Redis86.is_here() {
+        return;
+    }
     let cluster = Cluster::start(Spec::new(Flavour::Redis86).empty_primaries(1));
     let [first, second, third] = cluster.primaries()[..] else { panic!("three primaries") };
     let tagged = Tagged::fill(&cluster, second, 0, 20);

@@ -73,6 +73,21 @@ fn slots_of_nobody_go_to_who_holds_their_keys_on_redis_7_0() {
 }
 
 #[test]
+fn slots_of_nobody_go_to_who_holds_their_keys_on_redis_6_2() {
+    check_slots_of_nobody(Flavour::Redis62);
+}
+
+#[test]
+fn slots_of_nobody_go_to_who_holds_their_keys_on_redis_8_2() {
+    check_slots_of_nobody(Flavour::Redis82);
+}
+
+#[test]
+fn slots_of_nobody_go_to_who_holds_their_keys_on_valkey_8_1() {
+    check_slots_of_nobody(Flavour::Valkey81);
+}
+
+#[test]
 fn slots_of_nobody_go_to_who_holds_their_keys_on_valkey_9_1() {
     check_slots_of_nobody(Flavour::Valkey91);
 }
