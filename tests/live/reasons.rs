@@ -2,9 +2,10 @@
 //! every reason; those that have none of their own elsewhere are here, many to a cluster.
 
 use std::fmt::Write as _;
+use std::thread;
 use std::time::Duration;
 
-use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, Spec, directory, eventually, settings};
+use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, Node, Spec, directory, eventually, settings};
 
 const SOON: Duration = Duration::from_secs(30);
 /// As quick as it goes, and nothing is adopted.
@@ -158,4 +159,25 @@ fn what_is_wrong_with_the_servers_is_a_reason_and_a_dead_replica_elsewhere_is_no
         cluster.kill9(node);
     }
     await_reason(&daemon, "no_primary_answered");
+}
+
+#[test]
+fn a_primary_that_loads_its_data_is_waited_for_on_valkey_9_1() {
+    // Four milliseconds a key, and a moment for others after each few.
+    let slowly = ["--key-load-delay", "4000", "--loading-process-events-interval-bytes", "1024"];
+    let spec = Spec::new(Flavour::Valkey91).empty_primaries(1).node_timeout(Duration::from_secs(20));
+    let cluster = Cluster::start(spec.node_config(1, &slowly));
+    let second = cluster.primaries()[1];
+    let data = Data::fill_database(&cluster, 3_000, 0);
+    cluster.cmd::<()>(second, &["SAVE"]);
+    let observe = settings(&cluster, &QUICK.replace("[schedule]", "[schedule]\nmode = \"observe\""));
+    let daemon = Evenkeel::new(&["run"]).config(&observe).spawn();
+    daemon.await_http("/api/v1/plan", SOON, |plan| plan.contains("\"slots_to_move\""));
+    thread::scope(|scope| {
+        scope.spawn(|| cluster.restart(second));
+        await_reason(&daemon, "node_loading");
+    });
+    daemon.await_http("/api/v1/status", SOON, |status| !status.contains("node_loading"));
+    cluster.evenkeel(&["rebalance"]).run_to_end().assert(0, &["done: "]);
+    data.verify_all(&cluster);
 }
