@@ -19,6 +19,10 @@ use crate::cluster::{NodeId, Slot, SlotSet};
 const LOOKS_WITHOUT_PROGRESS: u32 = 12;
 /// Pauses without progress before the slots are left open, for the supervisor to come back to later.
 const PAUSES_WITHOUT_PROGRESS: u32 = 3;
+/// Looks within which a source has nearly always heard from the target that it has the slots: some milliseconds.
+const LOOKS_UNTIL_HEARD: u32 = 10;
+/// Pauses after these, before the source is told all the same: three quarters of a second.
+const PAUSES_UNTIL_HEARD: u32 = 2;
 /// How often a `NODE` that a replica has and the primary has not is sent again before the reason is shown: ten seconds,
 /// at half a second for each wait of the primary.
 const ASSIGNMENTS_AT_ONCE: u32 = 20;
@@ -100,6 +104,8 @@ pub struct Migration {
     pauses: u32,
     /// Calls without a clear answer since the last clear one.
     doubts: u32,
+    /// Looks at a source that had not heard of the target's claim.
+    unheard: u32,
     progress: Progress,
 }
 
@@ -128,6 +134,7 @@ impl Migration {
             looks: 0,
             pauses: 0,
             doubts: 0,
+            unheard: 0,
             progress: Progress::default(),
         }
     }
@@ -344,7 +351,7 @@ impl Migration {
         if !sorted.half.is_empty() {
             // The target owns these already. Until the source has been told nobody else may finalise.
             self.told = self.told.union(&sorted.half);
-            return if self.holds_finalise { State::Telling(sorted.half) } else { State::Drained };
+            return if self.holds_finalise { self.tell(ends, sorted.half) } else { State::Drained };
         }
         if self.slots.is_empty() {
             return self.yielding(State::Ended(self.finished()));
@@ -359,6 +366,24 @@ impl Migration {
             return self.withdraw(ends, &sorted, why);
         }
         self.go_forward(ends, sorted)
+    }
+
+    /// Tells the source of these, once it has heard of them from the target itself.
+    ///
+    /// A source that is told first may then receive what the target had sent before its last claims. It takes the target
+    /// for an owner that does not claim, for good, and gives the slot to whoever claims it next, with however old an
+    /// epoch: to a former primary that comes back, and so, by a failover within the shard, to itself. The target then
+    /// drops the keys (`owner_not_claiming_slot`; seen on Redis 8.2, two of 42 restarts of a source on a busy machine).
+    fn tell(&mut self, ends: &Ends, half: SlotSet) -> State {
+        if !half.intersects(&ends.source.owned) || self.unheard >= LOOKS_UNTIL_HEARD + PAUSES_UNTIL_HEARD {
+            return State::Telling(half);
+        }
+        self.unheard += 1;
+        self.looks = 0;
+        if self.unheard <= LOOKS_UNTIL_HEARD {
+            return State::Looking;
+        }
+        self.pause(Trouble::NoAnswer { node: self.pair.source, why: "it has not heard of the new owner".to_owned() })
     }
 
     /// Under the finalise, with nothing half assigned: assign what is proven empty, or give the finalise back.
@@ -556,8 +581,8 @@ impl Migration {
 
     fn after_assigned(&mut self, slots: SlotSet, replies: &[(Slot, SetSlotReply)]) -> State {
         if replies.iter().all(|(_, reply)| *reply == SetSlotReply::Ok) {
-            self.doubts = 0;
-            return State::Telling(slots);
+            (self.doubts, self.unheard) = (0, 0);
+            return State::Looking;
         }
         if replies.iter().any(|(_, reply)| *reply == SetSlotReply::NoReplicas) {
             // Valkey: some replica has it, the primary does not: the same command again, and nothing else before.

@@ -12,6 +12,9 @@ use crate::outcome::{Outcome, Tally};
 use crate::strikes::{Blow, Strike, Timing};
 use crate::support::Flavour;
 
+/// Of each server's log, what is shown where a strike had a fault.
+const LOG_LINES: usize = 100;
+
 const FLAVOURS: [Flavour; 5] =
     [Flavour::Redis62, Flavour::Redis70, Flavour::Redis82, Flavour::Valkey81, Flavour::Valkey91];
 
@@ -46,7 +49,7 @@ fn many(
             tallies.entry(format!("{} | {row}", flavour.name())).or_default().add(&outcome);
             if !faults.is_empty() {
                 faulty += 1;
-                eprintln!("{faults:#?}\n{}", outcome.log);
+                eprintln!("{faults:#?}\n{}\n{}", outcome.log, arena.cluster.logs(LOG_LINES));
             }
             if outcome.is_unfinished() {
                 // What one strike left must not be counted as the next one's.
