@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use crate::support::{Cluster, Evenkeel, Flavour, HASTY, Node, Output, Spec, Tagged, eventually, settings};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 
 const KEYS: usize = 20;
 const FIELDS: usize = 100_000;

@@ -15,7 +15,7 @@ const KEYS: usize = 20_000;
 const SCHEDULE: &str = "[schedule]\npoll = \"500ms\"\nsettle = 2\n";
 
 /// Far more than anything here takes; what is said of speed is said in looks.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Starts the daemon with a file that has the story's schedule and this text.
 fn start(cluster: &Cluster, rest: &str) -> Daemon {

@@ -10,7 +10,7 @@ use crate::support::{
     Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Points, Spec, Workload, eventually, settings,
 };
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 
 fn number(cluster: &Cluster, node: Node, field: &str) -> u64 {
     cluster.info_field(node, field).parse().expect("it is a number")

@@ -11,7 +11,7 @@ use crate::support::{
     Cluster, Daemon, Evenkeel, Flavour, HASTY, Node, Points, Spec, Tagged, directory, eventually, settings,
 };
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 /// Three calls of ten.
 const KEYS: usize = 30;
 /// The second `MIGRATE` of the first slot is about to be sent.

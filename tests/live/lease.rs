@@ -9,7 +9,7 @@ use crate::support::{
     Cluster, Daemon, Evenkeel, Flavour, Node, Output, Spec, Standalone, Tagged, eventually, settings,
 };
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 /// How long the lease lasts in these stories.
 const TTL: Duration = Duration::from_secs(3);
 /// Long enough for a story to interfere: each is a call of its own.

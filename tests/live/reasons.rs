@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, Node, Spec, directory, eventually, settings};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 /// As quick as it goes, and nothing is adopted.
 const QUICK: &str = "[schedule]\npoll = \"100ms\"\nforeign_quiet = \"1s\"\n";
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, Daemon, Evenkeel, Flavour, HASTY, Spec, Workload, directory, eventually, settings};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 
 fn await_log(daemon: &Daemon, text: &str, times: usize) {
     eventually(text, SOON, || match daemon.stderr().matches(text).count() {

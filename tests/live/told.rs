@@ -6,7 +6,7 @@ use redis::Pipeline;
 
 use crate::support::{Cluster, Daemon, Evenkeel, Flavour, HASTY, Node, Output, Spec, Tagged, eventually, settings};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A call that asks, or tells, this daemon.
 fn call(daemon: &Daemon, args: &[&str]) -> Output {

@@ -7,7 +7,7 @@ use evenkeel::cluster::{Slot, SlotSet};
 use super::made::{Disorder, KEYS, row_of, set_slot};
 use crate::support::{Cluster, Flavour, Node, Spec, eventually};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Makes every node say that these slots belong to nobody: their owner first, and again where gossip was quicker.
 fn give_up(cluster: &Cluster, owner: Node, slots: &SlotSet) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::made::{Disorder, KEYS, set_slot};
 use crate::support::{Cluster, Evenkeel, Flavour, Spec, settings};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 
 #[test]
 fn what_somebody_works_on_is_left_alone_and_another_evenkeel_has_the_right_of_way() {

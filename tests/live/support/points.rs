@@ -10,7 +10,7 @@ use super::evenkeel::Evenkeel;
 use super::reserve::directory;
 use super::wait::eventually;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Orders to one evenkeel, and the signals to and from it.
 pub(crate) struct Points(TempDir);

@@ -98,7 +98,7 @@ impl Cluster {
     /// many slots, give or take one, and no other node owns any.
     #[track_caller]
     pub(crate) fn assert_settled(&self, expected: &[(Node, usize)]) {
-        eventually("every slot is where it belongs", Duration::from_secs(20), || {
+        eventually("every slot is where it belongs", Duration::from_mins(1), || {
             let mut owners = self.agreed_owners()?;
             let open = self.open_slots()?;
             if !open.is_empty() {
