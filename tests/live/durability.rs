@@ -1,13 +1,11 @@
 //! No key is lost to a server that cannot keep it: saves that fail, replicas that are behind, memory that runs out.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use evenkeel::cluster::SlotSet;
 
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Points, Spec, Workload, eventually, settings,
+    Cluster, Daemon, Data, Evenkeel, FailingSaves, Flavour, HASTY, Node, Points, Spec, Workload, eventually, settings,
 };
 
 const SOON: Duration = Duration::from_mins(1);
@@ -37,28 +35,11 @@ fn await_owner(cluster: &Cluster, node: Node, slots: &SlotSet) {
     });
 }
 
-/// Has a node save its data in the background, and waits for how that ends.
-fn save(cluster: &Cluster, node: Node, ends: &str) {
-    eventually("a background save ends", SOON, || {
-        // Refused while another one is under way.
-        let _ = cluster.try_cmd::<()>(node, &["BGSAVE"]);
-        match cluster.info_field(node, "rdb_last_bgsave_status") {
-            status if status == ends => Ok(()),
-            status => Err(status),
-        }
-    });
-}
-
 fn check_failing_saves(flavour: Flavour) {
     let cluster = Cluster::start(Spec::new(flavour).primaries(2).empty_primaries(1));
     let [empty] = cluster.empty_primaries()[..] else { panic!("one") };
     let data = Data::fill_database(&cluster, 300, 0);
-    let directory: Vec<String> = cluster.cmd(empty, &["CONFIG", "GET", "dir"]);
-    let in_the_way = PathBuf::from(&directory[1]).join("dump.rdb");
-    // What is saved cannot take the place of a directory.
-    fs::create_dir(&in_the_way).expect("the directory of a server is writable");
-    config_set(&cluster, empty, "save", "3600 1");
-    save(&cluster, empty, "err");
+    let failing = FailingSaves::begin(&cluster, empty);
     let calls = cluster.moving_calls();
 
     let id = cluster.node_id(empty).short();
@@ -67,8 +48,7 @@ fn check_failing_saves(flavour: Flavour) {
     cluster.evenkeel(&["rebalance"]).run_to_end().assert(2, &[&says]);
     assert!(cluster.moving_calls() - calls <= 3 * 2, "no slot was opened");
 
-    fs::remove_dir(&in_the_way).expect("it is there");
-    save(&cluster, empty, "ok");
+    failing.end(&cluster);
     cluster.evenkeel(&["rebalance"]).run_to_end().assert(0, &["done: "]);
     data.verify_all(&cluster);
 }

@@ -2,13 +2,13 @@
 //! when the reason is gone, with the value of every key that clients last saw.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use evenkeel::cluster::SlotSet;
 
 use crate::support::{
-    Cluster, Daemon, Evenkeel, Flavour, HASTY, Node, Points, Spec, Tagged, directory, eventually, settings,
+    Cluster, Daemon, Evenkeel, FailingSaves, Flavour, HASTY, Node, Points, Spec, Tagged, directory, eventually,
+    settings,
 };
 
 const SOON: Duration = Duration::from_mins(1);
@@ -60,13 +60,13 @@ impl Stage {
 
     /// Something happens while a slot is half moved; evenkeel says so in these words, and goes on once it is over.
     #[track_caller]
-    fn endures(&mut self, happens: impl FnOnce(&Self), says: &[&str], passes: impl FnOnce(&Self)) {
+    fn endures<T>(&mut self, happens: impl FnOnce(&Self) -> T, says: &[&str], passes: impl FnOnce(&Self, T)) {
         let half_moved = self.move_slot(SECOND, "");
-        happens(half_moved.stage);
+        let trouble = happens(half_moved.stage);
         half_moved.points.go("migrate.before");
         half_moved.await_says(says);
         half_moved.assert_open();
-        passes(half_moved.stage);
+        passes(half_moved.stage, trouble);
         half_moved.assert_finishes();
     }
 
@@ -157,45 +157,27 @@ fn assert_newer(stage: &Stage, tagged: &Tagged, written: &[usize]) {
 fn check_servers_that_take_no_writes(flavour: Flavour) {
     let mut stage = Stage::start(Spec::new(flavour));
     let Stage { from, to, .. } = stage;
-    let directory: Vec<String> = stage.cluster.cmd(to, &["CONFIG", "GET", "dir"]);
-    let in_the_way = PathBuf::from(&directory[1]).join("dump.rdb");
-    let save = |stage: &Stage, ends: &str| {
-        eventually("a background save ends", SOON, || {
-            // Refused while another one is under way.
-            let _ = stage.cluster.try_cmd::<()>(to, &["BGSAVE"]);
-            let status = stage.cluster.info_field(to, "rdb_last_bgsave_status");
-            if status == ends { Ok(()) } else { Err(status) }
-        });
-    };
     stage.endures(
-        |stage| {
-            // What is saved cannot take the place of a directory.
-            fs::create_dir(&in_the_way).expect("the directory of a server is writable");
-            stage.config_set(to, "save", "3600 1");
-            save(stage, "err");
-        },
+        |stage| FailingSaves::begin(&stage.cluster, to),
         &["the target does not take writes: MISCONF"],
-        |stage| {
-            fs::remove_dir(&in_the_way).expect("it is there");
-            save(stage, "ok");
-        },
+        |stage, failing| failing.end(&stage.cluster),
     );
     for (node, whose) in [(to, "target"), (from, "source")] {
         stage.endures(
             |stage| stage.config_set(node, "min-replicas-to-write", "1"),
             &[&format!("the {whose} does not take writes: NOREPLICAS")],
-            |stage| stage.config_set(node, "min-replicas-to-write", "0"),
+            |stage, ()| stage.config_set(node, "min-replicas-to-write", "0"),
         );
     }
     stage.endures(
         |stage| stage.own_slot(to, "DELSLOTS"),
         &["the target does not take writes: CLUSTERDOWN"],
-        |stage| stage.own_slot(to, "ADDSLOTS"),
+        |stage, ()| stage.own_slot(to, "ADDSLOTS"),
     );
     stage.endures(
         |stage| stage.own_slot(from, "DELSLOTS"),
         &["the source does not take writes: CLUSTERDOWN"],
-        |stage| stage.own_slot(from, "ADDSLOTS"),
+        |stage, ()| stage.own_slot(from, "ADDSLOTS"),
     );
 }
 
