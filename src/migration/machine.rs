@@ -106,6 +106,9 @@ pub struct Migration {
     doubts: u32,
     /// Looks at a source that had not heard of the target's claim.
     unheard: u32,
+    /// Slots that the target was given by this machine, and of which the source was told nothing since. A source that has
+    /// heard of it is told all the same: on Redis its mark is left, and a Valkey passes it on to its replicas.
+    untold: SlotSet,
     progress: Progress,
 }
 
@@ -135,6 +138,7 @@ impl Migration {
             pauses: 0,
             doubts: 0,
             unheard: 0,
+            untold: SlotSet::new(),
             progress: Progress::default(),
         }
     }
@@ -272,7 +276,7 @@ impl Migration {
                 State::Looking
             }
             (State::Assigning(slots), Reply::Marked(replies)) => self.after_assigned(slots, &replies),
-            (State::Telling(_), Reply::Marked(replies)) => self.after_told(&replies),
+            (State::Telling(slots), Reply::Marked(replies)) => self.after_told(&slots, &replies),
             (State::Yielding(then), Reply::Go) => {
                 self.holds_finalise = false;
                 self.told = SlotSet::new();
@@ -344,14 +348,16 @@ impl Migration {
             Ok(sorted) => sorted,
             Err(trouble) => return self.leave(trouble),
         };
-        self.finish(&sorted.moved);
+        let untold = if ends.source.primary { sorted.moved.intersection(&self.untold) } else { SlotSet::new() };
+        self.finish(&sorted.moved.difference(&untold));
+        let half = sorted.half.union(&untold);
         if self.looks > LOOKS_WITHOUT_PROGRESS {
             return self.leave(self.withdrawing.clone().unwrap_or(Trouble::Stuck));
         }
-        if !sorted.half.is_empty() {
+        if !half.is_empty() {
             // The target owns these already. Until the source has been told nobody else may finalise.
-            self.told = self.told.union(&sorted.half);
-            return if self.holds_finalise { self.tell(ends, sorted.half) } else { State::Drained };
+            self.told = self.told.union(&half);
+            return if self.holds_finalise { self.tell(ends, half) } else { State::Drained };
         }
         if self.slots.is_empty() {
             return self.yielding(State::Ended(self.finished()));
@@ -582,6 +588,7 @@ impl Migration {
     fn after_assigned(&mut self, slots: SlotSet, replies: &[(Slot, SetSlotReply)]) -> State {
         if replies.iter().all(|(_, reply)| *reply == SetSlotReply::Ok) {
             (self.doubts, self.unheard) = (0, 0);
+            self.untold = self.untold.union(&slots);
             return State::Looking;
         }
         if replies.iter().any(|(_, reply)| *reply == SetSlotReply::NoReplicas) {
@@ -608,7 +615,8 @@ impl Migration {
         }
     }
 
-    fn after_told(&mut self, replies: &[(Slot, SetSlotReply)]) -> State {
+    fn after_told(&mut self, slots: &SlotSet, replies: &[(Slot, SetSlotReply)]) -> State {
+        self.untold = self.untold.difference(slots);
         match refused(replies) {
             // A source that gave its last slot away is a replica now and says so: that is success, and the next look,
             // still under the finalise, confirms it like any other.

@@ -469,6 +469,7 @@ fn a_mark_that_lacks_replicas_is_set_again() {
             look; target importing 866; source migrating 866
             look; take
             look; target assigned 866
+            look; source assigned 866
             look; yield; done"#]],
     );
 }
@@ -481,6 +482,7 @@ fn an_assignment_that_lacks_replicas_is_repeated_before_anything_else() {
             look; target importing 866; source migrating 866
             look; take
             look; target assigned 866; target assigned 866; target assigned 866
+            look; source assigned 866
             look; yield; done"#]],
     );
 }
