@@ -24,7 +24,7 @@ const MOVED: usize = 36;
 /// Keys of the clients: ten a hot slot, so that a slot takes some calls of `MIGRATE`.
 const KEYS: usize = 960;
 /// How long a cluster may take to be whole and settled after a strike.
-pub(crate) const SETTLED_WITHIN: Duration = Duration::from_mins(1);
+pub(crate) const SETTLED_WITHIN: Duration = Duration::from_mins(3);
 /// How long a failover, or the return of a server, may take to be known to all.
 pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(20);
 /// Small groups and calls: every point is passed many times in a short move. What nobody has touched for a second is

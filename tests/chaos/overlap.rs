@@ -1,12 +1,10 @@
 //! One finalise at a time in the whole cluster, seen from the servers.
 
-use std::time::Duration;
-
 use evenkeel::daemon::{Moment, Phase, Point};
 
 use crate::arena::{Arena, SETTLED_WITHIN};
 use crate::kills::order;
-use crate::support::{Flavour, eventually};
+use crate::support::{Flavour, SOON, eventually};
 
 /// Looks at the servers while a finalise stands still: what could be done beside it takes a hundredth of the time.
 const LOOKS: usize = 50;
@@ -40,7 +38,7 @@ fn check_one_finalise_at_a_time(flavour: Flavour) {
         }
         Ok(())
     });
-    let owners = eventually("all have heard of the one finalise", Duration::from_secs(5), || cluster.agreed_owners());
+    let owners = eventually("all have heard of the one finalise", SOON, || cluster.agreed_owners());
     for _ in 0..LOOKS {
         assert_eq!(cluster.agreed_owners().as_ref(), Ok(&owners), "nobody else is given a slot meanwhile");
     }

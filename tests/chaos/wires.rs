@@ -10,14 +10,11 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use evenkeel::cluster::Address;
 
-use crate::support::{Cluster, Node, eventually};
+use crate::support::{Cluster, Node, SOON, eventually};
 
-/// How long the nodes may take to hear of each other's new addresses: they speak several times a second.
-const HEARD_WITHIN: Duration = Duration::from_secs(30);
 /// The bus port of a node is its data port plus this.
 const BUS_OFFSET: u16 = 10_000;
 
@@ -40,7 +37,7 @@ impl Wires {
     /// Puts proxies in front of all nodes; they end with the test.
     pub(crate) fn put_between(cluster: &Cluster) -> Self {
         let wires = Self(cluster.nodes().into_iter().map(|node| Proxy::start(cluster, node)).collect());
-        eventually("every node lists the proxies", HEARD_WITHIN, || {
+        eventually("every node lists the proxies", SOON, || {
             for node in cluster.nodes() {
                 let text = cluster.cluster_nodes_text(node);
                 if let Some(unknown) = wires.0.iter().find(|proxy| !text.contains(&format!(":{}@", proxy.port))) {

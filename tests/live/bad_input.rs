@@ -6,7 +6,8 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Output, Spec, Standalone, directory, eventually, settings,
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Output, SOON, Spec, Standalone, directory, eventually,
+    settings,
 };
 
 /// Nothing listens on these ports: they belong to services of another age.
@@ -128,7 +129,7 @@ fn a_cluster_that_is_down_is_left_alone() {
     let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1).node_timeout(Duration::from_secs(1)));
     let [killed, other, _] = cluster.primaries()[..] else { panic!("three primaries") };
     cluster.kill9(killed);
-    eventually("the cluster is down", Duration::from_secs(20), || {
+    eventually("the cluster is down", SOON, || {
         let info: String = cluster.cmd(other, &["CLUSTER", "INFO"]);
         if info.contains("cluster_state:fail") { Ok(()) } else { Err(info) }
     });
@@ -228,7 +229,7 @@ fn check_memory(flavour: Flavour) {
     set_max_memory(&cluster, empty, 0);
     let mut run = rebalance().spawn_command();
     fill_up_in_mid_move(&cluster, empty, &mut run);
-    let output = run.output(Duration::from_secs(40));
+    let output = run.output(SOON);
     output.assert(2, &["out of memory", "OOM", "are open, with their marks"]);
     let open = cluster.open_slots().expect("all nodes answer");
     assert!(open.len() >= 2 && open.len().is_multiple_of(2), "marks on both ends: {open:?}");
@@ -243,7 +244,7 @@ fn check_memory(flavour: Flavour) {
 
 /// Lowers the limit of a target once it takes keys, to just what it uses.
 fn fill_up_in_mid_move(cluster: &Cluster, target: Node, run: &mut Daemon) {
-    eventually("keys move", Duration::from_secs(20), || {
+    eventually("keys move", SOON, || {
         assert!(run.runs(), "it ended too early; it wrote:\n{}{}", run.stdout(), run.stderr());
         let keys: usize = cluster.cmd(target, &["DBSIZE"]);
         if keys > 50 { Ok(()) } else { Err(format!("{keys} moved")) }

@@ -1,13 +1,9 @@
 //! Keys that would hold their node for long while they move: found before their slot is opened.
 
-use std::time::Duration;
-
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
-use crate::support::{Cluster, Evenkeel, Flavour, HASTY, Node, Output, Spec, Tagged, eventually, settings};
-
-const SOON: Duration = Duration::from_mins(1);
+use crate::support::{Cluster, Evenkeel, Flavour, HASTY, Node, Output, SOON, Spec, Tagged, eventually, settings};
 
 const KEYS: usize = 20;
 const FIELDS: usize = 100_000;

@@ -3,19 +3,15 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, Spec, Workload, settings};
+use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, SOON, Spec, Workload, settings};
 
 const KEYS: usize = 20_000;
 
 /// Two looks a second, and two of them must agree.
 const SCHEDULE: &str = "[schedule]\npoll = \"500ms\"\nsettle = 2\n";
-
-/// Far more than anything here takes; what is said of speed is said in looks.
-const SOON: Duration = Duration::from_mins(1);
 
 /// Starts the daemon with a file that has the story's schedule and this text.
 fn start(cluster: &Cluster, rest: &str) -> Daemon {

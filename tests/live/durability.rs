@@ -5,10 +5,9 @@ use std::time::Duration;
 use evenkeel::cluster::SlotSet;
 
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, FailingSaves, Flavour, HASTY, Node, Points, Spec, Workload, eventually, settings,
+    Cluster, Daemon, Data, Evenkeel, FailingSaves, Flavour, HASTY, Node, Points, SOON, Spec, Workload, eventually,
+    settings,
 };
-
-const SOON: Duration = Duration::from_mins(1);
 
 fn number(cluster: &Cluster, node: Node, field: &str) -> u64 {
     cluster.info_field(node, field).parse().expect("it is a number")
@@ -147,9 +146,9 @@ fn check_evicting_target_fills_up(flavour: Flavour) {
     fill_heavy(&cluster, 10_000);
     config_set(&cluster, empty, "maxmemory-policy", "allkeys-lru");
     config_set(&cluster, empty, "maxmemory", "1gb");
-    let migration = "[migration]\nbatch_keys_max = 1\ngroup_slots = 128\nparallel = 1\nretry_delay = \"200ms\"\n";
+    let migration = "[migration]\nbatch_keys_max = 4\ngroup_slots = 128\nparallel = 1\nretry_delay = \"200ms\"\n";
     let call = Evenkeel::new(&["run"]).config(&settings(&cluster, &format!("{HASTY}{migration}")));
-    let (points, call) = Points::order(call, "migrate.before=pause@400");
+    let (points, call) = Points::order(call, "migrate.before=pause@100");
     let mut daemon = call.spawn();
     points.await_reached("migrate.before");
     // Beyond halfway from 80 to 100 percent, and what connections come and go with is a twentieth of it.

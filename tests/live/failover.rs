@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use evenkeel::cluster::NodeId;
 
-use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, Spec, Tagged, directory, eventually, settings};
+use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, SOON, Spec, Tagged, directory, eventually, settings};
 
 /// Failovers take a node time-out and an election; the machine may be busy.
-const SOON: Duration = Duration::from_mins(1);
 /// How soon a target serves again once its source's replica has taken over: a look, and three calls at each end.
 /// The machine of the tests is shared, so this is not the second that is meant.
 const TURNED_OVER: Duration = Duration::from_secs(5);

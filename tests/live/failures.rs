@@ -7,11 +7,9 @@ use std::time::Duration;
 use evenkeel::cluster::SlotSet;
 
 use crate::support::{
-    Cluster, Daemon, Evenkeel, FailingSaves, Flavour, HASTY, Node, Points, Spec, Tagged, directory, eventually,
+    Cluster, Daemon, Evenkeel, FailingSaves, Flavour, HASTY, Node, Points, SOON, Spec, Tagged, directory, eventually,
     settings,
 };
-
-const SOON: Duration = Duration::from_mins(1);
 /// Three calls of ten.
 const KEYS: usize = 30;
 /// The second `MIGRATE` of the first slot is about to be sent.

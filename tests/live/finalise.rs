@@ -4,11 +4,10 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
 
 use evenkeel::cluster::SlotSet;
 
-use crate::support::{Cluster, Data, Flavour, Node, Spec, Tagged, eventually};
+use crate::support::{Cluster, Data, Flavour, Node, SOON, Spec, Tagged, eventually};
 
 /// How often the race is run at the most until it has been lost: whoever wins it is chance.
 const RACES: usize = 20;
@@ -66,7 +65,7 @@ impl Ring {
         for mut stream in streams {
             stream.read_exact(&mut [0; 5]).expect("it is answered");
         }
-        eventually("all agree on the owners", Duration::from_secs(20), || cluster.agreed_owners().map(drop));
+        eventually("all agree on the owners", SOON, || cluster.agreed_owners().map(drop));
         for (tagged, source) in [(&given, *both), (&taken, *giver)] {
             cluster.cmd::<()>(source, &["CLUSTER", "SETSLOT", &tagged.slot.to_string(), "STABLE"]);
         }

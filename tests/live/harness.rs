@@ -5,7 +5,7 @@ use std::time::Duration;
 use evenkeel::cluster::{Slot, SlotSet};
 
 use crate::support::{
-    Cluster, Data, Evenkeel, Findings, Flavour, Node, Options, Spec, Verifier, eventually, look_alike_slots,
+    Cluster, Data, Evenkeel, Findings, Flavour, Node, Options, SOON, Spec, Verifier, eventually, look_alike_slots,
 };
 
 /// The slot of the key `hello`, for one.
@@ -15,7 +15,7 @@ fn hello() -> Slot {
 
 /// Waits until a node says that it owns these slots, whatever others say.
 fn await_slots(cluster: &Cluster, node: Node, expected: &str) {
-    eventually("the node owns the slots", Duration::from_secs(20), || {
+    eventually("the node owns the slots", SOON, || {
         let slots = cluster.view(node)?.slots_of(cluster.node_id(node)).to_string();
         if slots == expected { Ok(()) } else { Err(format!("it owns {slots}")) }
     });

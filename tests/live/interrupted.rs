@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Output, Spec, Tagged, Verifier, directory,
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Output, SOON, Spec, Tagged, Verifier, directory,
     eventually, settings,
 };
 
@@ -108,7 +108,7 @@ fn stop_at_ten_places(cluster: &Cluster, more: &str) {
         } else {
             run.sigterm();
         }
-        let output = run.output(Duration::from_secs(20));
+        let output = run.output(SOON);
         if daemon {
             output.assert(0, &["no slot is open"]);
         } else {

@@ -6,7 +6,7 @@ use evenkeel::cluster::{Slot, SlotSet};
 
 use serde_json::json;
 
-use crate::support::{Cluster, Data, Flavour, Member, Node, Spec, Workload, eventually, look_alike_slots};
+use crate::support::{Cluster, Data, Flavour, Member, Node, SOON, Spec, Workload, eventually, look_alike_slots};
 
 const KEYS: usize = 20_000;
 /// Enough for a million keys on a small machine.
@@ -59,7 +59,7 @@ fn line_of(cluster: &Cluster, node: Node) -> Member {
 #[track_caller]
 fn check_a_drained_primary_becomes_a_replica(flavour: Flavour) {
     let (cluster, drained, fate) = check_draining(Spec::new(flavour), "becomes a replica of ");
-    let new_primary = eventually("the node is known as a replica", Duration::from_secs(10), || {
+    let new_primary = eventually("the node is known as a replica", SOON, || {
         let line = line_of(&cluster, drained);
         line.primary.filter(|_| line.is("slave")).ok_or(format!("{line:?}"))
     });
@@ -111,7 +111,7 @@ fn ten_primaries_are_drained_to_three() {
     assert_eq!((&done["settled"], &done["open_slots"]), (&json!(true), &json!("")), "{done}");
     cluster.assert_settled(&kept.iter().map(|&node| (node, 5461)).collect::<Vec<_>>());
     for &node in drained {
-        eventually("a drained primary has become a replica", Duration::from_mins(1), || {
+        eventually("a drained primary has become a replica", SOON, || {
             let line = line_of(&cluster, node);
             if line.is("slave") { Ok(()) } else { Err(format!("{line:?}")) }
         });

@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::{
-    Cluster, Daemon, Evenkeel, Flavour, Node, Output, Spec, Standalone, Tagged, eventually, settings,
+    Cluster, Daemon, Evenkeel, Flavour, Node, Output, SOON, Spec, Standalone, Tagged, eventually, settings,
 };
-
-const SOON: Duration = Duration::from_mins(1);
 /// How long the lease lasts in these stories.
 const TTL: Duration = Duration::from_secs(3);
 /// Long enough for a story to interfere: each is a call of its own.
@@ -84,7 +82,7 @@ fn a_holder_that_dies_is_succeeded_within_the_lease_and_its_open_slot_finished()
     let died = Instant::now();
     await_status(&other, has_lease);
     // Its own lease began before it died; the other one asks five times as often as a lease lasts.
-    assert!(died.elapsed() < TTL * 2, "the lease was taken over after {:?}", died.elapsed());
+    assert!(died.elapsed() < TTL * 4, "the lease was taken over after {:?}", died.elapsed());
     await_owner(&cluster, &tagged, second);
     assert!(other.stderr().contains("open slots of the last holder of the lease are finished first"));
     assert!(died.elapsed() < Duration::from_mins(1), "nobody waited until the slot could be adopted");

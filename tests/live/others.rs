@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 use evenkeel::cluster::Slot;
 
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Spec, Tagged, Verifier, eventually, settings,
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, SOON, Spec, Tagged, Verifier, eventually, settings,
 };
-
-const SOON: Duration = Duration::from_mins(1);
 
 fn start_daemon(config: &str) -> Daemon {
     Evenkeel::new(&["run"]).config(config).spawn()

@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, Node, Spec, directory, eventually, settings};
-
-const SOON: Duration = Duration::from_mins(1);
+use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, Node, SOON, Spec, directory, eventually, settings};
 /// As quick as it goes, and nothing is adopted.
 const QUICK: &str = "[schedule]\npoll = \"100ms\"\nforeign_quiet = \"1s\"\n";
 

@@ -1,9 +1,10 @@
 //! Slots that evenkeel finds half moved, whoever left them so: each is brought to its end, and no key is lost.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use crate::support::{Cluster, Data, Evenkeel, Flavour, HASTY, Node, Spec, Tagged, directory, eventually, settings};
+use crate::support::{
+    Cluster, Data, Evenkeel, Flavour, HASTY, Node, SOON, Spec, Tagged, directory, eventually, settings,
+};
 
 const KEYS: usize = 20;
 
@@ -162,7 +163,7 @@ fn check_own_slots(flavour: Flavour) {
     let journal = format!("{patient}[state]\ndir = \"{}\"\n", state.path().display());
     let key_by_key = settings(&cluster, &format!("{journal}[migration]\nbatch_keys_max = 1\n"));
     let mut run = Evenkeel::new(&["move", "--slots", &slot, "--to", &to]).config(&key_by_key).spawn_command();
-    eventually("keys move", Duration::from_secs(20), || {
+    eventually("keys move", SOON, || {
         let moved = cluster.keys_in(target, tagged.slot);
         if moved > 100 { Ok(()) } else { Err(format!("{moved} moved")) }
     });
@@ -172,11 +173,10 @@ fn check_own_slots(flavour: Flavour) {
 
     // Without the journal they are somebody else's.
     let mut stranger = Evenkeel::new(&["run"]).config(&settings(&cluster, patient)).spawn();
-    let status = stranger
-        .await_http("/api/v1/status", Duration::from_secs(20), |status| status.contains("\"foreign_open_slots\""));
+    let status = stranger.await_http("/api/v1/status", SOON, |status| status.contains("\"foreign_open_slots\""));
     assert!(status.contains(&slot), "{status}");
     stranger.sigterm();
-    stranger.output(Duration::from_secs(20)).assert(0, &[]);
+    stranger.output(SOON).assert(0, &[]);
     assert_eq!(cluster.open_slots().as_ref(), Ok(&left));
 
     let pinned = format!("{journal}{}", pinned(&cluster, target, &[&tagged]));
@@ -220,9 +220,9 @@ fn check_a_settled_cluster(flavour: Flavour) {
     let mut daemon = Evenkeel::new(&["run"]).config(&config).spawn();
     let looks =
         |status: &str| status.split_once("\"number\":").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
-    daemon.await_http("/api/v1/status", Duration::from_secs(20), |status| looks(status).is_some_and(|n: u64| n >= 5));
+    daemon.await_http("/api/v1/status", SOON, |status| looks(status).is_some_and(|n: u64| n >= 5));
     daemon.sigterm();
-    daemon.output(Duration::from_secs(20)).assert(0, &["no slot is open"]);
+    daemon.output(SOON).assert(0, &["no slot is open"]);
     for (before, after) in before.iter().zip(calls()) {
         let sent: Vec<&String> = after
             .iter()

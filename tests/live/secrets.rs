@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Daemon, Evenkeel, Flavour, HASTY, Spec, Workload, directory, eventually, settings};
-
-const SOON: Duration = Duration::from_mins(1);
+use crate::support::{
+    Cluster, Daemon, Evenkeel, Flavour, HASTY, SOON, Spec, Workload, directory, eventually, settings,
+};
 
 fn await_log(daemon: &Daemon, text: &str, times: usize) {
     eventually(text, SOON, || match daemon.stderr().matches(text).count() {

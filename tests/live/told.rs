@@ -1,12 +1,10 @@
 //! What a running daemon tells and is told from the command line.
 
-use std::time::Duration;
-
 use redis::Pipeline;
 
-use crate::support::{Cluster, Daemon, Evenkeel, Flavour, HASTY, Node, Output, Spec, Tagged, eventually, settings};
-
-const SOON: Duration = Duration::from_mins(1);
+use crate::support::{
+    Cluster, Daemon, Evenkeel, Flavour, HASTY, Node, Output, SOON, Spec, Tagged, eventually, settings,
+};
 
 /// A call that asks, or tells, this daemon.
 fn call(daemon: &Daemon, args: &[&str]) -> Output {

@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use super::made::{KEYS, row_of};
-use crate::support::{Cluster, Flavour, Node, Spec, Tagged, eventually};
-
-const SOON: Duration = Duration::from_mins(1);
+use crate::support::{Cluster, Flavour, Node, SOON, Spec, Tagged, eventually};
 
 /// Kills a primary and waits until its replica has taken its place by the word of all others.
 fn fail_over(cluster: &Cluster, dead: Node, heir: Node) {

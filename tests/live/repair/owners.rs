@@ -5,9 +5,7 @@ use std::time::Duration;
 use evenkeel::cluster::{Slot, SlotSet};
 
 use super::made::{Disorder, KEYS, row_of, set_slot};
-use crate::support::{Cluster, Flavour, Node, Spec, eventually};
-
-const SOON: Duration = Duration::from_mins(1);
+use crate::support::{Cluster, Flavour, Node, SOON, Spec, eventually};
 
 /// Makes every node say that these slots belong to nobody: their owner first, and again where gossip was quicker.
 fn give_up(cluster: &Cluster, owner: Node, slots: &SlotSet) {

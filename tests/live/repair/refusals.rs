@@ -5,9 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::made::{Disorder, KEYS, set_slot};
-use crate::support::{Cluster, Evenkeel, Flavour, Spec, settings};
-
-const SOON: Duration = Duration::from_mins(1);
+use crate::support::{Cluster, Evenkeel, Flavour, SOON, Spec, settings};
 
 #[test]
 fn what_somebody_works_on_is_left_alone_and_another_evenkeel_has_the_right_of_way() {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::thread;
-use std::time::Duration;
 
 use evenkeel::cluster::{Address, NodeId, SlotSet};
 use tempfile::TempDir;
@@ -12,11 +11,7 @@ use super::process::last_lines;
 use super::reserve;
 use super::spec::Spec;
 use super::tls::TlsFiles;
-use super::wait::eventually;
-
-/// How long a cluster may take to form. It takes about two seconds (a server refuses to call the cluster ok sooner)
-/// unless the machine is busy with other things.
-const FORMED_WITHIN: Duration = Duration::from_secs(45);
+use super::wait::{SOON, eventually};
 
 /// A cluster of real servers. Its processes are killed and its directories removed when it is dropped; when that is
 /// because the story failed, their logs and views are printed first.
@@ -133,7 +128,7 @@ impl Cluster {
             let field = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
             field.and_then(|text| text.trim().parse().ok()).ok_or_else(|| format!("no offset in {info}"))
         };
-        eventually("the replicas are in step", FORMED_WITHIN, || {
+        eventually("the replicas are in step", SOON, || {
             for (&replica, &primary) in &self.replicas {
                 let [behind, ahead] = [offset(replica)?, offset(primary)?];
                 if behind != ahead {
@@ -149,7 +144,7 @@ impl Cluster {
     pub(crate) fn add_empty_primary(&mut self) -> Node {
         let node = self.start_server();
         self.meet(node);
-        eventually("the new primary is known to all", FORMED_WITHIN, || self.formed());
+        eventually("the new primary is known to all", SOON, || self.formed());
         node
     }
 
@@ -218,14 +213,14 @@ impl Cluster {
         for node in self.nodes().into_iter().skip(1) {
             self.meet(node);
         }
-        eventually("every node knows every other", FORMED_WITHIN, || self.acquainted());
+        eventually("every node knows every other", SOON, || self.acquainted());
         let first_replica = self.spec.slots.len() + self.spec.empty_primaries;
         for (replica, number) in self.nodes().into_iter().skip(first_replica).zip(0..) {
             let primary = Node(number / self.spec.replicas);
             self.replicas.insert(replica, primary);
             self.cmd::<()>(replica, &["CLUSTER", "REPLICATE", &self.node_id(primary).to_string()]);
         }
-        eventually("the cluster forms", FORMED_WITHIN, || self.formed());
+        eventually("the cluster forms", SOON, || self.formed());
     }
 
     fn meet(&self, node: Node) {

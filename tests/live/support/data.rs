@@ -1,14 +1,13 @@
 //! A known set of keys in a cluster, and whether it is all still there.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use redis::{Connection, Pipeline, RedisResult, Value};
 
 use super::cluster::Cluster;
 use super::families::{self, Entry, LIFETIME_MS};
 use super::node::Node;
-use super::wait::eventually;
+use super::wait::{SOON, eventually};
 
 /// How many keys go to a node in one pipeline.
 const BATCH: usize = 1000;
@@ -162,7 +161,7 @@ impl Findings {
 /// The node that owns each slot, once all nodes agree on that.
 #[track_caller]
 fn owners_by_slot(cluster: &Cluster) -> Vec<Node> {
-    let owners = eventually("all views agree on the owners", Duration::from_secs(10), || cluster.agreed_owners());
+    let owners = eventually("all views agree on the owners", SOON, || cluster.agreed_owners());
     let mut by_slot = BTreeMap::new();
     for node in cluster.nodes() {
         let slots = owners.get(&cluster.node_id(node)).cloned().unwrap_or_default();

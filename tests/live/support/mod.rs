@@ -38,5 +38,5 @@ pub(crate) use standalone::Standalone;
 pub(crate) use tagged::Tagged;
 pub(crate) use verifier::{Options, Verifier};
 pub(crate) use views::Member;
-pub(crate) use wait::eventually;
+pub(crate) use wait::{SOON, eventually};
 pub(crate) use workload::Workload;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::process::{Process, Signal, text_of};
 use super::reserve::{self, Port};
+use super::wait::SOON;
 
 /// One node of a [`super::Cluster`], by the order in which it was started. Means nothing to another cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,13 +68,12 @@ impl Server {
 
     /// Waits until it accepts connections; the error is its log.
     pub(super) fn listening(&self) -> Result<(), String> {
-        const DEADLINE: Duration = Duration::from_secs(10);
         let start = Instant::now();
         loop {
             match TcpStream::connect(("127.0.0.1", self.port.number())) {
                 // It may be another server's port: then ours has ended, or is about to.
                 Ok(_) if self.log().contains("eady to accept connections") => return Ok(()),
-                Ok(_) | Err(_) if self.lock().0.ended().is_some() || start.elapsed() > DEADLINE => {
+                Ok(_) | Err(_) if self.lock().0.ended().is_some() || start.elapsed() > SOON => {
                     return Err(self.log());
                 }
                 Ok(_) | Err(_) => thread::sleep(Duration::from_millis(5)),

@@ -2,15 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::evenkeel::Evenkeel;
 use super::reserve::directory;
-use super::wait::eventually;
-
-const SOON: Duration = Duration::from_mins(1);
+use super::wait::{SOON, eventually};
 
 /// Orders to one evenkeel, and the signals to and from it.
 pub(crate) struct Points(TempDir);

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::cluster::Cluster;
 use super::node::Node;
-use super::wait::eventually;
+use super::wait::{SOON, eventually};
 
 /// Background saves fail at this node until [`FailingSaves::end`].
 pub(crate) struct FailingSaves {
@@ -38,7 +37,7 @@ impl FailingSaves {
 /// Has a node save its data in the background, and waits for how that ends.
 #[track_caller]
 fn save(cluster: &Cluster, node: Node, ends: &str) {
-    eventually("a background save ends", Duration::from_mins(1), || {
+    eventually("a background save ends", SOON, || {
         // Refused while another one is under way.
         let _ = cluster.try_cmd::<()>(node, &["BGSAVE"]);
         let status = cluster.info_field(node, "rdb_last_bgsave_status");

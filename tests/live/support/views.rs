@@ -1,13 +1,12 @@
 //! What each node says of the cluster, read apart from evenkeel's own parser.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use evenkeel::cluster::{NodeId, SlotSet};
 
 use super::cluster::Cluster;
 use super::node::{Life, Node};
-use super::wait::eventually;
+use super::wait::{SOON, eventually};
 
 /// `CLUSTER NODES` of one node.
 #[derive(Clone, Debug)]
@@ -86,11 +85,10 @@ impl Cluster {
         View::parse(&text.map_err(|error| format!("{}: {error}", self.name(node)))?)
     }
 
-    /// The slots of this node, once every running node says the same of all slots. Panics when they do not within
-    /// ten seconds.
+    /// The slots of this node, once every running node says the same of all slots. Panics when they never do.
     #[track_caller]
     pub(crate) fn slots_of(&self, node: Node) -> SlotSet {
-        let owners = eventually("all views agree on the owners", Duration::from_secs(10), || self.agreed_owners());
+        let owners = eventually("all views agree on the owners", SOON, || self.agreed_owners());
         owners.get(&self.node_id(node)).cloned().unwrap_or_default()
     }
 
@@ -98,7 +96,7 @@ impl Cluster {
     /// many slots, give or take one, and no other node owns any.
     #[track_caller]
     pub(crate) fn assert_settled(&self, expected: &[(Node, usize)]) {
-        eventually("every slot is where it belongs", Duration::from_mins(1), || {
+        eventually("every slot is where it belongs", SOON, || {
             let mut owners = self.agreed_owners()?;
             let open = self.open_slots()?;
             if !open.is_empty() {
