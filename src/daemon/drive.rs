@@ -48,6 +48,10 @@ pub(super) trait Carrier {
     fn came_forward(&mut self, slots: usize, keys: u64);
 }
 
+/// Between looks at a node that is to hear of something from another one: a claim is told to all nodes at once, and is heard
+/// as soon as the node is not busy with a `MIGRATE` or the like.
+const LISTENS_FOR: Duration = Duration::from_millis(10);
+
 /// Drives one machine to its end.
 pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -> Ending {
     let mut pauses = 0;
@@ -71,6 +75,10 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
             },
             Step::YieldFinalise => {
                 carrier.yield_finalise().await;
+                Reply::Go
+            }
+            Step::Listen => {
+                tokio::time::sleep(LISTENS_FOR).await;
                 Reply::Go
             }
             Step::Pause(why) => {

@@ -212,7 +212,7 @@ impl Connections {
             Step::ListKeys { db, .. } | Step::MoveKeys(Batch { db, .. }) | Step::CompareKeys(Batch { db, .. }) => {
                 self.source_data(*db).await.map(drop)
             }
-            Step::TakeFinalise | Step::YieldFinalise | Step::Pause(_) | Step::End(_) => Ok(()),
+            Step::TakeFinalise | Step::YieldFinalise | Step::Listen | Step::Pause(_) | Step::End(_) => Ok(()),
         }
     }
 
@@ -275,7 +275,7 @@ impl Connections {
                 conn.migrate(&call).await.map(Reply::Moved).map_err(no_answer(End::Source))
             }
             Step::CompareKeys(batch) => self.compare(batch.db, &batch.keys).await,
-            Step::TakeFinalise | Step::YieldFinalise | Step::Pause(_) | Step::End(_) => Ok(Reply::Go),
+            Step::TakeFinalise | Step::YieldFinalise | Step::Listen | Step::Pause(_) | Step::End(_) => Ok(Reply::Go),
         }
     }
 

@@ -142,8 +142,10 @@ impl Phase {
             Step::CompareKeys(_) => Self::Compare,
             Step::TakeFinalise => Self::TakeFinalise,
             Step::YieldFinalise => Self::GiveBack,
-            // Comes with failovers only, which kills of the daemon do not make.
-            Step::SetSlots { mark: Mark::Redirected, .. } | Step::Pause(_) | Step::End(_) => return None,
+            // `Redirected` comes with failovers only, which kills of the daemon do not make; while listening nothing is said.
+            Step::SetSlots { mark: Mark::Redirected, .. } | Step::Listen | Step::Pause(_) | Step::End(_) => {
+                return None;
+            }
         })
     }
 }

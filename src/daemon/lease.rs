@@ -107,6 +107,7 @@ impl Lease {
             | Step::CompareKeys(_)
             | Step::TakeFinalise
             | Step::YieldFinalise
+            | Step::Listen
             | Step::Pause(_)
             | Step::End(_) => true,
         }

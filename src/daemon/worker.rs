@@ -344,6 +344,7 @@ impl Worker {
             | Step::CompareKeys(_)
             | Step::TakeFinalise
             | Step::YieldFinalise
+            | Step::Listen
             | Step::Pause(_)
             | Step::End(_) => (0, 0),
         };
@@ -513,6 +514,8 @@ const fn step_name(step: &Step) -> StepName {
         Step::ListKeys { .. } => StepName::List,
         Step::MoveKeys(_) => StepName::Migrate,
         Step::CompareKeys(_) => StepName::Compare,
-        Step::TakeFinalise | Step::YieldFinalise | Step::Pause(_) | Step::End(_) => StepName::FinaliseWait,
+        Step::TakeFinalise | Step::YieldFinalise | Step::Listen | Step::Pause(_) | Step::End(_) => {
+            StepName::FinaliseWait
+        }
     }
 }

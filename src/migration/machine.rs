@@ -19,10 +19,10 @@ use crate::cluster::{NodeId, Slot, SlotSet};
 const LOOKS_WITHOUT_PROGRESS: u32 = 12;
 /// Pauses without progress before the slots are left open, for the supervisor to come back to later.
 const PAUSES_WITHOUT_PROGRESS: u32 = 3;
-/// Looks within which a source has nearly always heard from the target that it has the slots: some milliseconds.
-const LOOKS_UNTIL_HEARD: u32 = 10;
-/// Pauses after these, before the source is told all the same: three quarters of a second.
-const PAUSES_UNTIL_HEARD: u32 = 2;
+/// Looks, one right after the other, within which a source has mostly heard from the target that it has the slots.
+const LOOKS_AT_ONCE: u32 = 5;
+/// Looks in all before the source is told all the same: half a second, at ten milliseconds for each [`Step::Listen`].
+const LOOKS_UNTIL_HEARD: u32 = 55;
 /// How often a `NODE` that a replica has and the primary has not is sent again before the reason is shown: ten seconds,
 /// at half a second for each wait of the primary.
 const ASSIGNMENTS_AT_ONCE: u32 = 20;
@@ -64,6 +64,8 @@ enum State {
     },
     /// To wait, and look again.
     Pausing(Trouble),
+    /// The source has not heard yet what the target said.
+    Listening,
     Ended(Ending),
 }
 
@@ -214,6 +216,7 @@ impl Migration {
             | State::Yielding(_)
             | State::Unmarking { .. }
             | State::Pausing(_)
+            | State::Listening
             | State::Ended(_) => {}
         }
         if let State::Open(transfer) = &mut self.state {
@@ -246,6 +249,7 @@ impl Migration {
             State::Yielding(_) => Step::YieldFinalise,
             State::Unmarking { at, slots } => Step::SetSlots { at: *at, mark: Mark::Stable, slots: slots.clone() },
             State::Pausing(trouble) => Step::Pause(trouble.clone()),
+            State::Listening => Step::Listen,
             State::Ended(ending) => Step::End(ending.clone()),
         }
     }
@@ -283,7 +287,9 @@ impl Migration {
                 *then
             }
             // A refused STABLE leaves the mark; the next look shows it.
-            (State::Unmarking { .. }, Reply::Marked(_)) | (State::Pausing(_), Reply::Go) => State::Looking,
+            (State::Unmarking { .. }, Reply::Marked(_)) | (State::Pausing(_) | State::Listening, Reply::Go) => {
+                State::Looking
+            }
             (State::Moving(_, batch), Reply::NoAnswer { at, why }) => {
                 self.suspect = Some(batch);
                 self.pause(Trouble::NoAnswer { node: self.pair.node(at), why })
@@ -321,6 +327,7 @@ impl Migration {
             | State::MarkingSource { .. }
             | State::Assigning(_)
             | State::Telling(_)
+            | State::Listening
             | State::Yielding(_)
             | State::Unmarking { .. }
             | State::Ended(_) => false,
@@ -381,15 +388,12 @@ impl Migration {
     /// epoch: to a former primary that comes back, and so, by a failover within the shard, to itself. The target then
     /// drops the keys (`owner_not_claiming_slot`; seen on Redis 8.2, two of 42 restarts of a source on a busy machine).
     fn tell(&mut self, ends: &Ends, half: SlotSet) -> State {
-        if !half.intersects(&ends.source.owned) || self.unheard >= LOOKS_UNTIL_HEARD + PAUSES_UNTIL_HEARD {
+        if !half.intersects(&ends.source.owned) || self.unheard >= LOOKS_UNTIL_HEARD {
             return State::Telling(half);
         }
         self.unheard += 1;
         self.looks = 0;
-        if self.unheard <= LOOKS_UNTIL_HEARD {
-            return State::Looking;
-        }
-        self.pause(Trouble::NoAnswer { node: self.pair.source, why: "it has not heard of the new owner".to_owned() })
+        if self.unheard <= LOOKS_AT_ONCE { State::Looking } else { State::Listening }
     }
 
     /// Under the finalise, with nothing half assigned: assign what is proven empty, or give the finalise back.

@@ -50,6 +50,8 @@ pub enum Step {
     TakeFinalise,
     /// Give the finalise back: the source no longer claims the slots, or the target was never heard to claim them.
     YieldFinalise,
+    /// Wait some milliseconds before the next look, for what the nodes tell each other.
+    Listen,
     /// Wait a little before the next look, and show why.
     Pause(Trouble),
     /// Nothing more to do.
@@ -69,7 +71,7 @@ pub enum Reply {
     Moved(MigrateReply),
     /// To `CompareKeys`.
     Compared(Comparison),
-    /// To `TakeFinalise`, `YieldFinalise` and `Pause`.
+    /// To `TakeFinalise`, `YieldFinalise`, `Listen` and `Pause`.
     Go,
     /// No answer to a call, or none that could be read: what it did is not known.
     NoAnswer {

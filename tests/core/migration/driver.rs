@@ -187,7 +187,9 @@ impl Driver {
                 Reply::Moved(self.model.migrate(batch, call))
             }
             Step::CompareKeys(batch) => Reply::Compared(self.model.compare(batch)),
-            Step::TakeFinalise | Step::YieldFinalise | Step::Pause(_) | Step::End(_) => unreachable!("nobody is asked"),
+            Step::TakeFinalise | Step::YieldFinalise | Step::Listen | Step::Pause(_) | Step::End(_) => {
+                unreachable!("nobody is asked")
+            }
         }
     }
 
@@ -231,6 +233,6 @@ fn asked(step: &Step) -> &'static [End] {
         Step::ReadEnds { .. } | Step::CompareKeys(_) | Step::MoveKeys(_) => &[End::Source, End::Target],
         Step::SetSlots { at: End::Target, .. } => &[End::Target],
         Step::SetSlots { at: End::Source, .. } | Step::ListKeys { .. } => &[End::Source],
-        Step::TakeFinalise | Step::YieldFinalise | Step::Pause(_) | Step::End(_) => &[],
+        Step::TakeFinalise | Step::YieldFinalise | Step::Listen | Step::Pause(_) | Step::End(_) => &[],
     }
 }

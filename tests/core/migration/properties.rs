@@ -12,8 +12,9 @@ use super::model::{Kind, Model, Place};
 
 /// Runs of chance; all of them take a few seconds.
 const RUNS: u32 = 12_000;
-/// Turns without a fault after which one machine has ended: three slots of a few keys take at most thirty.
-const TURNS: usize = 200;
+/// Turns without a fault after which one machine has ended: three slots of a few keys take at most thirty, and a
+/// source that does not hear of the new owner is looked at and listened to a hundred times.
+const TURNS: usize = 400;
 /// Machines, one after the other and without a fault, after which nothing is left open. One that found too many faults
 /// ends early and leaves the slots to its successor.
 const MACHINES: usize = 2;
