@@ -1,47 +1,26 @@
 //! Links that can be cut: between two servers, or between a server and the daemon, and no other.
 //!
 //! In front of each node stands a proxy, which the node announces as its own address: daemon, clients and `MIGRATE` go
-//! through it. Whose connection it is, it sees by the process that has its other end. What is sent over a link that is
-//! cut arrives when that is mended, as with TCP on a real network. The nodes' bus has no proxy.
-
-use std::collections::BTreeSet;
-use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+//! through it. The nodes' bus has no proxy.
 
 use evenkeel::cluster::Address;
 
+use crate::support::proxy::Proxy;
+use crate::support::reserve::BUS_OFFSET;
 use crate::support::{Cluster, Node, SOON, eventually};
-
-/// The bus port of a node is its data port plus this.
-const BUS_OFFSET: u16 = 10_000;
 
 /// The proxies of a cluster, by node.
 pub(crate) struct Wires(Vec<Proxy>);
 
-struct Proxy {
-    port: u16,
-    cut: Arc<Cut>,
-}
-
-/// The processes that a node is cut off from.
-#[derive(Default)]
-struct Cut {
-    pids: Mutex<BTreeSet<u32>>,
-    mended: Condvar,
-}
-
 impl Wires {
     /// Puts proxies in front of all nodes; they end with the test.
     pub(crate) fn put_between(cluster: &Cluster) -> Self {
-        let wires = Self(cluster.nodes().into_iter().map(|node| Proxy::start(cluster, node)).collect());
+        let wires = Self(cluster.nodes().into_iter().map(|node| announce(cluster, node)).collect());
         eventually("every node lists the proxies", SOON, || {
             for node in cluster.nodes() {
                 let text = cluster.cluster_nodes_text(node);
-                if let Some(unknown) = wires.0.iter().find(|proxy| !text.contains(&format!(":{}@", proxy.port))) {
-                    return Err(format!("{} does not list {}", cluster.name(node), unknown.port));
+                if let Some(unknown) = wires.0.iter().find(|proxy| !text.contains(&format!(":{}@", proxy.port()))) {
+                    return Err(format!("{} does not list {}", cluster.name(node), unknown.port()));
                 }
             }
             Ok(())
@@ -51,98 +30,28 @@ impl Wires {
 
     /// Where the node is reached through its proxy.
     pub(crate) fn address(&self, node: usize) -> Address {
-        Address::new("127.0.0.1", self.0[node].port)
+        Address::new("127.0.0.1", self.0[node].port())
     }
 
     /// Cuts what this process has to say to this node, and the answers.
     pub(crate) fn cut(&self, node: usize, pid: u32) {
-        self.0[node].cut.lock().insert(pid);
+        self.0[node].cut(pid);
     }
 
     /// Mends everything.
     pub(crate) fn mend(&self) {
-        for proxy in &self.0 {
-            proxy.cut.lock().clear();
-            proxy.cut.mended.notify_all();
-        }
+        self.0.iter().for_each(Proxy::mend);
     }
 }
 
-impl Proxy {
-    fn start(cluster: &Cluster, node: Node) -> Self {
-        let to = cluster.address(node);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        let port = listener.local_addr().expect("it is bound").port();
-        // The bus first: left to itself it would be looked for beside the new data port.
-        for (name, port) in [("cluster-announce-bus-port", to.port + BUS_OFFSET), ("cluster-announce-port", port)] {
-            cluster.cmd::<()>(node, &["CONFIG", "SET", name, &port.to_string()]);
-        }
-        let cut = Arc::new(Cut::default());
-        {
-            let cut = Arc::clone(&cut);
-            thread::spawn(move || {
-                for client in listener.incoming().flatten() {
-                    // A node that is gone: the client sees its connection end.
-                    if let Ok(server) = TcpStream::connect((to.host.as_str(), to.port)) {
-                        let _ = join(&client, &server, &cut);
-                    }
-                }
-            });
-        }
-        Self { port, cut }
+/// A proxy that the node announces in its place.
+fn announce(cluster: &Cluster, node: Node) -> Proxy {
+    let to = cluster.address(node);
+    let bus = to.port + BUS_OFFSET;
+    let proxy = Proxy::start(to);
+    // The bus first: left to itself it would be looked for beside the new data port.
+    for (name, port) in [("cluster-announce-bus-port", bus), ("cluster-announce-port", proxy.port())] {
+        cluster.cmd::<()>(node, &["CONFIG", "SET", name, &port.to_string()]);
     }
-}
-
-impl Cut {
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
-        self.pids.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits while the process that has this end of a connection is cut off.
-    fn wait(&self, port: u16) {
-        let mut pids = self.lock();
-        while pids.iter().any(|pid| ports_of(*pid).contains(&port)) {
-            pids = self.mended.wait(pids).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// Hands on in both directions what either end sends, until one of them ends.
-fn join(client: &TcpStream, server: &TcpStream, cut: &Arc<Cut>) -> std::io::Result<()> {
-    let port = client.peer_addr()?.port();
-    for (from, to) in [(client, server), (server, client)] {
-        from.set_nodelay(true)?;
-        let (mut from, mut to, cut) = (from.try_clone()?, to.try_clone()?, Arc::clone(cut));
-        thread::spawn(move || {
-            let mut chunk = vec![0; 64 * 1024];
-            while let Ok(length @ 1..) = from.read(&mut chunk) {
-                cut.wait(port);
-                if to.write_all(&chunk[..length]).is_err() {
-                    break;
-                }
-            }
-            cut.wait(port);
-            let _ = to.shutdown(Shutdown::Both);
-        });
-    }
-    Ok(())
-}
-
-/// The local ports of a process's connections.
-fn ports_of(pid: u32) -> BTreeSet<u16> {
-    let sockets: BTreeSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| fs::read_link(entry.path()).ok())
-        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
-        .collect();
-    // `  0: 0100007F:1F90 0100007F:D2F0 01 …`, the ports in hexadecimal, the socket's number in the tenth column.
-    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let port = |line: &str| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let (_, port) = columns.get(1)?.split_once(':')?;
-        sockets.contains(*columns.get(9)?).then(|| u16::from_str_radix(port, 16).ok())?
-    };
-    table.lines().skip(1).filter_map(port).collect()
+    proxy
 }

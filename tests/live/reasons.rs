@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, Node, SOON, Spec, directory, eventually, settings};
+use crate::support::{
+    Bus, Cluster, Daemon, Data, Evenkeel, Flavour, Node, SOON, Spec, directory, eventually, settings,
+};
 /// As quick as it goes, and nothing is adopted.
 const QUICK: &str = "[schedule]\npoll = \"100ms\"\nforeign_quiet = \"1s\"\n";
 
@@ -178,4 +180,25 @@ fn a_primary_that_loads_its_data_is_waited_for_on_valkey_9_1() {
     daemon.await_http("/api/v1/status", SOON, |status| !status.contains("node_loading"));
     cluster.evenkeel(&["rebalance"]).run_to_end().assert(0, &["done: "]);
     data.verify_all(&cluster);
+}
+
+/// A node that does not hear the others still answers: what it takes for true is old.
+#[test]
+fn what_a_node_believes_that_does_not_hear_the_others_is_a_reason() {
+    let spec = Spec::new(Flavour::Redis70).slots(&["0-5460", "5461-12000", "12001-16383"]).replicas(1);
+    let cluster = Cluster::start(spec);
+    let [first, second, third] = cluster.primaries()[..] else { panic!("three primaries") };
+    let bus = Bus::put_between(&cluster);
+    bus.cut(&cluster);
+    // Told to the primaries, and not to the replica of the second one, which is the only one to give slots away.
+    for node in [third, second, first] {
+        cluster.cmd::<()>(node, &["CLUSTER", "SETSLOT", "5461", "NODE", &cluster.node_id(third).to_string()]);
+    }
+    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, QUICK)).spawn();
+    await_reason(&daemon, "node_not_usable");
+
+    cluster.cmd::<()>(first, &["CLUSTER", "DELSLOTSRANGE", "0", "5460"]);
+    cluster.cmd::<()>(first, &["CLUSTER", "REPLICATE", &cluster.node_id(third).to_string()]);
+    await_reason(&daemon, "role_unsure");
+    assert!(cluster.open_slots().expect("all nodes answer").is_empty(), "nothing is opened");
 }

@@ -9,6 +9,8 @@ use crate::support::{Cluster, Node, Tagged};
 pub(super) const KEYS: usize = 10;
 /// More slots than there are rows.
 const SLOTS: usize = 20;
+/// The first number of a slot that [`Disorder::new`] does not fill.
+pub(super) const UNUSED: usize = SLOTS + 1;
 
 /// Disorder between the first three primaries of a cluster, one row in each slot.
 pub(super) struct Disorder<'a> {

@@ -1,11 +1,11 @@
-//! Slots of nobody, and slots whose owner has failed.
+//! Slots of nobody, of two, and slots whose owner has failed.
 
 use std::time::Duration;
 
 use evenkeel::cluster::{Slot, SlotSet};
 
-use super::made::{Disorder, KEYS, row_of, set_slot};
-use crate::support::{Cluster, Flavour, Node, SOON, Spec, eventually};
+use super::made::{Disorder, KEYS, UNUSED, row_of, set_slot};
+use crate::support::{A_LONG_TIME, Bus, Cluster, Flavour, Node, SOON, Spec, Tagged, eventually};
 
 /// Makes every node say that these slots belong to nobody: their owner first, and again where gossip was quicker.
 fn give_up(cluster: &Cluster, owner: Node, slots: &SlotSet) {
@@ -88,6 +88,94 @@ fn slots_of_nobody_go_to_who_holds_their_keys_on_valkey_8_1() {
 #[test]
 fn slots_of_nobody_go_to_who_holds_their_keys_on_valkey_9_1() {
     check_slots_of_nobody(Flavour::Valkey91);
+}
+
+/// One that takes a slot without a mark takes it with the epoch that it has; while the nodes do not hear each other,
+/// both claims stand. Where the older claim holds the keys a human decides: the later one drops them.
+fn check_slots_of_two(flavour: Flavour) {
+    let cluster = Cluster::start(Spec::new(flavour));
+    let Disorder { a, b, c, .. } = Disorder::new(&cluster);
+    let mut claimants = [a, b];
+    claimants.sort_by_key(|&node| config_epoch(&cluster, node));
+    let [older, later] = claimants;
+    let of_older = Tagged::fill(&cluster, older, UNUSED, 0);
+    let of_later = Tagged::fill(&cluster, later, UNUSED, KEYS);
+    let held = Tagged::fill(&cluster, older, UNUSED + 1, KEYS);
+    let bus = Bus::put_between(&cluster);
+    bus.cut(&cluster);
+    let claim = |node, slot| set_slot(&cluster, node, slot, &["NODE", &cluster.node_id(node).to_string()]);
+    claim(later, of_older.slot);
+    claim(older, of_later.slot);
+    claim(later, held.slot);
+
+    // Nobody takes another one for failed meanwhile: repair reads how long a claim must have stood, and only repair.
+    let of_settings = |node| cluster.calls_of(node, &["config|get", "config"]);
+    let reads = || cluster.nodes().into_iter().map(of_settings).collect::<Vec<_>>();
+    cluster.set_node_timeout(Duration::from_secs(15));
+    let before = reads();
+    let mut repair = cluster.evenkeel(&["repair"]).spawn_command();
+    eventually("repair has read how long a claim must have stood", SOON, || {
+        let read = reads().iter().zip(&before).all(|(now, before)| now > before);
+        if read { Ok(()) } else { Err("it has not".to_owned()) }
+    });
+    cluster.set_node_timeout(A_LONG_TIME);
+    let checked = cluster.evenkeel(&["check", "--json"]).run_to_end().exited_with_json(2);
+    let row = |tagged: &Tagged| row_of(&checked["verdicts"], tagged.slot);
+    assert_eq!([&of_older, &of_later, &held].map(row), [Some(18); 3], "{checked:#}");
+    repair.output(SOON).assert(2, &["the latest claim wins", "a human must decide"]);
+    for node in [a, b, c] {
+        let view = cluster.view(node).expect("it answers");
+        for tagged in [&of_older, &of_later] {
+            assert!(
+                view.slots_of(cluster.node_id(later)).contains(tagged.slot),
+                "{} knows its owner",
+                cluster.name(node)
+            );
+        }
+    }
+    assert_eq!(cluster.keys_in(older, held.slot), KEYS, "what only a human may decide is let alone");
+
+    // The human takes the claim back that would have cost the keys, and lets what is still said of it come too late.
+    cluster.cmd::<()>(older, &["CLUSTER", "BUMPEPOCH"]);
+    set_slot(&cluster, later, held.slot, &["NODE", &cluster.node_id(older).to_string()]);
+    bus.mend();
+    cluster.evenkeel(&["repair"]).run_to_end().exited(0);
+    for (tagged, owner) in [(of_older, later), (of_later, later), (held, older)] {
+        assert!(cluster.slots_of(owner).contains(tagged.slot));
+        tagged.verify(&cluster);
+    }
+    cluster.evenkeel(&["check"]).run_to_end().exited(0);
+}
+
+fn config_epoch(cluster: &Cluster, node: Node) -> u64 {
+    let info: String = cluster.cmd(node, &["CLUSTER", "INFO"]);
+    let epoch = info.lines().find_map(|line| line.strip_prefix("cluster_my_epoch:"));
+    epoch.and_then(|epoch| epoch.trim().parse().ok()).expect("a node knows its epoch")
+}
+
+#[test]
+fn slots_of_two_stay_with_the_later_claim_on_redis_6_2() {
+    check_slots_of_two(Flavour::Redis62);
+}
+
+#[test]
+fn slots_of_two_stay_with_the_later_claim_on_redis_7_0() {
+    check_slots_of_two(Flavour::Redis70);
+}
+
+#[test]
+fn slots_of_two_stay_with_the_later_claim_on_redis_8_2() {
+    check_slots_of_two(Flavour::Redis82);
+}
+
+#[test]
+fn slots_of_two_stay_with_the_later_claim_on_valkey_8_1() {
+    check_slots_of_two(Flavour::Valkey81);
+}
+
+#[test]
+fn slots_of_two_stay_with_the_later_claim_on_valkey_9_1() {
+    check_slots_of_two(Flavour::Valkey91);
 }
 
 /// What a dead node owned is given to nobody, and nothing else is decided without it.

@@ -33,16 +33,26 @@ impl Cluster {
     ///
     /// Redis 6.2 counts all of `CLUSTER` as one: there, only `MIGRATE` is counted.
     pub(crate) fn moving_calls(&self) -> u64 {
-        let of_node = |node| {
-            let stats: String = self.cmd(node, &["INFO", "commandstats"]);
-            let calls = |line: &str| {
-                let (name, rest) = line.split_once(":calls=")?;
-                let moves = ["cmdstat_migrate", "cmdstat_cluster|setslot"].contains(&name);
-                rest.split(',').next()?.parse::<u64>().ok().filter(|_| moves)
-            };
-            stats.lines().filter_map(calls).sum::<u64>()
+        self.nodes().into_iter().map(|node| self.calls_of(node, &["migrate", "cluster|setslot"])).sum()
+    }
+
+    /// How often the node has carried out these commands so far, named as it counts them.
+    pub(crate) fn calls_of(&self, node: Node, commands: &[&str]) -> u64 {
+        self.command_stats(node)
+            .into_iter()
+            .filter(|(name, _)| commands.contains(&name.as_str()))
+            .map(|(_, calls)| calls)
+            .sum()
+    }
+
+    /// How often the node has carried out each command so far.
+    fn command_stats(&self, node: Node) -> Vec<(String, u64)> {
+        let stats: String = self.cmd(node, &["INFO", "commandstats"]);
+        let calls = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
         };
-        self.nodes().into_iter().map(of_node).sum()
+        stats.lines().filter_map(calls).collect()
     }
 
     /// How often each node has carried out each command that changes anything: data, slots, configuration or roles.
@@ -79,15 +89,10 @@ impl Cluster {
         ];
         // What a replica and its primary say to each other.
         const REPLICATION: [&str; 3] = ["replconf", "psync", "sync"];
+        let writes = |name: &str| !READ.contains(&name) && !REPLICATION.contains(&name);
         let of_node = |node: Node| {
-            let stats: String = self.cmd(node, &["INFO", "commandstats"]);
-            let calls = |line: &str| {
-                let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-                let writes = !READ.contains(&name) && !REPLICATION.contains(&name);
-                let calls = rest.split(',').next()?.parse().ok().filter(|_| writes)?;
-                Some(((node, name.to_owned()), calls))
-            };
-            stats.lines().filter_map(calls).collect::<Vec<_>>()
+            let stats = self.command_stats(node).into_iter().filter(|(name, _)| writes(name));
+            stats.map(|(name, calls)| ((node, name), calls)).collect::<Vec<_>>()
         };
         self.nodes().into_iter().flat_map(of_node).collect()
     }

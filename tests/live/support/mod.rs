@@ -1,5 +1,6 @@
 //! What the stories are told with: servers, clusters, data, verifying clients, and evenkeel itself.
 
+mod bus;
 mod calls;
 mod cluster;
 mod commands;
@@ -9,7 +10,8 @@ mod families;
 mod node;
 mod points;
 mod process;
-mod reserve;
+pub(crate) mod proxy;
+pub(crate) mod reserve;
 mod saves;
 mod servers;
 mod settings;
@@ -23,6 +25,7 @@ mod views;
 mod wait;
 mod workload;
 
+pub(crate) use bus::{A_LONG_TIME, Bus};
 pub(crate) use cluster::Cluster;
 pub(crate) use data::{Data, Findings};
 pub(crate) use evenkeel::{Daemon, Evenkeel, Output};

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use tempfile::TempDir;
 
 /// The bus port of a node is its data port plus this (Redis 6.2 knows no other).
-const BUS_OFFSET: u16 = 10_000;
+pub(crate) const BUS_OFFSET: u16 = 10_000;
 /// The first data port. Data ports (12,000 to 21,999) and their bus ports (22,000 to 31,999) do not overlap, and lie
 /// below the ports that Linux gives to outgoing connections (32,768 up).
 const FIRST: u16 = 12_000;

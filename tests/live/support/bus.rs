@@ -1,0 +1,66 @@
+//! The nodes' bus through proxies, so that it can be cut while clients and replication are not.
+
+use std::time::Duration;
+
+use evenkeel::cluster::Address;
+
+use super::cluster::Cluster;
+use super::proxy::Proxy;
+use super::reserve::BUS_OFFSET;
+use super::wait::{SOON, eventually};
+
+/// More than any test takes.
+pub(crate) const A_LONG_TIME: Duration = Duration::from_hours(1);
+
+/// The proxies of a cluster's bus ports, by node.
+pub(crate) struct Bus(Vec<Proxy>);
+
+impl Bus {
+    /// Puts proxies in front of all bus ports. A node drops its link to another one whose port changes, so what is listed
+    /// is what is used.
+    pub(crate) fn put_between(cluster: &Cluster) -> Self {
+        let in_front = |node| {
+            let Address { host, port } = cluster.address(node);
+            let proxy = Proxy::start(Address::new(host, port + BUS_OFFSET));
+            cluster.cmd::<()>(node, &["CONFIG", "SET", "cluster-announce-bus-port", &proxy.port().to_string()]);
+            proxy
+        };
+        let bus = Self(cluster.nodes().into_iter().map(in_front).collect());
+        eventually("every node uses the proxies", SOON, || {
+            for node in cluster.nodes() {
+                let text = cluster.cluster_nodes_text(node);
+                // Redis 6.2 lists the port that it listens at for itself.
+                let others = text.lines().filter(|line| !line.contains("myself")).count();
+                let listed = bus.0.iter().filter(|proxy| text.contains(&format!("@{} ", proxy.port()))).count();
+                if listed < others {
+                    return Err(format!("{} lists {listed} of them: {text}", cluster.name(node)));
+                }
+                if text.contains("disconnected") {
+                    return Err(format!("{} is not connected yet", cluster.name(node)));
+                }
+            }
+            Ok(())
+        });
+        bus
+    }
+
+    /// No node hears anything of another one from now on, and none takes another one for failed.
+    pub(crate) fn cut(&self, cluster: &Cluster) {
+        cluster.set_node_timeout(A_LONG_TIME);
+        for proxy in &self.0 {
+            cluster.nodes().into_iter().for_each(|node| proxy.cut(cluster.pid(node)));
+        }
+    }
+
+    pub(crate) fn mend(&self) {
+        self.0.iter().for_each(Proxy::mend);
+    }
+}
+
+impl Cluster {
+    /// From now on, how long a node must be silent before another one takes it for failed.
+    pub(crate) fn set_node_timeout(&self, timeout: Duration) {
+        let ms = timeout.as_millis().to_string();
+        self.nodes().into_iter().for_each(|node| self.cmd(node, &["CONFIG", "SET", "cluster-node-timeout", &ms]));
+    }
+}
