@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 use crate::cluster::{Address, SlotSet};
 use crate::config::{Config, ConfigError, MAX_WEIGHT, Mode, TargetEntry, TlsFiles};
+use crate::daemon::PAUSE_MAX;
 
 #[cfg(test)]
 mod tests;
@@ -47,6 +49,15 @@ Exit status:
 
 const RETRY_HELP: &str = "\
 Slots that are not set aside are named, and nothing is done about them.
+
+Exit status:
+  0   the daemon was told
+  1   no answer; it says whether the daemon may have heard all the same
+  64  bad usage";
+
+const PAUSE_HELP: &str = "\
+Open slots are finished; nothing new is begun, and no slot that somebody else opened is taken over. With a state
+directory the pause survives a restart.
 
 Exit status:
   0   the daemon was told
@@ -122,6 +133,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Tell a running daemon to try slots again that it has set aside
     Retry(RetryArgs),
+    /// Tell a running daemon to begin nothing new, for a time or until told to go on
+    Pause(PauseArgs),
+    /// Tell a paused daemon to go on
+    Resume(ResumeArgs),
     /// Check a configuration file, or print an annotated one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -242,6 +257,26 @@ pub struct RetryArgs {
     /// The slots, as in 866,900-910; 0-16383 for all that are set aside
     #[arg(value_name = "SLOTS", value_parser = slots)]
     pub slots: SlotSet,
+    /// Which daemon.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+}
+
+/// `evenkeel pause`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(after_help = PAUSE_HELP)]
+pub struct PauseArgs {
+    /// How long, as in 30m or "1h 30m", a year at the most [default: until evenkeel resume]
+    #[arg(long = "for", value_name = "TIME", value_parser = pause_length)]
+    pub length: Option<Duration>,
+    /// Which daemon.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+}
+
+/// `evenkeel resume`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct ResumeArgs {
     /// Which daemon.
     #[command(flatten)]
     pub daemon: DaemonArgs,
@@ -462,6 +497,12 @@ fn slots(text: &str) -> Result<SlotSet, String> {
         Ok(slots) => Ok(slots),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn pause_length(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let allowed = Duration::from_secs(1)..=PAUSE_MAX;
+    if allowed.contains(&length) { Ok(length) } else { Err("a pause lasts from a second to a year".to_owned()) }
 }
 
 /// The address of a daemon, without a slash at its end.

@@ -4,6 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+/// The time as RFC 3339 in UTC, to the millisecond; `None` for one that this cannot write, of beyond the year 9999.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> Option<String> {
+    let time = jiff::Timestamp::try_from(time).ok()?;
+    Some(format!("{time:.3}"))
+}
+
 /// The present, as one answer sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {

@@ -5,6 +5,7 @@ mod check;
 mod engine;
 mod glimpse;
 mod logging;
+mod pause;
 mod plan;
 mod progress;
 mod rebalance;
@@ -48,6 +49,8 @@ async fn dispatch(cli: Cli) -> ExitStatus {
         Command::Repair(args) => Box::pin(repair::repair(&args)).await,
         Command::Status(args) => Box::pin(status::status(&args)).await,
         Command::Retry(args) => Box::pin(retry::retry(&args)).await,
+        Command::Pause(args) => Box::pin(pause::pause(&args)).await,
+        Command::Resume(args) => Box::pin(pause::resume(&args)).await,
         Command::Config(ConfigCommand::Check { file }) => Ok(check_config(&file)),
         Command::Config(ConfigCommand::Example) => {
             print!("{}", Config::example());

@@ -20,6 +20,8 @@ fn said(line: &str) -> String {
         Command::Repair(args) => args.cluster.config(),
         Command::Status(args) => return format!("{args:?}\n"),
         Command::Retry(args) => return format!("{args:?}\n"),
+        Command::Pause(args) => return format!("{args:?}\n"),
+        Command::Resume(args) => return format!("{args:?}\n"),
         Command::Config(args) => return format!("{args:?}\n"),
         Command::Demo(args) => return format!("{args:?}\n"),
     };
@@ -327,6 +329,40 @@ fn commands_without_a_cluster_need_none() {
     "#]],
     );
     check(
+        "evenkeel pause",
+        expect![[r#"
+        PauseArgs { length: None, daemon: DaemonArgs { url: "http://127.0.0.1:7380" } }
+    "#]],
+    );
+    check(
+        "evenkeel pause --for 1h30m",
+        expect![[r#"
+        PauseArgs { length: Some(5400s), daemon: DaemonArgs { url: "http://127.0.0.1:7380" } }
+    "#]],
+    );
+    check(
+        "evenkeel pause --for 500ms",
+        expect![[r#"
+        exit 64: error: invalid value '500ms' for '--for <TIME>': a pause lasts from a second to a year
+
+        For more information, try '--help'.
+    "#]],
+    );
+    check(
+        "evenkeel pause --for soon",
+        expect![[r#"
+        exit 64: error: invalid value 'soon' for '--for <TIME>': expected number at 0
+
+        For more information, try '--help'.
+    "#]],
+    );
+    check(
+        "evenkeel resume",
+        expect![[r#"
+        ResumeArgs { daemon: DaemonArgs { url: "http://127.0.0.1:7380" } }
+    "#]],
+    );
+    check(
         "evenkeel status --url 10.0.0.5:7380",
         expect![[r#"
         exit 64: error: invalid value '10.0.0.5:7380' for '--url <URL>': a URL is http://host:port, as in http://127.0.0.1:7380
@@ -362,6 +398,8 @@ fn help_tells_the_commands_the_environment_and_the_exit_statuses() {
               repair     Put right what check finds, slot by slot, as far as no human must decide
               status     Ask a running daemon what it does, how far it has come, and why it does nothing (more)
               retry      Tell a running daemon to try slots again that it has set aside
+              pause      Tell a running daemon to begin nothing new, for a time or until told to go on
+              resume     Tell a paused daemon to go on
               config     Check a configuration file, or print an annotated one
               demo       Start a throw-away local cluster with traffic and watch it being balanced
               help       Print this message or the help of the given subcommand(s)

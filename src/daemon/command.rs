@@ -2,23 +2,31 @@
 //!
 //! Whoever has a [`Commands`] can change what the daemon does; what only reads is given a [`super::Status`] instead.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cluster::SlotSet;
+use crate::journal::Pause;
 
 /// Commands that may wait. They come from people: one that finds no room is refused, not kept waiting.
 const WAITING_MAX: usize = 16;
 /// How long the supervisor may take to answer. It turns several times a second; only a disk that hangs holds it up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// The longest pause with an end, a year: longer ones are meant to have none.
+pub const PAUSE_MAX: Duration = Duration::from_hours(366 * 24);
+
 /// One command, with the place for its answer.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Put these slots back that were set aside: they are tried again at once, as if for the first time.
     Retry { slots: SlotSet, answer: oneshot::Sender<Retried> },
+    /// Begin nothing new, until then or until told to go on.
+    Pause { until: Option<SystemTime>, answer: oneshot::Sender<Paused> },
+    /// Go on.
+    Resume { answer: oneshot::Sender<Resumed> },
 }
 
 /// What became of slots that were to be tried again.
@@ -28,6 +36,24 @@ pub struct Retried {
     pub put_back: SlotSet,
     /// They were not set aside: nothing was done about them.
     pub not_set_aside: SlotSet,
+}
+
+/// What became of a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paused {
+    /// The pause in force.
+    pub pause: Pause,
+    /// Whether it is on record, so that a restart does not end it.
+    pub survives_restart: bool,
+}
+
+/// What became of a pause that was to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// The pause that was in force; `None` where there was none.
+    pub pause: Option<Pause>,
+    /// Whether a restart would bring it back, because its end could not be recorded.
+    pub returns_at_restart: bool,
 }
 
 /// Sends commands to the supervisor. Cheap to clone.
@@ -69,6 +95,17 @@ impl Commands {
         self.ask(|answer| Command::Retry { slots, answer }).await
     }
 
+    /// Has nothing new begun until then, or until told to go on; open slots are finished. Takes the place of a pause
+    /// before it. The answer comes when it is on record.
+    pub async fn pause(&self, until: Option<SystemTime>) -> Result<Paused, NotHeard> {
+        self.ask(|answer| Command::Pause { until, answer }).await
+    }
+
+    /// Ends a pause.
+    pub async fn resume(&self) -> Result<Resumed, NotHeard> {
+        self.ask(|answer| Command::Resume { answer }).await
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NotHeard> {
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(command(answer)).map_err(|error| match error {
@@ -83,16 +120,31 @@ impl Commands {
     }
 }
 
-/// A daemon that has set these slots aside and does nothing but obey, for the tests of whoever tells it something.
+/// A daemon that has set these slots aside, is paused since that time, and does nothing but obey, for the tests of
+/// whoever tells it something.
 #[cfg(test)]
-pub(crate) fn obeying(set_aside: &SlotSet) -> Commands {
+pub(crate) fn obeying(set_aside: &SlotSet, since: SystemTime) -> Commands {
     let (commands, mut orders) = commands();
     let mut set_aside = set_aside.clone();
+    let mut pause = Some(Pause { since, until: None });
     tokio::spawn(async move {
-        while let Some(Command::Retry { slots, answer }) = orders.queue.recv().await {
-            let (put_back, not_set_aside) = (slots.intersection(&set_aside), slots.difference(&set_aside));
-            set_aside = set_aside.difference(&slots);
-            answer.send(Retried { put_back, not_set_aside }).expect("somebody waits for the answer");
+        while let Some(command) = orders.queue.recv().await {
+            let heard = match command {
+                Command::Retry { slots, answer } => {
+                    let (put_back, not_set_aside) = (slots.intersection(&set_aside), slots.difference(&set_aside));
+                    set_aside = set_aside.difference(&slots);
+                    answer.send(Retried { put_back, not_set_aside }).is_ok()
+                }
+                Command::Pause { until, answer } => {
+                    let new = Pause { since, until };
+                    pause = Some(new);
+                    answer.send(Paused { pause: new, survives_restart: true }).is_ok()
+                }
+                Command::Resume { answer } => {
+                    answer.send(Resumed { pause: pause.take(), returns_at_restart: false }).is_ok()
+                }
+            };
+            assert!(heard, "somebody waits for the answer");
         }
     });
     commands

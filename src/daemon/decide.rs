@@ -15,6 +15,7 @@ use super::own::OwnSlots;
 use super::whose::{Whose, unmarked, whose};
 use super::{Look, Reason, RoomRules, SetAside, room};
 use crate::cluster::{Finding, NodeId, NodeInfo, OpenSlot, Shard, Slot, SlotSet, Topology};
+use crate::journal::Pause;
 use crate::migration::{Pair, Predecessors};
 use crate::plan::{self, Member, NodeName, Plan, Policy, ShardInput};
 use crate::throttle::{Limits, Order, admit};
@@ -54,6 +55,8 @@ pub(super) struct Situation<'a> {
     pub(super) observing: bool,
     /// Why the lease forbids to act, if it does.
     pub(super) lease: Option<Reason>,
+    /// What an operator told us.
+    pub(super) paused: Option<Pause>,
     pub(super) stopping: bool,
     pub(super) settle: u32,
     pub(super) adopt_after: Duration,
@@ -197,6 +200,7 @@ fn reasons(situation: &Situation<'_>) -> Vec<Reason> {
     } else {
         reasons.extend(situation.lease.clone());
     }
+    reasons.extend(situation.paused.map(Reason::Paused));
     // Before the first move only: while moves of ours run, epochs and owners change because of them.
     if situation.running.is_empty() && !situation.at_work && situation.memory.settled() < situation.settle {
         reasons.push(Reason::Settling { have: situation.memory.settled(), want: situation.settle });
@@ -239,7 +243,8 @@ fn resumable(situation: &Situation<'_>) -> Vec<Start> {
     let adopted: SlotSet = situation
         .memory
         .foreign(situation.now)
-        .filter(|(_, untouched)| *untouched >= situation.adopt_after)
+        // Who pauses us may be about to work with his own hands.
+        .filter(|(_, untouched)| *untouched >= situation.adopt_after && situation.paused.is_none())
         .map(|(slot, _)| slot)
         .collect();
     let mut by_pair: BTreeMap<(Pair, bool), (SlotSet, Predecessors)> = BTreeMap::new();

@@ -38,7 +38,7 @@ mod worker;
 pub use aside::SetAside;
 #[cfg(test)]
 pub(crate) use command::obeying;
-pub use command::{Commands, NotHeard, Orders, Retried, commands};
+pub use command::{Commands, NotHeard, Orders, PAUSE_MAX, Paused, Resumed, Retried, commands};
 pub use decide::{Goal, shard_inputs};
 pub use drains::Drains;
 pub use failpoints::{Moment, Phase, Point};

@@ -1,9 +1,11 @@
 //! Why nothing new is opened: one enum, shown under the same names in log, metrics, API, page and command line.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use crate::clock::rfc3339;
 use crate::cluster::{NodeId, ServerJob, ServerVersion, SlotSet, Unclear};
+use crate::journal::Pause;
 use crate::plan::TargetFault;
 
 /// A reason not to open any further slot. What is open already is finished all the same.
@@ -25,6 +27,8 @@ pub enum Reason {
     },
     /// The daemon was told to observe only.
     Observing,
+    /// An operator told the daemon to begin nothing new.
+    Paused(Pause),
     /// Another evenkeel moves slots in this cluster.
     OtherInstance {
         /// The name of its connections.
@@ -160,6 +164,7 @@ impl Reason {
             Self::Unclear(unclear) => unclear.name(),
             Self::Settling { .. } => "settling",
             Self::Observing => "observing",
+            Self::Paused(_) => "paused",
             Self::OtherInstance { .. } => "other_instance",
             Self::LeaseHeld { .. } => "lease_held",
             Self::LeaseLost { .. } => "lease_lost",
@@ -183,13 +188,14 @@ impl Reason {
 
     /// Every name that [`Reason::name`] can give.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        const OWN: [&str; 20] = [
+        const OWN: [&str; 21] = [
             "lease_held",
             "lease_lost",
             "server_side_job",
             "no_view",
             "settling",
             "observing",
+            "paused",
             "other_instance",
             "foreign_open_slots",
             "foreign_move",
@@ -215,6 +221,7 @@ impl Reason {
             // Seeds that name two clusters are an operator's mistake; any other unclear picture may become clear.
             Self::Unclear(Unclear::TwoClusters { .. })
             | Self::Observing
+            | Self::Paused(_)
             | Self::OtherInstance { .. }
             | Self::LeaseHeld { .. }
             | Self::ForeignOpenSlots { adopted_in: None, .. }
@@ -251,6 +258,15 @@ impl fmt::Display for Reason {
                 write!(f, "waiting until the same primaries were seen {want} times in a row ({have} so far)")
             }
             Self::Observing => f.write_str("told to observe only (schedule.mode, --observe)"),
+            Self::Paused(Pause { since, until: None }) => {
+                write!(f, "paused by an operator at {}, until told to go on (`evenkeel resume`)", at(*since))
+            }
+            Self::Paused(Pause { since, until: Some(until) }) => write!(
+                f,
+                "paused by an operator at {}, until {} or until told to go on (`evenkeel resume`)",
+                at(*since),
+                at(*until)
+            ),
             Self::OtherInstance { name, from } => {
                 write!(f, "another evenkeel acts on this cluster: {name}, connected from {from}; stop one of the two")
             }
@@ -326,4 +342,8 @@ impl fmt::Display for Reason {
             Self::Stopping => f.write_str("asked to stop"),
         }
     }
+}
+
+fn at(time: SystemTime) -> String {
+    rfc3339(time).unwrap_or_else(|| "a time that cannot be written".to_owned())
 }

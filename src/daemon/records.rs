@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use super::failpoints::{self, Moment, Phase};
 use crate::cluster::SlotSet;
-use crate::journal::{Journal, JournalError, Moved, Opened};
+use crate::journal::{Journal, JournalError, Moved, Opened, Pause};
 use crate::migration::Pair;
 
 /// The journal, or none.
@@ -58,6 +58,23 @@ impl Records {
         let (source, target, why) = (pair.source, pair.target, "plan".to_owned());
         let moved = Moved { slots, source, target, why, keys, took, outcome, at };
         self.note(move |journal| journal.moved(moved)).await;
+    }
+
+    /// The pause that is on record.
+    pub(super) fn pause(&self) -> Option<Pause> {
+        let journal = self.journal.as_ref()?;
+        journal.lock().unwrap_or_else(PoisonError::into_inner).pause()
+    }
+
+    /// Records a pause, or its end; whether a restart knows of it.
+    pub(super) async fn paused(&self, pause: Option<Pause>) -> bool {
+        match self.write(move |journal| journal.paused(pause)).await {
+            Ok(()) => self.journal.is_some(),
+            Err(error) => {
+                error!(%error, "the journal cannot be written");
+                false
+            }
+        }
     }
 
     async fn note(&self, write: impl FnOnce(&mut Journal) -> Result<(), JournalError> + Send + 'static) {

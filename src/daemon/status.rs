@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{CertificateFile, Reason, SetAside, Tenure};
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
+use crate::journal::Pause;
 use crate::migration::{Pair, Purpose};
 use crate::plan::Plan;
 
@@ -41,6 +42,8 @@ pub struct Status {
     pub work: Work,
     /// Slots that could not be moved, and when they are tried again.
     pub set_aside: BTreeMap<Slot, SetAside>,
+    /// What an operator told us: to begin nothing new.
+    pub paused: Option<Pause>,
     /// Whether we have the lease, where one is configured.
     pub lease: Tenure,
     /// The files of certificates that are in use.
@@ -69,6 +72,7 @@ impl Status {
             waiting: 0,
             work: Work::default(),
             set_aside: BTreeMap::new(),
+            paused: None,
             lease: Tenure::NotNeeded,
             certificates: Vec::new(),
             config_error: None,

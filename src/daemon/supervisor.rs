@@ -34,7 +34,7 @@ use super::{
 };
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
-use crate::journal::Process;
+use crate::journal::{Pause, Process};
 use crate::metrics::Metrics;
 use crate::migration::{Pair, Purpose};
 use crate::plan::{Plan, Policy};
@@ -143,6 +143,8 @@ pub struct Supervisor {
     inherited: Option<Instant>,
     finalise: Finalise<oneshot::Sender<()>>,
     set_aside: BTreeMap<Slot, SetAside>,
+    /// What an operator told us; a command with an end is told by being started.
+    paused: Option<Pause>,
     checks: Option<(checks::Found, Instant)>,
     checks_under_way: Option<oneshot::Receiver<checks::Found>>,
     work: Option<Account>,
@@ -196,6 +198,7 @@ impl Supervisor {
             inherited: None,
             finalise: Finalise::new(),
             set_aside: BTreeMap::new(),
+            paused: if parts.goal == Goal::Keep { parts.records.pause() } else { None },
             checks: None,
             checks_under_way: None,
             work: None,
@@ -237,9 +240,12 @@ impl Supervisor {
                     self.checks = Some((found, Instant::now()));
                     self.parts.nudge.notify_one();
                 }
-                Some(command) = self.parts.orders.queue.recv() => self.on_command(command),
+                Some(command) = self.parts.orders.queue.recv() => self.on_command(command).await,
                 () = self.parts.stop.cancelled(), if self.stopping_since.is_none() => self.begin_stop(),
-                _ = tick.tick() => self.on_tick(),
+                _ = tick.tick() => {
+                    self.end_pause().await;
+                    self.on_tick();
+                }
             }
             self.publish();
             if let Some(ended) = self.end() {
@@ -422,6 +428,7 @@ impl Supervisor {
             policy: &policy,
             observing: config.schedule.mode == Mode::Observe,
             lease: self.lease_reason(),
+            paused: self.paused,
             stopping: self.stopping_since.is_some(),
             settle: config.schedule.settle,
             adopt_after: config.schedule.adopt_after,

@@ -30,6 +30,8 @@ evenkeel keeps a Redis or Valkey Cluster on an even keel.
 
 To tell it something: POST with JSON.
 /api/v1/retry     {\"slots\": \"866,900-910\"}: slots that were set aside are tried again
+/api/v1/pause     {\"for_s\": 3600}, or {}: open slots are finished, nothing new is begun
+/api/v1/resume    {}: it goes on
 ";
 
 pub(super) async fn index() -> &'static str {

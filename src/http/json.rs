@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::SlotSet;
 use crate::daemon::Reason;
 
-pub use orders::{RetryDocument, RetryRequest, retry_document};
+pub use orders::{
+    PauseDocument, PauseRequest, PausedDocument, ResumeRequest, ResumedDocument, RetryDocument, RetryRequest,
+    pause_document, paused_document, resumed_document, retry_document,
+};
 pub use plan::{MoveDocument, PlanDocument, PlanNode, PlanThreshold, PlanVerdict, plan_document};
 pub use status::{
     CertificateDocument, ConfigDocument, LeaseDocument, LookDocument, RunningMove, SetAsideSlot, StatusDocument,

@@ -60,6 +60,8 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/topology", get(handlers::topology))
         .route("/api/v1/plan", get(handlers::plan))
         .route(orders::RETRY, post(orders::retry))
+        .route(orders::PAUSE, post(orders::pause))
+        .route(orders::RESUME, post(orders::resume))
         .fallback(handlers::not_found)
         .method_not_allowed_fallback(handlers::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))

@@ -3,6 +3,8 @@
 //! A body must be announced as JSON. So a page of somebody else's, open in the browser of an operator, cannot send one:
 //! browsers ask first whether they may, and are not answered.
 
+use std::time::{Duration, SystemTime};
+
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -11,19 +13,26 @@ use axum::response::{IntoResponse, Response};
 
 use super::AppState;
 use super::handlers::{failure, fresh};
-use super::json::{RetryRequest, retry_document};
+use super::json::{PauseRequest, ResumeRequest, RetryRequest, paused_document, resumed_document, retry_document};
 use crate::cluster::SlotSet;
-use crate::daemon::NotHeard;
+use crate::daemon::{NotHeard, PAUSE_MAX};
 
 /// Where slots are put back that were set aside.
 pub(super) const RETRY: &str = "/api/v1/retry";
+/// Where the daemon is told to begin nothing new.
+pub(super) const PAUSE: &str = "/api/v1/pause";
+/// Where it is told to go on.
+pub(super) const RESUME: &str = "/api/v1/resume";
 /// Every path that takes `POST`.
-pub(super) const PATHS: [&str; 1] = [RETRY];
+pub(super) const PATHS: [&str; 3] = [RETRY, PAUSE, RESUME];
 
-pub(super) async fn retry(State(state): State<AppState>, body: Result<Json<RetryRequest>, JsonRejection>) -> Response {
+/// The body of a request, or what is wrong with it.
+type Body<T> = Result<Json<T>, JsonRejection>;
+
+pub(super) async fn retry(State(state): State<AppState>, body: Body<RetryRequest>) -> Response {
     let Json(request) = match body {
         Ok(body) => body,
-        Err(rejection) => return failure(rejection.status(), rejection.body_text()),
+        Err(rejection) => return refused(&rejection),
     };
     let slots = match request.slots.parse::<SlotSet>() {
         Ok(slots) if slots.is_empty() => return failure(StatusCode::BAD_REQUEST, "no slot is named".to_owned()),
@@ -34,6 +43,37 @@ pub(super) async fn retry(State(state): State<AppState>, body: Result<Json<Retry
         Ok(retried) => fresh(retry_document(&retried)),
         Err(error) => not_heard(error),
     }
+}
+
+pub(super) async fn pause(State(state): State<AppState>, body: Body<PauseRequest>) -> Response {
+    let Json(request) = match body {
+        Ok(body) => body,
+        Err(rejection) => return refused(&rejection),
+    };
+    let length = request.for_s.map(Duration::from_secs);
+    if length.is_some_and(|length| length.is_zero() || length > PAUSE_MAX) {
+        let bounds =
+            format!("for_s: 1 to {} seconds; without it, the pause lasts until /api/v1/resume", PAUSE_MAX.as_secs());
+        return failure(StatusCode::BAD_REQUEST, bounds);
+    }
+    match state.commands.pause(length.map(|length| SystemTime::now() + length)).await {
+        Ok(paused) => fresh(paused_document(&paused)),
+        Err(error) => not_heard(error),
+    }
+}
+
+pub(super) async fn resume(State(state): State<AppState>, body: Body<ResumeRequest>) -> Response {
+    if let Err(rejection) = body {
+        return refused(&rejection);
+    }
+    match state.commands.resume().await {
+        Ok(resumed) => fresh(resumed_document(&resumed)),
+        Err(error) => not_heard(error),
+    }
+}
+
+fn refused(rejection: &JsonRejection) -> Response {
+    failure(rejection.status(), rejection.body_text())
 }
 
 fn not_heard(error: NotHeard) -> Response {

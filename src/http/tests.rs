@@ -18,7 +18,7 @@ fn routes(status: Status) -> Router {
     // A receiver gives the last value even when its sender is gone, as it is at the end of the process.
     let (_, status) = watch::channel(Arc::new(status));
     let metrics = Arc::new(Metrics::new("cache-eu").unwrap());
-    let commands = obeying(&"5".parse().unwrap());
+    let commands = obeying(&"5".parse().unwrap(), now().wall);
     router(AppState { status, metrics, commands, poll: Arc::new(|| POLL) })
 }
 
@@ -96,6 +96,91 @@ async fn only_reading_is_possible_and_what_is_not_there_is_said_in_json() {
         "HEAD /healthz",
         expect![[r#"
         200 text/plain; charset=utf-8
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_pause_begins_and_ends_as_told() {
+    let json = "application/json";
+    check_post(
+        "/api/v1/pause",
+        json,
+        "{}",
+        expect![[r#"
+        200 application/json
+        {
+          "paused": {
+            "since": "2027-01-15T08:00:00.000Z",
+            "until": null
+          },
+          "survives_restart": true
+        }
+    "#]],
+    )
+    .await;
+    check_post(
+        "/api/v1/pause",
+        json,
+        r#"{"for_s": 0}"#,
+        expect![[r#"
+        400 application/json
+        {
+          "error": "for_s: 1 to 31622400 seconds; without it, the pause lasts until /api/v1/resume"
+        }
+    "#]],
+    )
+    .await;
+    check_post("/api/v1/pause", json, r#"{"for_s": -5}"#, expect![[r#"
+        422 application/json
+        {
+          "error": "Failed to deserialize the JSON body into the target type: for_s: invalid value: integer `-5`, expected u64 at line 1 column 12"
+        }
+    "#]]).await;
+    check_post("/api/v1/pause", json, r#"{"for": "1h"}"#, expect![[r#"
+        422 application/json
+        {
+          "error": "Failed to deserialize the JSON body into the target type: for: unknown field `for`, expected `for_s` at line 1 column 6"
+        }
+    "#]]).await;
+    check_post(
+        "/api/v1/pause",
+        "text/plain",
+        "{}",
+        expect![[r#"
+        415 application/json
+        {
+          "error": "Expected request with `Content-Type: application/json`"
+        }
+    "#]],
+    )
+    .await;
+    check_post(
+        "/api/v1/resume",
+        json,
+        "{}",
+        expect![[r#"
+        200 application/json
+        {
+          "returns_at_restart": false,
+          "was_paused": {
+            "since": "2027-01-15T08:00:00.000Z",
+            "until": null
+          }
+        }
+    "#]],
+    )
+    .await;
+    check_post(
+        "/api/v1/resume",
+        json,
+        "",
+        expect![[r#"
+        400 application/json
+        {
+          "error": "Failed to parse the request body as JSON: EOF while parsing a value at line 1 column 0"
+        }
     "#]],
     )
     .await;

@@ -1,9 +1,9 @@
-//! What the records of a journal amount to: the slots that are open and the latest moves. No file here.
+//! What the records of a journal amount to: the slots that are open, the latest moves, a pause. No file here.
 
 use std::collections::VecDeque;
 
 use super::line::Record;
-use super::{Moved, Opened};
+use super::{Moved, Opened, Pause};
 use crate::cluster::SlotSet;
 
 /// Moves that are kept: some hours of a large rebalance, a few hundred KiB of file.
@@ -15,6 +15,7 @@ pub(super) struct Contents {
     /// No set is empty and no slot is in two of them, so there are never more than slots.
     opened: Vec<Opened>,
     history: VecDeque<Moved>,
+    pause: Option<Pause>,
 }
 
 impl Contents {
@@ -31,6 +32,8 @@ impl Contents {
                 }
                 self.history.push_back(moved);
             }
+            Record::Paused(pause) => self.pause = Some(pause),
+            Record::Resumed {} => self.pause = None,
         }
     }
 
@@ -51,6 +54,10 @@ impl Contents {
         self.history.iter()
     }
 
+    pub(super) fn pause(&self) -> Option<Pause> {
+        self.pause
+    }
+
     /// Those of the slots that are open.
     pub(super) fn open_among(&self, slots: &SlotSet) -> SlotSet {
         self.opened.iter().flat_map(|opened| opened.slots.iter()).filter(|&slot| slots.contains(slot)).collect()
@@ -59,7 +66,7 @@ impl Contents {
     /// The fewest records that amount to the same.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         let opened = self.opened.iter().cloned().map(Record::Opened);
-        opened.chain(self.history.iter().cloned().map(Record::Moved))
+        opened.chain(self.history.iter().cloned().map(Record::Moved)).chain(self.pause.map(Record::Paused))
     }
 }
 

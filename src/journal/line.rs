@@ -6,11 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Moved, Opened, Process};
+use super::{Moved, Opened, Pause, Process};
 use crate::cluster::{NodeId, SlotSet};
 
-/// The version that is written, and the newest that is read.
-pub(super) const VERSION: u32 = 1;
+/// The version that is written, and the newest that is read. Each reads what the ones before it wrote.
+///
+/// 2 added `paused` and `resumed`.
+pub(super) const VERSION: u32 = 2;
 
 /// One line after the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,10 @@ pub(super) enum Record {
     },
     /// A move ended.
     Moved(#[serde(with = "MovedLine")] Moved),
+    /// An operator told the daemon to begin nothing new.
+    Paused(#[serde(with = "PauseLine")] Pause),
+    /// It begins what it likes again.
+    Resumed {},
 }
 
 /// What a file holds.
@@ -89,7 +95,7 @@ const NOT_A_JOURNAL: &str = "it is not the first line of a journal of evenkeel";
 
 fn read_header(line: &[u8]) -> Result<(), ReadError> {
     match serde_json::from_slice(line) {
-        Ok(Header { evenkeel_journal: VERSION }) => Ok(()),
+        Ok(Header { evenkeel_journal: 1..=VERSION }) => Ok(()),
         Ok(Header { evenkeel_journal: version }) if version > VERSION => Err(ReadError::Newer { version }),
         Ok(Header { .. }) | Err(_) => Err(ReadError::Damaged { line: 1, why: NOT_A_JOURNAL.to_owned() }),
     }
@@ -156,6 +162,15 @@ struct MovedLine {
     outcome: String,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Pause", deny_unknown_fields)]
+struct PauseLine {
+    #[serde(with = "time")]
+    since: SystemTime,
+    #[serde(with = "optional_time", default, skip_serializing_if = "Option::is_none")]
+    until: Option<SystemTime>,
+}
+
 /// A value as the text that it is written as everywhere: slots as `0-99,866`, a node as its id.
 mod text {
     use std::fmt::Display;
@@ -209,6 +224,25 @@ mod time {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
         super::text::deserialize::<D, Timestamp>(deserializer).map(SystemTime::from)
+    }
+}
+
+/// A moment, or none.
+mod optional_time {
+    use std::time::SystemTime;
+
+    use serde::{Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde hands a reference to the field")]
+    pub(super) fn serialize<S: Serializer>(at: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => super::time::serialize(at, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+        super::time::deserialize(deserializer).map(Some)
     }
 }
 

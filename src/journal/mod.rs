@@ -1,5 +1,6 @@
 //! The journal: a small append-only file in `[state] dir` that says only what the cluster cannot: which open slots are
-//! ours and against which processes they were opened, and, as history, who moved what, why, when and how it ended.
+//! ours and against which processes they were opened, whether an operator paused the daemon, and, as history, who moved
+//! what, why, when and how it ended.
 //!
 //! What *is* (owners, marks, keys) is never read from here; a lost journal costs time and history, never a key. One
 //! JSON document a line, after a line with the version. Calls block: an asynchronous caller wraps them in
@@ -82,6 +83,15 @@ pub struct Moved {
     pub outcome: String,
     /// When it ended.
     pub at: SystemTime,
+}
+
+/// What an operator told a daemon: to begin nothing new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// When it was told.
+    pub since: SystemTime,
+    /// When it ends by itself, by the calendar; `None` for when it is told to go on.
+    pub until: Option<SystemTime>,
 }
 
 /// A journal that cannot be opened or written.
@@ -200,6 +210,17 @@ impl Journal {
     /// The last 1,000 moves that ended, newest last.
     pub fn history(&self) -> impl Iterator<Item = &Moved> {
         self.contents.history()
+    }
+
+    /// The pause that is on record, also one that is over.
+    pub fn pause(&self) -> Option<Pause> {
+        self.contents.pause()
+    }
+
+    /// Records a pause, in place of one before it, or that there is none any more. On disk when it returns: an operator
+    /// relies on it.
+    pub fn paused(&mut self, pause: Option<Pause>) -> Result<(), JournalError> {
+        self.record(pause.map_or(Record::Resumed {}, Record::Paused), Durability::Disk)
     }
 
     fn record(&mut self, record: Record, durability: Durability) -> Result<(), JournalError> {

@@ -41,13 +41,19 @@ fn moved(text: &str) -> Moved {
 }
 
 /// Does what a line of a story says: `open 0-9 a b`, `close 0-4`, `move 0-9 a b`, `die`, `die in mid-write`,
-/// `spoil write` (the next one fails, half-way), `fill disk` (so does everything until `free disk`).
+/// `pause`, `pause 60`, `resume`, `spoil write` (the next one fails, half-way), `fill disk` (so does everything until `free disk`).
 fn act(journal: Option<Journal>, dir: &Path, line: &str) -> (Journal, Result<(), JournalError>) {
     let mut journal = journal.map_or_else(|| Journal::open(dir), Ok).unwrap();
     let done = match line.split_once(' ').unwrap_or((line, "")) {
         ("open", text) => journal.opened(opened(text)),
         ("close", text) => journal.closed(&slots(text)),
         ("move", text) => journal.moved(moved(text)),
+        ("pause", "") => journal.paused(Some(Pause { since: UNIX_EPOCH, until: None })),
+        ("pause", seconds) => {
+            let until = UNIX_EPOCH + Duration::from_secs(seconds.parse().unwrap());
+            journal.paused(Some(Pause { since: UNIX_EPOCH, until: Some(until) }))
+        }
+        ("resume", "") => journal.paused(None),
         ("spoil", "write") => {
             spoil_write(&mut journal, dir);
             Ok(())
@@ -94,7 +100,11 @@ fn shown(journal: &Journal) -> String {
         format!("{} {}>{}", opened.slots, name(&opened.source), name(&opened.target))
     };
     let open: Vec<String> = journal.open_slots().map(one).collect();
-    format!("{}; {} moved", open.join(", "), journal.history().count())
+    let paused = journal.pause().map_or_else(String::new, |pause| match pause.until {
+        None => "; paused".to_owned(),
+        Some(until) => format!("; paused for {} s", until.duration_since(pause.since).unwrap().as_secs()),
+    });
+    format!("{}; {} moved{paused}", open.join(", "), journal.history().count())
 }
 
 /// A story, and what the journal says at its end and to the next process. A line that begins with `!` fails, and leaves
@@ -132,6 +142,29 @@ fn a_slot_opened_again_belongs_to_the_later_record() {
 fn a_move_is_history_and_closes_nothing() {
     check(&["open 0-9 a b", "move 0-9 a b"], "0-9 a>b; 1 moved");
     check(&["open 0-9 a b", "move 0-9 a b", "close 0-9", "die", "move 3 b a"], "; 2 moved");
+}
+
+#[test]
+fn a_pause_is_there_until_it_is_ended_whoever_runs() {
+    check(&["pause"], "; 0 moved; paused");
+    check(&["pause", "die", "open 0-9 a b", "die"], "0-9 a>b; 0 moved; paused");
+    check(&["pause", "pause 60"], "; 0 moved; paused for 60 s");
+    check(&["pause 60", "die", "pause", "die"], "; 0 moved; paused");
+    check(&["pause", "resume"], "; 0 moved");
+    check(&["pause", "die", "resume", "die"], "; 0 moved");
+    check(&["spoil write", "!pause"], "; 0 moved");
+    check(&["pause", "spoil write", "!resume"], "; 0 moved; paused");
+}
+
+#[test]
+fn a_journal_of_an_older_version_is_read_and_written_anew() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("journal.jsonl");
+    let closed = line::write(&Record::Closed { slots: slots("1") });
+    fs::write(&path, format!("{{\"evenkeel_journal\":1}}\n{closed}")).unwrap();
+    drop(Journal::open(dir.path()).unwrap());
+    assert_eq!(fs::read_to_string(&path).unwrap(), line::header());
+    assert_eq!(line::header(), "{\"evenkeel_journal\":2}\n");
 }
 
 #[test]
@@ -219,8 +252,8 @@ fn fault(text: &str) -> String {
 
 #[test]
 fn a_journal_of_a_newer_version_is_left_alone() {
-    expect!["FILE is a journal of version 2, this evenkeel reads up to 1: run the newer evenkeel, or move the file away (open slots then count as somebody else's until they are adopted)"]
-    .assert_eq(&fault("{\"evenkeel_journal\":2,\"by\":\"3.0\"}\n{\"paused\":{}}\n"));
+    expect!["FILE is a journal of version 3, this evenkeel reads up to 2: run the newer evenkeel, or move the file away (open slots then count as somebody else's until they are adopted)"]
+    .assert_eq(&fault("{\"evenkeel_journal\":3,\"by\":\"3.0\"}\n{\"drained\":{}}\n"));
 }
 
 #[test]
@@ -238,7 +271,7 @@ fn a_damaged_line_is_named_and_the_file_left_alone() {
     );
     check(format!("{header}\n{good}"), "line 2 of FILE is damaged (EOF");
     check(good, "line 1 of FILE is damaged (it is not the first line of a journal of evenkeel)");
-    check(header.replace('1', "0"), "line 1 of FILE is damaged (it is not the first line");
+    check(header.replace('2', "0"), "line 1 of FILE is damaged (it is not the first line");
     check("dear diary".to_owned(), "line 1 of FILE is damaged (it is not the first line");
 }
 
@@ -250,7 +283,7 @@ fn the_file_is_text_that_an_operator_can_read() {
     journal.closed(&slots("3-16383")).unwrap();
     journal.moved(Moved { outcome: "left: no answer".to_owned(), ..moved("3-9,866 a b") }).unwrap();
     expect![[r#"
-        {"evenkeel_journal":1}
+        {"evenkeel_journal":2}
         {"opened":{"at":"2026-03-01T12:00:00.25Z","slots":"0-9,866","source":{"node":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","run_id":"run-a"},"target":{"node":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","run_id":"run-b"}}}
         {"closed":{"slots":"3-9,866"}}
         {"moved":{"at":"2026-03-01T12:00:00.25Z","slots":"3-9,866","source":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","target":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","why":"level by weight","keys":1200,"took":"2s 41ms","outcome":"left: no answer"}}

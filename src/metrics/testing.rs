@@ -43,6 +43,7 @@ pub(crate) fn starting(now: Now) -> Status {
         waiting: 0,
         work: Work::default(),
         set_aside: BTreeMap::new(),
+        paused: None,
         lease: Tenure::NotNeeded,
         certificates: Vec::new(),
         config_error: None,

@@ -19,6 +19,7 @@ mod interrupted;
 mod layouts;
 mod lease;
 mod others;
+mod pauses;
 mod permissions;
 mod reasons;
 mod rebalance;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::super::memory::Seen;
 use super::*;
@@ -23,6 +24,7 @@ struct Circumstances {
     observing: bool,
     lease: Option<Reason>,
     stopping: bool,
+    paused: Option<Pause>,
     at_work: bool,
     /// `a>d 0-9`.
     running: Vec<&'static str>,
@@ -44,6 +46,7 @@ impl Default for Circumstances {
             observing: false,
             lease: None,
             stopping: false,
+            paused: None,
             at_work: false,
             running: Vec::new(),
             ours: "",
@@ -105,6 +108,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         policy: &circumstances.policy,
         observing: circumstances.observing,
         lease: circumstances.lease,
+        paused: circumstances.paused,
         stopping: circumstances.stopping,
         settle: 2,
         adopt_after: Duration::from_mins(1),
@@ -163,6 +167,18 @@ fn an_observer_plans_and_moves_nothing() {
 #[test]
 fn who_was_asked_to_stop_starts_nothing() {
     check(THREE_AND_ONE, Circumstances { stopping: true, ..Circumstances::default() }, "[stopping]");
+}
+
+#[test]
+fn while_paused_what_is_ours_is_finished_and_nothing_else_is_touched() {
+    let pause = Pause { since: SystemTime::UNIX_EPOCH, until: None };
+    let paused = || Circumstances { paused: Some(pause), ..Circumstances::default() };
+    check(THREE_AND_ONE, paused(), "[paused]");
+    let open = format!("{THREE_AND_ONE}\na 0-5460 [5->-d]\nd [5-<-a]");
+    check(&open, Circumstances { ours: "a>d 5", ..paused() }, "resume a>d 5; [paused]");
+    let long = Duration::from_mins(2);
+    check(&open, Circumstances { watched: long, ..Circumstances::default() }, "resume a>d 5");
+    check(&open, Circumstances { watched: long, ..paused() }, "[paused]");
 }
 
 #[test]

@@ -92,6 +92,7 @@ impl Supervisor {
             waiting: self.waiting,
             work: self.work.as_ref().map_or(self.done_work, |work| self.work_of(work)),
             set_aside: self.set_aside.clone(),
+            paused: self.paused,
             lease: self.parts.lease.tenure(),
             certificates: self.parts.files.borrow().certificates.clone(),
             config_error: self.parts.config_error.borrow().clone(),

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::Slots;
-use crate::daemon::Retried;
+use crate::clock::rfc3339;
+use crate::daemon::{Paused, Resumed, Retried};
+use crate::journal::Pause;
 
 /// `POST /api/v1/retry`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,4 +28,64 @@ pub struct RetryDocument {
 #[must_use]
 pub fn retry_document(retried: &Retried) -> RetryDocument {
     RetryDocument { put_back: Slots::from(&retried.put_back), not_set_aside: Slots::from(&retried.not_set_aside) }
+}
+
+/// `POST /api/v1/pause`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PauseRequest {
+    /// How long, in whole seconds; without it until told to go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<u64>,
+}
+
+/// A pause: open slots are finished, nothing new is begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseDocument {
+    /// When it was told; `null` for a time that RFC 3339 cannot write.
+    pub since: Option<String>,
+    /// When it ends by itself; `null` for when it is told to go on.
+    pub until: Option<String>,
+}
+
+/// What became of a pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedDocument {
+    /// The pause in force, in place of one before it.
+    pub paused: PauseDocument,
+    /// Whether it is on record; else it lasts until a restart at the most, because there is no `state.dir`, or it
+    /// cannot be written.
+    pub survives_restart: bool,
+}
+
+/// `POST /api/v1/resume`: an empty object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeRequest {}
+
+/// What became of a pause that was to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumedDocument {
+    /// The pause that ended; `null` where there was none.
+    pub was_paused: Option<PauseDocument>,
+    /// Whether a restart would bring it back, because its end could not be recorded.
+    pub returns_at_restart: bool,
+}
+
+/// The pause as JSON.
+#[must_use]
+pub fn pause_document(pause: Pause) -> PauseDocument {
+    PauseDocument { since: rfc3339(pause.since), until: pause.until.and_then(rfc3339) }
+}
+
+/// The answer as JSON.
+#[must_use]
+pub fn paused_document(paused: &Paused) -> PausedDocument {
+    PausedDocument { paused: pause_document(paused.pause), survives_restart: paused.survives_restart }
+}
+
+/// The answer as JSON.
+#[must_use]
+pub fn resumed_document(resumed: &Resumed) -> ResumedDocument {
+    ResumedDocument { was_paused: resumed.pause.map(pause_document), returns_at_restart: resumed.returns_at_restart }
 }

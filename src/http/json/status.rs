@@ -1,11 +1,9 @@
 //! What runs, how far it has come, and why nothing (more) is moved.
 
-use std::time::SystemTime;
-
 use serde::{Deserialize, Serialize};
 
-use super::{ReasonDocument, Slots, reason_document, seconds};
-use crate::clock::Now;
+use super::{PauseDocument, ReasonDocument, Slots, pause_document, reason_document, seconds};
+use crate::clock::{Now, rfc3339};
 use crate::cluster::{Slot, SlotSet};
 use crate::config::Mode;
 use crate::daemon::{CertificateFile, MoveStatus, SetAside, Status, Tenure, Work};
@@ -38,6 +36,8 @@ pub struct StatusDocument {
     pub work: WorkDocument,
     /// Slots that could not be moved, in ascending order.
     pub set_aside: Vec<SetAsideSlot>,
+    /// What an operator told it, to begin nothing new; `null` while it is not paused.
+    pub paused: Option<PauseDocument>,
     /// The lease; `null` where none is configured.
     pub lease: Option<LeaseDocument>,
     /// The files of certificates that are in use.
@@ -169,7 +169,7 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         instance: status.instance.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         mode: mode(status.mode).to_owned(),
-        started_at: time(status.started),
+        started_at: rfc3339(status.started),
         uptime_s: seconds(now.since_wall(status.started)),
         turn_age_s: seconds(now.since(status.turned)),
         reasons: status.reasons.iter().map(reason_document).collect(),
@@ -177,6 +177,7 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         moves_waiting: status.waiting,
         work: work(&status.work),
         set_aside: status.set_aside.iter().map(|(&slot, why)| set_aside(slot, why, now)).collect(),
+        paused: status.paused.map(pause_document),
         lease: lease(&status.lease, now),
         certificates: status.certificates.iter().map(|file| certificate(file, now)).collect(),
         open_slots: Slots::from(&open),
@@ -235,7 +236,7 @@ fn certificate(file: &CertificateFile, now: Now) -> CertificateDocument {
     CertificateDocument {
         certificate: file.role.name().to_owned(),
         file: file.path.display().to_string(),
-        expires_at: file.expires.as_ref().ok().copied().and_then(time),
+        expires_at: file.expires.as_ref().ok().copied().and_then(rfc3339),
         error: file.fault(now.wall),
     }
 }
@@ -265,9 +266,4 @@ const fn mode(mode: Mode) -> &'static str {
         Mode::Act => "act",
         Mode::Observe => "observe",
     }
-}
-
-fn time(time: SystemTime) -> Option<String> {
-    let time = jiff::Timestamp::try_from(time).ok()?;
-    Some(format!("{time:.3}"))
 }

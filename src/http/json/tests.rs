@@ -22,74 +22,75 @@ fn the_status_of_a_daemon_in_mid_work() {
     check(
         &status_document(&working(now), now),
         expect![[r#"
-        {
-          "cluster": "cache-eu",
-          "instance": "host-1:42",
-          "version": "0.1.0",
-          "mode": "act",
-          "started_at": "2027-01-15T06:59:59.500Z",
-          "uptime_s": 3600.5,
-          "turn_age_s": 1.0,
-          "reasons": [
             {
-              "name": "set_aside",
-              "text": "slots 5 are set aside: it would not",
-              "passes_by_itself": true
-            }
-          ],
-          "moves": [
-            {
-              "source": "id-1",
-              "target": "id-3",
-              "purpose": "move",
-              "slots": {
-                "ranges": "0-4,6-999",
-                "count": 999
+              "cluster": "cache-eu",
+              "instance": "host-1:42",
+              "version": "0.1.0",
+              "mode": "act",
+              "started_at": "2027-01-15T06:59:59.500Z",
+              "uptime_s": 3600.5,
+              "turn_age_s": 1.0,
+              "reasons": [
+                {
+                  "name": "set_aside",
+                  "text": "slots 5 are set aside: it would not",
+                  "passes_by_itself": true
+                }
+              ],
+              "moves": [
+                {
+                  "source": "id-1",
+                  "target": "id-3",
+                  "purpose": "move",
+                  "slots": {
+                    "ranges": "0-4,6-999",
+                    "count": 999
+                  },
+                  "slots_moved": 250,
+                  "keys_moved": 3000,
+                  "batch_keys": 40,
+                  "running_s": 12.5,
+                  "waits_for": "the finalise of another move"
+                }
+              ],
+              "moves_waiting": 2,
+              "work": {
+                "active": true,
+                "slots_planned": 1000,
+                "slots_moved": 250,
+                "keys_planned": 12000,
+                "keys_moved": 3000,
+                "elapsed_s": 12.5,
+                "left_s": 37.5
               },
-              "slots_moved": 250,
-              "keys_moved": 3000,
-              "batch_keys": 40,
-              "running_s": 12.5,
-              "waits_for": "the finalise of another move"
-            }
-          ],
-          "moves_waiting": 2,
-          "work": {
-            "active": true,
-            "slots_planned": 1000,
-            "slots_moved": 250,
-            "keys_planned": 12000,
-            "keys_moved": 3000,
-            "elapsed_s": 12.5,
-            "left_s": 37.5
-          },
-          "set_aside": [
-            {
-              "slot": 5,
-              "attempts": 3,
-              "trouble": "refused",
-              "why": "it would not",
-              "delay_s": 40.0,
-              "next_try_in_s": 30.0
-            }
-          ],
-          "lease": null,
-          "certificates": [],
-          "open_slots": {
-            "ranges": "866",
-            "count": 1
-          },
-          "look": {
-            "number": 7,
-            "age_s": 2.0,
-            "took_s": 0.012345,
-            "errors": []
-          },
-          "config": {
-            "generation": 2,
-            "error": "line 3: cluster.sseds is not a key"
-          }
-        }"#]],
+              "set_aside": [
+                {
+                  "slot": 5,
+                  "attempts": 3,
+                  "trouble": "refused",
+                  "why": "it would not",
+                  "delay_s": 40.0,
+                  "next_try_in_s": 30.0
+                }
+              ],
+              "paused": null,
+              "lease": null,
+              "certificates": [],
+              "open_slots": {
+                "ranges": "866",
+                "count": 1
+              },
+              "look": {
+                "number": 7,
+                "age_s": 2.0,
+                "took_s": 0.012345,
+                "errors": []
+              },
+              "config": {
+                "generation": 2,
+                "error": "line 3: cluster.sseds is not a key"
+              }
+            }"#]],
     );
 }
 
@@ -100,52 +101,53 @@ fn the_status_of_a_daemon_that_has_seen_nothing() {
     check(
         &status_document(&status, now),
         expect![[r#"
-        {
-          "cluster": "cache-eu",
-          "instance": "host-1:42",
-          "version": "0.1.0",
-          "mode": "act",
-          "started_at": "2027-01-15T06:59:59.500Z",
-          "uptime_s": 3600.5,
-          "turn_age_s": 1.0,
-          "reasons": [
             {
-              "name": "no_view",
-              "text": "the cluster has not been read yet",
-              "passes_by_itself": true
-            }
-          ],
-          "moves": [],
-          "moves_waiting": 0,
-          "work": {
-            "active": false,
-            "slots_planned": 0,
-            "slots_moved": 0,
-            "keys_planned": null,
-            "keys_moved": 0,
-            "elapsed_s": 0.0,
-            "left_s": null
-          },
-          "set_aside": [],
-          "lease": null,
-          "certificates": [],
-          "open_slots": {
-            "ranges": "",
-            "count": 0
-          },
-          "look": {
-            "number": 0,
-            "age_s": null,
-            "took_s": null,
-            "errors": [
-              "no seed answers"
-            ]
-          },
-          "config": {
-            "generation": 0,
-            "error": null
-          }
-        }"#]],
+              "cluster": "cache-eu",
+              "instance": "host-1:42",
+              "version": "0.1.0",
+              "mode": "act",
+              "started_at": "2027-01-15T06:59:59.500Z",
+              "uptime_s": 3600.5,
+              "turn_age_s": 1.0,
+              "reasons": [
+                {
+                  "name": "no_view",
+                  "text": "the cluster has not been read yet",
+                  "passes_by_itself": true
+                }
+              ],
+              "moves": [],
+              "moves_waiting": 0,
+              "work": {
+                "active": false,
+                "slots_planned": 0,
+                "slots_moved": 0,
+                "keys_planned": null,
+                "keys_moved": 0,
+                "elapsed_s": 0.0,
+                "left_s": null
+              },
+              "set_aside": [],
+              "paused": null,
+              "lease": null,
+              "certificates": [],
+              "open_slots": {
+                "ranges": "",
+                "count": 0
+              },
+              "look": {
+                "number": 0,
+                "age_s": null,
+                "took_s": null,
+                "errors": [
+                  "no seed answers"
+                ]
+              },
+              "config": {
+                "generation": 0,
+                "error": null
+              }
+            }"#]],
     );
 }
 
