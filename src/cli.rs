@@ -288,6 +288,9 @@ pub struct DaemonArgs {
     /// Where the daemon serves HTTP
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7380", value_parser = url)]
     pub url: String,
+    /// The file with the daemon's token; EVENKEEL_HTTP_TOKEN goes before it
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// `evenkeel config`.

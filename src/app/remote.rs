@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::cli::DaemonArgs;
+use crate::config::TokenSource;
 use crate::http::json::ErrorDocument;
 
 /// How long one answer may take: longer than the daemon itself takes to give up on its supervisor.
@@ -16,6 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 pub(super) struct Remote {
     agent: ureq::Agent,
     url: String,
+    token: TokenSource,
 }
 
 /// What a path answered.
@@ -28,9 +32,13 @@ pub(super) enum Answer<T> {
 
 impl Remote {
     /// The daemon at this address. Nothing is sent yet.
-    pub(super) fn new(url: &str) -> Self {
+    pub(super) fn new(daemon: &DaemonArgs) -> Self {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(ANSWER_WITHIN));
-        Self { agent: agent.build().new_agent(), url: url.to_owned() }
+        Self {
+            agent: agent.build().new_agent(),
+            url: daemon.url.clone(),
+            token: TokenSource::of_file(daemon.token_file.clone()),
+        }
     }
 
     /// The document at a path.
@@ -47,7 +55,13 @@ impl Remote {
         path: &'static str,
         document: impl Serialize + Send + 'static,
     ) -> anyhow::Result<Answer<T>> {
-        self.ask(path, move |agent, url| agent.post(url).send_json(&document)).await
+        let token = self.token.token()?.map(|token| format!("Bearer {}", token.expose_secret()));
+        let call = move |agent: &ureq::Agent, url: &str| {
+            let post = agent.post(url);
+            let post = if let Some(token) = token { post.header("Authorization", token) } else { post };
+            post.send_json(&document)
+        };
+        self.ask(path, call).await
     }
 
     async fn ask<T: DeserializeOwned + Send + 'static>(

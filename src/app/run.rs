@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::engine::Engine;
 use super::{logging, reload};
 use crate::cli::{ExitStatus, RunArgs};
+use crate::config::TokenSource;
 use crate::daemon::Goal;
 use crate::http;
 
@@ -19,8 +20,9 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
     let level = logging::init(&config.log);
     // Bound before anything is started: a port in use is an error at once, not after the first move.
     let listener = http::bind(config.http.listen)?;
+    let listen = listener.local_addr()?;
     info!(
-        cluster = config.cluster.name, mode = ?config.schedule.mode, listen = %listener.local_addr()?,
+        cluster = config.cluster.name, mode = ?config.schedule.mode, %listen,
         version = env!("CARGO_PKG_VERSION"), "evenkeel starts"
     );
     let engine = Engine::start(config.clone(), Goal::Keep).await?;
@@ -29,6 +31,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
         status: engine.status.clone(),
         metrics: Arc::clone(&engine.metrics),
         commands: engine.commands.clone(),
+        guard: http::Guard { listen, token: TokenSource::of(&config.http) },
         poll: Arc::new(move || *poll.borrow()),
     };
     let http_stop = CancellationToken::new();

@@ -18,7 +18,7 @@ const ASIDE_MAX: usize = 20;
 
 /// `evenkeel status`.
 pub(super) async fn status(args: &StatusArgs) -> anyhow::Result<ExitStatus> {
-    let remote = Remote::new(&args.daemon.url);
+    let remote = Remote::new(&args.daemon);
     if !args.json && std::io::stderr().is_terminal() {
         follow(&remote).await?;
     }

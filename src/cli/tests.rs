@@ -311,14 +311,14 @@ fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel status",
         expect![[r#"
-        StatusArgs { json: false, daemon: DaemonArgs { url: "http://127.0.0.1:7380" } }
-    "#]],
+            StatusArgs { json: false, daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+        "#]],
     );
     check(
         "evenkeel retry 866,900-910 --url http://10.0.0.5:7380/",
         expect![[r#"
-        RetryArgs { slots: SlotSet(866,900-910), daemon: DaemonArgs { url: "http://10.0.0.5:7380" } }
-    "#]],
+            RetryArgs { slots: SlotSet(866,900-910), daemon: DaemonArgs { url: "http://10.0.0.5:7380", token_file: None } }
+        "#]],
     );
     check(
         "evenkeel retry 16384",
@@ -331,14 +331,14 @@ fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel pause",
         expect![[r#"
-        PauseArgs { length: None, daemon: DaemonArgs { url: "http://127.0.0.1:7380" } }
-    "#]],
+            PauseArgs { length: None, daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+        "#]],
     );
     check(
         "evenkeel pause --for 1h30m",
         expect![[r#"
-        PauseArgs { length: Some(5400s), daemon: DaemonArgs { url: "http://127.0.0.1:7380" } }
-    "#]],
+            PauseArgs { length: Some(5400s), daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+        "#]],
     );
     check(
         "evenkeel pause --for 500ms",
@@ -359,8 +359,8 @@ fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel resume",
         expect![[r#"
-        ResumeArgs { daemon: DaemonArgs { url: "http://127.0.0.1:7380" } }
-    "#]],
+            ResumeArgs { daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+        "#]],
     );
     check(
         "evenkeel status --url 10.0.0.5:7380",

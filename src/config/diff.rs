@@ -13,7 +13,7 @@ use super::{
 
 /// The keys that a running daemon cannot change: its metrics' label, its socket, its journal, its lease and the
 /// log's shape.
-const RESTART_ONLY: [&str; 13] = [
+const RESTART_ONLY: [&str; 14] = [
     "cluster.name",
     "state.dir",
     "lease.address",
@@ -26,6 +26,7 @@ const RESTART_ONLY: [&str; 13] = [
     "lease.tls.key_file",
     "lease.tls.server_name",
     "http.listen",
+    "http.token_file",
     "log.format",
 ];
 
@@ -86,11 +87,12 @@ impl Config {
         entries.extend(of_migration(migration));
         entries.extend(of_schedule(schedule));
         let StateConfig { dir } = state;
-        let HttpConfig { listen } = http;
+        let HttpConfig { listen, token_file } = http;
         let LogConfig { level, format } = log;
         entries.push(("state.dir", path(dir.as_deref())));
         entries.extend(of_lease(lease));
         entries.push(("http.listen", listen.to_string()));
+        entries.push(("http.token_file", path(token_file.as_deref())));
         entries.push(("log.level", level.to_string()));
         entries.push(("log.format", format.to_string()));
         entries

@@ -33,7 +33,7 @@ use crate::cluster::Address;
 pub use diff::{Change, RestartOnly};
 pub use fault::{ConfigError, Fault, Problem};
 pub use lease::LeaseConfig;
-pub use secret::{MAX_PASSWORD_BYTES, PASSWORD_VARIABLE, SecretError, Secrets};
+pub use secret::{MAX_PASSWORD_BYTES, PASSWORD_VARIABLE, SecretError, Secrets, TOKEN_VARIABLE, TokenSource};
 pub use targets::{MAX_WEIGHT, TargetEntry, Targets};
 pub use watch::FileStamp;
 pub use window::{Window, WindowError};
@@ -305,13 +305,15 @@ pub struct StateConfig {
 /// `[http]`: metrics, status and the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
-    /// Where to listen. The default is reachable from this machine only: there is no sign-in.
+    /// Where to listen. The default is reachable from this machine only: whoever reaches it may read.
     pub listen: SocketAddr,
+    /// The file with the token that whoever tells the daemon something must show; see [`TokenSource`].
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7380)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7380)), token_file: None }
     }
 }
 

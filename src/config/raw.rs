@@ -122,6 +122,7 @@ pub(super) struct RawLease {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawHttp {
     pub(super) listen: Raw,
+    pub(super) token_file: Raw,
 }
 
 #[derive(Debug, Default, Deserialize)]

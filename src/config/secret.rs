@@ -1,4 +1,4 @@
-//! The passwords: read when they are needed, never kept.
+//! Passwords and the token of our own API: read when they are needed, never kept.
 //!
 //! So a rotated password takes effect at the next connect, and none lies in a configuration that is logged or
 //! compared. Reading is blocking, of a file of at most [`MAX_PASSWORD_BYTES`].
@@ -12,12 +12,15 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use thiserror::Error;
 
-use super::ClusterConfig;
+use super::{ClusterConfig, HttpConfig};
 
 /// The environment variable that holds the cluster's password. It goes before `cluster.password_file`.
 pub const PASSWORD_VARIABLE: &str = "EVENKEEL_PASSWORD";
 
-/// The longest password file. Far beyond any password: a longer file is another file, named by mistake.
+/// The environment variable that holds the token of our own API. It goes before `http.token_file`.
+pub const TOKEN_VARIABLE: &str = "EVENKEEL_HTTP_TOKEN";
+
+/// The longest file of a password or token. Far beyond either: a longer file is another file, named by mistake.
 pub const MAX_PASSWORD_BYTES: u64 = 4096;
 
 /// Where the passwords come from. Holds none of them.
@@ -58,18 +61,13 @@ impl Secrets {
     /// Our own password: from `EVENKEEL_PASSWORD` unless that is unset or empty, else from the file; `None` without
     /// either.
     pub fn password(&self) -> Result<Option<SecretString>, SecretError> {
-        match (self.variable)(PASSWORD_VARIABLE) {
-            Some(value) if !value.is_empty() => {
-                value.into_string().map(|text| Some(text.into())).map_err(|_| SecretError::VariableNotText)
-            }
-            Some(_) | None => self.password_file.as_deref().map(read).transpose(),
-        }
+        secret((self.variable, PASSWORD_VARIABLE), self.password_file.as_deref(), PASSWORD)
     }
 
     /// The password with which a source signs in at the target: that of the user named for it, else our own.
     pub fn migrate_password(&self) -> Result<Option<SecretString>, SecretError> {
         match &self.migrate_password_file {
-            Some(path) => read(path).map(Some),
+            Some(path) => read(path, PASSWORD).map(Some),
             None => self.password(),
         }
     }
@@ -85,59 +83,119 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// A password that cannot be had. Never quotes what was read.
+/// Where the token of our own API comes from: who knows it may tell the daemon what to do. Holds none.
+#[derive(Clone)]
+pub struct TokenSource {
+    file: Option<PathBuf>,
+    variable: fn(&str) -> Option<OsString>,
+}
+
+impl TokenSource {
+    /// The token that a configuration names.
+    #[must_use]
+    pub fn of(http: &HttpConfig) -> Self {
+        Self::of_file(http.token_file.clone())
+    }
+
+    /// The token in this file, or in the environment.
+    #[must_use]
+    pub fn of_file(file: Option<PathBuf>) -> Self {
+        Self { file, variable: |name| std::env::var_os(name) }
+    }
+
+    /// The token in this file and nowhere else; none where there is no file.
+    #[cfg(test)]
+    pub(crate) fn only_file(file: Option<PathBuf>) -> Self {
+        Self { file, variable: |_| None }
+    }
+
+    /// The token: from `EVENKEEL_HTTP_TOKEN` unless that is unset or empty, else from the file; `None` without either.
+    pub fn token(&self) -> Result<Option<SecretString>, SecretError> {
+        secret((self.variable, TOKEN_VARIABLE), self.file.as_deref(), TOKEN)
+    }
+}
+
+const PASSWORD: &str = "password";
+const TOKEN: &str = "token";
+
+/// What the variable holds unless it is unset or empty, else the file.
+fn secret(
+    (variable, name): (fn(&str) -> Option<OsString>, &'static str),
+    file: Option<&Path>,
+    what: &'static str,
+) -> Result<Option<SecretString>, SecretError> {
+    match variable(name) {
+        Some(value) if !value.is_empty() => {
+            value.into_string().map(|text| Some(text.into())).map_err(|_| SecretError::VariableNotText { name })
+        }
+        Some(_) | None => file.map(|file| read(file, what)).transpose(),
+    }
+}
+
+/// A password or token that cannot be had. Never quotes what was read.
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// The file could not be read.
-    #[error("cannot read the password file {}: {source}", path.display())]
+    #[error("cannot read the {what} file {}: {source}", path.display())]
     Unreadable {
+        /// What the file is to hold.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
     /// The file is empty: most likely it is being replaced.
-    #[error("the password file {} is empty", path.display())]
+    #[error("the {what} file {} is empty", path.display())]
     Empty {
+        /// What the file is to hold.
+        what: &'static str,
         /// The file.
         path: PathBuf,
     },
-    /// The file is longer than a password can be.
-    #[error("the password file {} is longer than {MAX_PASSWORD_BYTES} bytes: it is not a password", path.display())]
+    /// The file is longer than any.
+    #[error("the {what} file {} is longer than {MAX_PASSWORD_BYTES} bytes: it is not a {what}", path.display())]
     TooLong {
+        /// What the file is to hold.
+        what: &'static str,
         /// The file.
         path: PathBuf,
     },
     /// The file holds something else than text.
-    #[error("the password file {} is not UTF-8 text", path.display())]
+    #[error("the {what} file {} is not UTF-8 text", path.display())]
     FileNotText {
+        /// What the file is to hold.
+        what: &'static str,
         /// The file.
         path: PathBuf,
     },
     /// The environment variable holds something else than text.
-    #[error("the environment variable {PASSWORD_VARIABLE} is not UTF-8 text")]
-    VariableNotText,
+    #[error("the environment variable {name} is not UTF-8 text")]
+    VariableNotText {
+        /// Its name.
+        name: &'static str,
+    },
 }
 
 /// The file's text without the one newline that editors and `echo` leave at its end.
-fn read(path: &Path) -> Result<SecretString, SecretError> {
+fn read(path: &Path, what: &'static str) -> Result<SecretString, SecretError> {
     let path = || path.to_owned();
-    let unreadable = |source| SecretError::Unreadable { path: path(), source };
+    let unreadable = |source| SecretError::Unreadable { what, path: path(), source };
     let mut bytes = Vec::new();
     let file = File::open(path()).map_err(unreadable)?;
     // One byte more than allowed tells a file that is too long from one that just fits.
     file.take(MAX_PASSWORD_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_PASSWORD_BYTES {
-        return Err(SecretError::TooLong { path: path() });
+        return Err(SecretError::TooLong { what, path: path() });
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| SecretError::FileNotText { path: path() })?;
+    let mut text = String::from_utf8(bytes).map_err(|_| SecretError::FileNotText { what, path: path() })?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
             text.pop();
         }
     }
-    if text.is_empty() { Err(SecretError::Empty { path: path() }) } else { Ok(text.into()) }
+    if text.is_empty() { Err(SecretError::Empty { what, path: path() }) } else { Ok(text.into()) }
 }
 
 #[cfg(test)]

@@ -414,6 +414,7 @@ fn a_full_file_becomes_typed_values() {
         lease.tls.key_file: /etc/evenkeel/client.key
         lease.tls.server_name: lease.example.com
         http.listen: 127.0.0.1:7380
+        http.token_file: /etc/evenkeel/token
         log.level: info
         log.format: text
     "#]];

@@ -176,12 +176,14 @@ fn state(raw: RawState, v: &mut Validator<'_>) -> StateConfig {
 }
 
 fn http(raw: RawHttp, v: &mut Validator<'_>) -> HttpConfig {
-    let Some(raw) = raw.listen else { return HttpConfig::default() };
+    let token_file = v.path(raw.token_file);
+    let default = HttpConfig { token_file, ..HttpConfig::default() };
+    let Some(raw) = raw.listen else { return default };
     let Some(listen) = raw.get_ref().as_str().and_then(|text| text.parse().ok()) else {
         v.not_allowed(raw.span(), "IP and port, as in \"127.0.0.1:7380\" or \"[::]:7380\"");
-        return HttpConfig::default();
+        return default;
     };
-    HttpConfig { listen }
+    HttpConfig { listen, ..default }
 }
 
 fn log(raw: RawLog, v: &mut Validator<'_>) -> LogConfig {

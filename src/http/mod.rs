@@ -3,6 +3,7 @@
 //! `GET` changes nothing, and no answer waits for a server of the cluster: it is made from the last [`Status`] that the
 //! supervisor published. `POST` asks the supervisor through [`Commands`], the one door, and waits for its word only.
 
+mod guard;
 mod handlers;
 pub mod json;
 mod orders;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::routing::{get, post};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -24,6 +26,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 use tracing::warn;
+
+pub use guard::Guard;
 
 use crate::daemon::{Commands, Status};
 use crate::metrics::Metrics;
@@ -44,6 +48,8 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// Tells the daemon what to do.
     pub commands: Commands,
+    /// Who may tell it.
+    pub guard: Guard,
     /// `schedule.poll` as it is now: a reload may change it.
     pub poll: Arc<dyn Fn() -> Duration + Send + Sync>,
 }
@@ -51,7 +57,13 @@ pub struct AppState {
 /// Every path: what tells as `GET` and `HEAD`, what changes something as `POST`. Other paths are answered with 404, other
 /// methods with 405, both as JSON.
 pub fn router(state: AppState) -> Router {
+    let orders = Router::new()
+        .route(orders::RETRY, post(orders::retry))
+        .route(orders::PAUSE, post(orders::pause))
+        .route(orders::RESUME, post(orders::resume))
+        .route_layer(middleware::from_fn_with_state(state.guard.clone(), guard::admit));
     Router::new()
+        .merge(orders)
         .route("/", get(handlers::index))
         .route("/metrics", get(handlers::metrics))
         .route("/healthz", get(handlers::healthz))
@@ -59,9 +71,6 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/status", get(handlers::status))
         .route("/api/v1/topology", get(handlers::topology))
         .route("/api/v1/plan", get(handlers::plan))
-        .route(orders::RETRY, post(orders::retry))
-        .route(orders::PAUSE, post(orders::pause))
-        .route(orders::RESUME, post(orders::resume))
         .fallback(handlers::not_found)
         .method_not_allowed_fallback(handlers::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))

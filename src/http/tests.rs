@@ -1,5 +1,7 @@
 //! What every path answers, without a socket; and the little that needs one.
 
+use std::path::Path;
+
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
 use expect_test::{Expect, expect};
@@ -8,18 +10,19 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::clock::Now;
+use crate::config::TokenSource;
 use crate::daemon::{Reason, obeying};
 use crate::metrics::testing::{now, starting, working};
 use crate::plan::{Infeasible, TargetFault};
 
 const POLL: Duration = Duration::from_secs(5);
 
-fn routes(status: Status) -> Router {
+fn routes(status: Status, guard: Guard) -> Router {
     // A receiver gives the last value even when its sender is gone, as it is at the end of the process.
     let (_, status) = watch::channel(Arc::new(status));
     let metrics = Arc::new(Metrics::new("cache-eu").unwrap());
     let commands = obeying(&"5".parse().unwrap(), now().wall);
-    router(AppState { status, metrics, commands, poll: Arc::new(|| POLL) })
+    router(AppState { status, metrics, commands, guard, poll: Arc::new(|| POLL) })
 }
 
 /// Status code, content type and body.
@@ -27,8 +30,21 @@ async fn ask(status: Status, method: &str, path: &str) -> (u16, String, String) 
     answer(status, Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await
 }
 
+/// A listener that only this machine reaches, and no token.
+fn local() -> Guard {
+    guard("127.0.0.1:7380", None)
+}
+
+fn guard(listen: &str, token_file: Option<&Path>) -> Guard {
+    Guard { listen: listen.parse().unwrap(), token: TokenSource::only_file(token_file.map(Path::to_owned)) }
+}
+
 async fn answer(status: Status, request: Request<Body>) -> (u16, String, String) {
-    let response = routes(status).oneshot(request).await.unwrap();
+    answer_guarded(status, local(), request).await
+}
+
+async fn answer_guarded(status: Status, guard: Guard, request: Request<Body>) -> (u16, String, String) {
+    let response = routes(status, guard).oneshot(request).await.unwrap();
     let code = response.status().as_u16();
     let kind = response.headers().get(header::CONTENT_TYPE).map_or("", |kind| kind.to_str().unwrap()).to_owned();
     let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -42,7 +58,8 @@ async fn check(status: Status, request: &str, expect: Expect) {
 
 /// Posts this body, announced as this kind, to a daemon that has set slot 5 aside.
 async fn check_post(path: &str, kind: &str, body: &'static str, expect: Expect) {
-    let request = Request::builder().method("POST").uri(path).header(header::CONTENT_TYPE, kind);
+    let request = Request::builder().method("POST").uri(path).header(header::HOST, "127.0.0.1:7380");
+    let request = request.header(header::CONTENT_TYPE, kind);
     assert_answer(answer(working(Now::read()), request.body(Body::from(body)).unwrap()).await, expect);
 }
 
@@ -99,6 +116,68 @@ async fn only_reading_is_possible_and_what_is_not_there_is_said_in_json() {
     "#]],
     )
     .await;
+}
+
+/// The status code and error of a resume with these headers, told to a daemon with this guard; no error when it goes on.
+async fn told(guard: Guard, headers: &[(&str, &str)]) -> (u16, String) {
+    let mut request = Request::builder().method("POST").uri("/api/v1/resume");
+    for (name, value) in [("content-type", "application/json")].iter().chain(headers) {
+        request = request.header(*name, *value);
+    }
+    let (code, _, body) = answer_guarded(working(Now::read()), guard, request.body(Body::from("{}")).unwrap()).await;
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    (code, body["error"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn without_a_token_only_programs_of_this_machine_are_obeyed() {
+    let here = ("host", "localhost:7380");
+    let accepted: &[&[(&str, &str)]] =
+        &[&[here], &[("host", "[::1]:7380")], &[here, ("origin", "http://localhost:7380")]];
+    for headers in accepted {
+        assert_eq!(told(local(), headers).await, (200, String::new()), "{headers:?}");
+    }
+    let refused: &[(&[(&str, &str)], &str)] = &[
+        (&[], "Host must be"),
+        (&[("host", "rebound.example:7380")], "Host must be"),
+        (&[here, ("x-forwarded-for", "10.0.0.9")], "nothing is taken from a proxy"),
+        (&[here, ("X-Forwarded-Host", "localhost")], "nothing is taken from a proxy"),
+        (&[here, ("forwarded", "for=10.0.0.9")], "nothing is taken from a proxy"),
+        (&[here, ("origin", "http://evil.example")], "no page of another server"),
+        (&[here, ("origin", "null")], "no page of another server"),
+        (&[here, ("origin", "http://localhost:8080")], "no page of another server"),
+        (&[here, ("origin", "\u{e9}")], "no page of another server"),
+    ];
+    for (headers, says) in refused {
+        let (code, error) = told(local(), headers).await;
+        assert!(code == 403 && error.contains(says), "{headers:?}: {code} {error}");
+    }
+    let (code, error) = told(guard("0.0.0.0:7380", None), &[here]).await;
+    assert!(code == 403 && error.contains("set http.token_file or EVENKEEL_HTTP_TOKEN"), "{code} {error}");
+}
+
+#[tokio::test]
+async fn with_a_token_whoever_shows_it_is_obeyed_and_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let guard = || guard("0.0.0.0:7380", Some(&file));
+    let elsewhere = ("host", "evenkeel.example");
+    let shown = |token| [elsewhere, ("x-forwarded-for", "10.0.0.9"), ("authorization", token)];
+    assert_eq!(told(guard(), &shown("Bearer s3cret")).await, (200, String::new()));
+    for wrong in ["Bearer s3cre", "Bearer s3cret2", "Bearer ", "Basic czNjcmV0", "s3cret"] {
+        let (code, error) = told(guard(), &shown(wrong)).await;
+        assert!(code == 401 && error.contains("http.token_file"), "{wrong}: {code} {error}");
+    }
+    assert_eq!(told(guard(), &[("host", "localhost:7380")]).await.0, 401, "also on this machine");
+
+    // Another token, from the next call on.
+    std::fs::write(&file, "other").unwrap();
+    assert_eq!(told(guard(), &shown("Bearer s3cret")).await.0, 401);
+    assert_eq!(told(guard(), &shown("Bearer other")).await.0, 200);
+    std::fs::remove_file(&file).unwrap();
+    let (code, error) = told(guard(), &shown("Bearer other")).await;
+    assert!(code == 503 && !error.contains("other"), "{code} {error}");
 }
 
 #[tokio::test]
@@ -425,7 +504,7 @@ fn served(drain_max: Duration) -> (SocketAddr, CancellationToken, tokio::task::J
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let token = CancellationToken::new();
-    let routes = routes(working(Now::read()));
+    let routes = routes(working(Now::read()), local());
     (address, token.clone(), tokio::spawn(serve_and_drain(listener, routes, token, drain_max)))
 }
 

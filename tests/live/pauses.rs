@@ -1,12 +1,21 @@
 //! An operator pauses a daemon, and has it go on.
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Points, SOON, Spec, directory, settings};
 
 fn told(daemon: &Daemon, args: &[&str], says: &[&str]) {
     let url = format!("http://{}", daemon.address());
     Evenkeel::new(&[args, &["--url", &url]].concat()).run_to_end().assert(0, says);
+}
+
+/// A file with this token, in a directory that goes with the value.
+fn token_file(token: &str) -> (TempDir, String) {
+    let dir = directory("token");
+    let file = dir.path().join("token");
+    std::fs::write(&file, token).expect("a file in our own directory");
+    (dir, file.display().to_string())
 }
 
 fn await_paused(daemon: &Daemon) -> Value {
@@ -71,4 +80,20 @@ fn without_a_state_directory_a_pause_says_that_it_ends_with_the_process() {
     let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, HASTY)).spawn();
     daemon.await_http("/healthz", SOON, |_| true);
     told(&daemon, &["pause", "--for", "1h"], &["paused until 20", "it lasts until a restart at the most"]);
+}
+
+#[test]
+fn with_a_token_whoever_shows_it_pauses_the_daemon_and_nobody_else() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    let (_dir, right) = token_file("s3cret\n");
+    let (_other_dir, wrong) = token_file("guess");
+    let config = settings(&cluster, &format!("{HASTY}[http]\ntoken_file = \"{right}\"\n"));
+    let daemon = Evenkeel::new(&["run"]).config(&config).spawn();
+    daemon.await_http("/healthz", SOON, |_| true);
+    let url = format!("http://{}", daemon.address());
+    for refused in [&["pause", "--url", &url][..], &["pause", "--url", &url, "--token-file", &wrong]] {
+        Evenkeel::new(refused).run_to_end().assert(1, &["http.token_file or EVENKEEL_HTTP_TOKEN"]);
+    }
+    told(&daemon, &["pause", "--token-file", &right], &["paused until told to go on"]);
+    await_paused(&daemon);
 }

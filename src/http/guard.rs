@@ -1,0 +1,115 @@
+//! Who may tell the daemon something.
+//!
+//! With a token: whoever shows it. Without: programs of this machine, and no page in a browser on it that somebody
+//! else's server sent there. Such a page can send to a loopback address, also under a name of its own that it had
+//! resolved to it, but neither hide that name in `Host` nor leave out where it comes from in `Origin`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, FORWARDED, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+use tracing::error;
+
+use super::handlers::failure;
+use crate::config::TokenSource;
+
+/// What decides who may.
+#[derive(Clone)]
+pub struct Guard {
+    /// Where we listen.
+    pub listen: SocketAddr,
+    /// The token, if one is configured.
+    pub token: TokenSource,
+}
+
+/// Lets those requests through that may tell the daemon something.
+pub(super) async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    // A small local file: nothing that would hold the others up.
+    let judged = match guard.token.token() {
+        Ok(Some(token)) => knows(request.headers(), &token),
+        Ok(None) => is_local(guard.listen, request.headers()),
+        Err(why) => {
+            error!(error = %why, "nobody may tell the daemon anything");
+            let text = "the token cannot be read, so nobody is believed; the log says why".to_owned();
+            return failure(StatusCode::SERVICE_UNAVAILABLE, text);
+        }
+    };
+    match judged {
+        Ok(()) => next.run(request).await,
+        Err((code, why)) => {
+            let mut response = failure(code, why.to_owned());
+            if code == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            response
+        }
+    }
+}
+
+type Judged = Result<(), (StatusCode, &'static str)>;
+
+fn knows(headers: &HeaderMap, token: &SecretString) -> Judged {
+    let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let right = |shown: &str| bool::from(shown.trim().as_bytes().ct_eq(token.expose_secret().as_bytes()));
+    match shown {
+        Some(shown) if right(shown) => Ok(()),
+        Some(_) => Err((StatusCode::UNAUTHORIZED, "this is not the token of http.token_file or EVENKEEL_HTTP_TOKEN")),
+        None => Err((
+            StatusCode::UNAUTHORIZED,
+            "show the token of http.token_file or EVENKEEL_HTTP_TOKEN: Authorization: Bearer TOKEN",
+        )),
+    }
+}
+
+fn is_local(listen: SocketAddr, headers: &HeaderMap) -> Judged {
+    let refused = |why| Err((StatusCode::FORBIDDEN, why));
+    if !listen.ip().is_loopback() {
+        return refused(
+            "evenkeel listens beyond this machine and has no token: set http.token_file or EVENKEEL_HTTP_TOKEN",
+        );
+    }
+    let text = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let host = text(headers.get(HOST)).unwrap_or_default();
+    if !is_loopback(&host) {
+        return refused("without a token, Host must be a loopback address or localhost");
+    }
+    let forwarded = headers.keys().any(|name| *name == FORWARDED || name.as_str().starts_with("x-forwarded-"));
+    if forwarded {
+        return refused("without a token, nothing is taken from a proxy: set http.token_file or EVENKEEL_HTTP_TOKEN");
+    }
+    if headers.contains_key(ORIGIN) && text(headers.get(ORIGIN)).as_ref() != Some(&format!("http://{host}")) {
+        return refused("without a token, no page of another server may tell evenkeel anything");
+    }
+    Ok(())
+}
+
+/// Whether a `Host` names this machine whoever resolves it; the port does not matter.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let name = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_this_machine_under_every_name_that_it_has_everywhere() {
+        for host in ["localhost", "LocalHost:7380", "127.0.0.1", "127.0.0.5:80", "[::1]", "[::1]:7380"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in
+            ["", "localhost.evil.example", "127.0.0.1.evil.example:7380", "10.0.0.1", "[::2]:7380", "evil", ":80"]
+        {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}
