@@ -217,6 +217,7 @@ username = "x"
 password_file = "x"
 tls = { ca_file = "x", cert_file = "x", key_file = "x", server_name = "x" }
 [http]
+token_file = "/etc/evenkeel/token"
 listen = "127.0.0.1:3"
 [log]
 level = "debug"
