@@ -26,15 +26,16 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
         version = env!("CARGO_PKG_VERSION"), "evenkeel starts"
     );
     let engine = Engine::start(config.clone(), Goal::Keep).await?;
+    let http_stop = CancellationToken::new();
     let (poll_sender, poll) = watch::channel(config.schedule.poll);
     let state = http::AppState {
         status: engine.status.clone(),
         metrics: Arc::clone(&engine.metrics),
         commands: engine.commands.clone(),
         guard: http::Guard { listen, token: TokenSource::of(&config.http) },
+        streams: http::Streams::new(http_stop.clone()),
         poll: Arc::new(move || *poll.borrow()),
     };
-    let http_stop = CancellationToken::new();
     let server = tokio::spawn(http::serve(listener, http::router(state), http_stop.clone()));
     let reloading = tokio::spawn(reload::watch(reload::Reload {
         args,

@@ -17,7 +17,7 @@ use super::{Look, Reason, RoomRules, SetAside, room};
 use crate::cluster::{Finding, NodeId, NodeInfo, OpenSlot, Shard, Slot, SlotSet, Topology};
 use crate::journal::Pause;
 use crate::migration::{Pair, Predecessors};
-use crate::plan::{self, Member, NodeName, Plan, Policy, ShardInput};
+use crate::plan::{self, Member, NodeName, Plan, Policy, ShardInput, Why};
 use crate::throttle::{Limits, Order, admit};
 
 /// What evenkeel is run for.
@@ -80,6 +80,8 @@ pub(super) struct Situation<'a> {
 pub(super) struct Start {
     pub(super) pair: Pair,
     pub(super) slots: SlotSet,
+    /// What the plan moves them for; `None` of open slots, which are finished whatever the plan is.
+    pub(super) why: Option<Why>,
     /// Of open slots: whom their ends have taken over from.
     pub(super) before: Predecessors,
     /// Of open slots: we opened them ourselves.
@@ -87,8 +89,8 @@ pub(super) struct Start {
 }
 
 impl Start {
-    fn planned(pair: Pair, slots: SlotSet) -> Self {
-        Self { pair, slots, before: Predecessors::default(), on_record: false }
+    fn planned(pair: Pair, slots: SlotSet, why: Why) -> Self {
+        Self { pair, slots, why: Some(why), before: Predecessors::default(), on_record: false }
     }
 }
 
@@ -128,7 +130,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         .iter()
         .map(|planned| {
             let slots = planned.slots.iter().filter(|slot| is_free(situation, *slot)).collect();
-            Start::planned(Pair { source: planned.source, target: planned.target }, slots)
+            Start::planned(Pair { source: planned.source, target: planned.target }, slots, planned.why)
         })
         .filter(|start| !start.slots.is_empty() && !meets_open_slots(situation, start.pair))
         .collect();
@@ -270,7 +272,7 @@ fn resumable(situation: &Situation<'_>) -> Vec<Start> {
         let free = answers(pair.source) && answers(pair.target) && !is_in_a_servers_hands(situation, pair);
         if !sources.contains(&pair.source) && free {
             sources.push(pair.source);
-            resume.push(Start { pair, slots, before, on_record });
+            resume.push(Start { pair, slots, why: None, before, on_record });
         }
     }
     resume

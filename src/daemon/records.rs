@@ -1,8 +1,8 @@
 //! The journal as the supervisor uses it: written off the event loop, and nothing at all where none is configured.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use tracing::{error, warn};
@@ -10,7 +10,6 @@ use tracing::{error, warn};
 use super::failpoints::{self, Moment, Phase};
 use crate::cluster::SlotSet;
 use crate::journal::{Journal, JournalError, Moved, Opened, Pause};
-use crate::migration::Pair;
 
 /// The journal, or none.
 #[derive(Clone, Debug, Default)]
@@ -53,11 +52,14 @@ impl Records {
     }
 
     /// Records how a move ended.
-    pub(super) async fn moved(&self, pair: Pair, slots: &SlotSet, keys: u64, took: Duration, outcome: String) {
-        let (slots, at) = (slots.clone(), SystemTime::now());
-        let (source, target, why) = (pair.source, pair.target, "plan".to_owned());
-        let moved = Moved { slots, source, target, why, keys, took, outcome, at };
+    pub(super) async fn moved(&self, moved: Moved) {
         self.note(move |journal| journal.moved(moved)).await;
+    }
+
+    /// The moves that are on record as ended, newest last.
+    pub(super) fn history(&self) -> VecDeque<Moved> {
+        let Some(journal) = &self.journal else { return VecDeque::new() };
+        journal.lock().unwrap_or_else(PoisonError::into_inner).history().cloned().collect()
     }
 
     /// The pause that is on record.

@@ -1,6 +1,6 @@
 //! What evenkeel knows and does, as one value: the supervisor publishes it, everybody else only reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{CertificateFile, Reason, SetAside, Tenure};
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
-use crate::journal::Pause;
+use crate::journal::{Moved, Pause};
 use crate::migration::{Pair, Purpose};
 use crate::plan::Plan;
 
@@ -40,6 +40,8 @@ pub struct Status {
     pub waiting: usize,
     /// How far the present work has come.
     pub work: Work,
+    /// Moves that ended, newest last, those of earlier processes on record included; the last thousand.
+    pub history: Arc<VecDeque<Moved>>,
     /// Slots that could not be moved, and when they are tried again.
     pub set_aside: BTreeMap<Slot, SetAside>,
     /// What an operator told us: to begin nothing new.
@@ -71,6 +73,7 @@ impl Status {
             moves: Vec::new(),
             waiting: 0,
             work: Work::default(),
+            history: Arc::default(),
             set_aside: BTreeMap::new(),
             paused: None,
             lease: Tenure::NotNeeded,

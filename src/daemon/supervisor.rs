@@ -9,7 +9,7 @@ mod picture;
 mod telling;
 mod tenure;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -34,10 +34,10 @@ use super::{
 };
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
-use crate::journal::{Pause, Process};
+use crate::journal::{Moved, Pause, Process};
 use crate::metrics::Metrics;
 use crate::migration::{Pair, Purpose};
-use crate::plan::{Plan, Policy};
+use crate::plan::{Plan, Policy, Why};
 use crate::redis::{Dialer, Intent};
 use crate::throttle::Limits;
 
@@ -115,6 +115,7 @@ struct Running {
     slots: SlotSet,
     finished: SlotSet,
     purpose: Purpose,
+    why: Option<Why>,
     since: Instant,
     meter: Arc<Meter>,
     stop: CancellationToken,
@@ -149,6 +150,10 @@ pub struct Supervisor {
     checks_under_way: Option<oneshot::Receiver<checks::Found>>,
     work: Option<Account>,
     done_work: Work,
+    /// Moves that ended, newest last, those of earlier processes included; never more than [`HISTORY_MAX`].
+    ///
+    /// [`HISTORY_MAX`]: crate::journal::HISTORY_MAX
+    history: Arc<VecDeque<Moved>>,
     reasons: Vec<Reason>,
     logged: BTreeMap<&'static str, Instant>,
     mailbox: (mpsc::Sender<FromWorker>, mpsc::Receiver<FromWorker>),
@@ -203,6 +208,7 @@ impl Supervisor {
             checks_under_way: None,
             work: None,
             done_work: Work::default(),
+            history: Arc::new(parts.records.history()),
             reasons: Vec::new(),
             logged: BTreeMap::new(),
             mailbox: mpsc::channel(MAILBOX),

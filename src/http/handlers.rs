@@ -4,39 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::json::{ErrorDocument, plan_document, reason_document, status_document, topology_document};
+use super::json::{
+    ErrorDocument, history_document, plan_document, reason_document, status_document, topology_document,
+};
 use super::{AppState, orders};
 use crate::clock::Now;
 use crate::daemon::Status;
+use crate::journal::HISTORY_MAX;
 use crate::metrics;
 
 /// Polls that may fail to happen before somebody should look: one may be late, two may fall on a failover.
 const POLLS_MISSED_MAX: u32 = 3;
-
-const INDEX: &str = "\
-evenkeel keeps a Redis or Valkey Cluster on an even keel.
-
-/api/v1/status    what runs, how far it has come, and why nothing (more) is moved
-/api/v1/topology  shards, slots, open slots, findings
-/api/v1/plan      what is to move, and why
-/metrics          Prometheus
-/healthz          200 while the supervisor turns
-/readyz           200 while the view of the cluster is fresh
-
-To tell it something: POST with JSON.
-/api/v1/retry     {\"slots\": \"866,900-910\"}: slots that were set aside are tried again
-/api/v1/pause     {\"for_s\": 3600}, or {}: open slots are finished, nothing new is begun
-/api/v1/resume    {}: it goes on
-";
-
-pub(super) async fn index() -> &'static str {
-    INDEX
-}
 
 pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     match state.metrics.render(&state.latest()) {
@@ -70,6 +54,22 @@ pub(super) async fn plan(State(state): State<AppState>) -> Response {
     match &status.plan {
         Some(plan) => fresh(plan_document(plan)),
         None => unavailable("there is no plan at present", &status),
+    }
+}
+
+/// Which part of the history is asked for.
+#[derive(Deserialize)]
+pub(super) struct HistoryQuery {
+    limit: Option<usize>,
+}
+
+pub(super) async fn history(
+    State(state): State<AppState>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Response {
+    match query {
+        Ok(Query(query)) => fresh(history_document(state.latest().history.iter(), query.limit.unwrap_or(HISTORY_MAX))),
+        Err(rejection) => failure(rejection.status(), rejection.body_text()),
     }
 }
 
@@ -112,7 +112,7 @@ fn seconds(duration: Duration) -> String {
 
 impl AppState {
     /// The status as last published. A copy: nothing is locked while an answer is made.
-    fn latest(&self) -> Arc<Status> {
+    pub(super) fn latest(&self) -> Arc<Status> {
         self.status.borrow().clone()
     }
 }

@@ -4,6 +4,7 @@
 //! durations are seconds and end in `_s`, sizes end in `_bytes`, times are RFC 3339 in UTC, what is not known is
 //! `null`. The command line's `--json` prints the same documents.
 
+mod history;
 mod orders;
 mod plan;
 mod status;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::SlotSet;
 use crate::daemon::Reason;
 
+pub use history::{EndedMove, HistoryDocument, history_document};
 pub use orders::{
     PauseDocument, PauseRequest, PausedDocument, ResumeRequest, ResumedDocument, RetryDocument, RetryRequest,
     pause_document, paused_document, resumed_document, retry_document,

@@ -3,10 +3,12 @@
 //! `GET` changes nothing, and no answer waits for a server of the cluster: it is made from the last [`Status`] that the
 //! supervisor published. `POST` asks the supervisor through [`Commands`], the one door, and waits for its word only.
 
+mod events;
 mod guard;
 mod handlers;
 pub mod json;
 mod orders;
+mod page;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 use tracing::warn;
 
+pub use events::Streams;
 pub use guard::Guard;
 
 use crate::daemon::{Commands, Status};
@@ -50,6 +53,8 @@ pub struct AppState {
     pub commands: Commands,
     /// Who may tell it.
     pub guard: Guard,
+    /// Who is told of every change.
+    pub streams: Streams,
     /// `schedule.poll` as it is now: a reload may change it.
     pub poll: Arc<dyn Fn() -> Duration + Send + Sync>,
 }
@@ -64,13 +69,17 @@ pub fn router(state: AppState) -> Router {
         .route_layer(middleware::from_fn_with_state(state.guard.clone(), guard::admit));
     Router::new()
         .merge(orders)
-        .route("/", get(handlers::index))
+        .route("/", get(page::index))
+        .route("/page.css", get(page::style))
+        .route("/page.js", get(page::script))
         .route("/metrics", get(handlers::metrics))
         .route("/healthz", get(handlers::healthz))
         .route("/readyz", get(handlers::readyz))
         .route("/api/v1/status", get(handlers::status))
         .route("/api/v1/topology", get(handlers::topology))
         .route("/api/v1/plan", get(handlers::plan))
+        .route("/api/v1/history", get(handlers::history))
+        .route("/api/v1/events", get(events::events))
         .fallback(handlers::not_found)
         .method_not_allowed_fallback(handlers::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))

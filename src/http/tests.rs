@@ -1,11 +1,13 @@
-//! What every path answers, without a socket; and the little that needs one.
+//! What every path answers to whoever reads.
+
+mod orders;
+mod serving;
 
 use std::path::Path;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
 use expect_test::{Expect, expect};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::ServiceExt;
 
 use super::*;
@@ -18,11 +20,15 @@ use crate::plan::{Infeasible, TargetFault};
 const POLL: Duration = Duration::from_secs(5);
 
 fn routes(status: Status, guard: Guard) -> Router {
+    routes_with(status, guard, Streams::new(CancellationToken::new()))
+}
+
+fn routes_with(status: Status, guard: Guard, streams: Streams) -> Router {
     // A receiver gives the last value even when its sender is gone, as it is at the end of the process.
     let (_, status) = watch::channel(Arc::new(status));
     let metrics = Arc::new(Metrics::new("cache-eu").unwrap());
     let commands = obeying(&"5".parse().unwrap(), now().wall);
-    router(AppState { status, metrics, commands, guard, poll: Arc::new(|| POLL) })
+    router(AppState { status, metrics, commands, guard, streams, poll: Arc::new(|| POLL) })
 }
 
 /// Status code, content type and body.
@@ -56,13 +62,6 @@ async fn check(status: Status, request: &str, expect: Expect) {
     assert_answer(ask(status, method, path).await, expect);
 }
 
-/// Posts this body, announced as this kind, to a daemon that has set slot 5 aside.
-async fn check_post(path: &str, kind: &str, body: &'static str, expect: Expect) {
-    let request = Request::builder().method("POST").uri(path).header(header::HOST, "127.0.0.1:7380");
-    let request = request.header(header::CONTENT_TYPE, kind);
-    assert_answer(answer(working(Now::read()), request.body(Body::from(body)).unwrap()).await, expect);
-}
-
 #[track_caller]
 fn assert_answer((code, kind, body): (u16, String, String), expect: Expect) {
     let body = match serde_json::from_str::<serde_json::Value>(&body) {
@@ -72,15 +71,77 @@ fn assert_answer((code, kind, body): (u16, String, String), expect: Expect) {
     expect.assert_eq(&format!("{code} {kind}\n{body}"));
 }
 
+/// Status code and type of the content, without the content.
+async fn kind_of(path: &str, accept: &str) -> (u16, String) {
+    let request = Request::get(path).header(header::ACCEPT, accept).body(Body::empty()).unwrap();
+    let response = routes(working(Now::read()), local()).oneshot(request).await.unwrap();
+    (response.status().as_u16(), response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned())
+}
+
 #[tokio::test]
-async fn the_first_page_names_the_others() {
-    let (code, _, page) = ask(starting(Now::read()), "GET", "/").await;
-    assert_eq!(code, 200);
+async fn programs_are_told_every_path() {
+    let (code, kind, page) = ask(starting(Now::read()), "GET", "/").await;
+    assert_eq!((code, kind.as_str()), (200, "text/plain; charset=utf-8"));
     let tells = page.split("To tell it something").next().unwrap();
     for path in tells.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| word.starts_with('/')) {
-        let (code, _, _) = ask(working(Now::read()), "GET", path).await;
-        assert_eq!(code, 200, "{path}");
+        assert_eq!(kind_of(path, "*/*").await.0, 200, "{path}");
     }
+}
+
+#[tokio::test]
+async fn browsers_get_a_page_whose_parts_are_all_here() {
+    let html = "text/html,application/xhtml+xml,*/*;q=0.8";
+    assert_eq!(kind_of("/", html).await, (200, "text/html; charset=utf-8".to_owned()));
+    assert_eq!(kind_of("/page.css", "text/css").await, (200, "text/css; charset=utf-8".to_owned()));
+    assert_eq!(kind_of("/page.js", "*/*").await, (200, "text/javascript; charset=utf-8".to_owned()));
+    let request = Request::get("/").header(header::ACCEPT, html).body(Body::empty()).unwrap();
+    let (_, _, page) = answer(working(Now::read()), request).await;
+    let named = page.split(['"', '\'']).filter(|text| text.starts_with("http") || text.starts_with("//"));
+    let elsewhere: Vec<&str> = named.filter(|text| !text.starts_with("http://www.w3.org/")).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+}
+
+#[tokio::test]
+async fn the_history_is_told_newest_first_and_as_much_as_is_asked_for() {
+    check(
+        working(now()),
+        "GET /api/v1/history?limit=1",
+        expect![[r#"
+        200 application/json
+        {
+          "moves": [
+            {
+              "ended_at": "2026-11-27T11:19:23.193Z",
+              "keys_moved": 1234,
+              "outcome": "left",
+              "slots": {
+                "count": 1,
+                "ranges": "100"
+              },
+              "source": "0000000200000000000000000000000000000000",
+              "target": "0000000300000000000000000000000000000000",
+              "took_s": 1.5,
+              "trouble": "the target is full",
+              "why": "resume"
+            }
+          ]
+        }
+    "#]],
+    )
+    .await;
+    check(
+        working(now()),
+        "GET /api/v1/history?limit=all",
+        expect![[r#"
+        400 application/json
+        {
+          "error": "Failed to deserialize query string: limit: invalid digit found in string"
+        }
+    "#]],
+    )
+    .await;
+    let (_, _, all) = ask(working(Now::read()), "GET", "/api/v1/history").await;
+    assert_eq!(serde_json::from_str::<json::HistoryDocument>(&all).unwrap().moves.len(), 2);
 }
 
 #[tokio::test]
@@ -113,249 +174,6 @@ async fn only_reading_is_possible_and_what_is_not_there_is_said_in_json() {
         "HEAD /healthz",
         expect![[r#"
         200 text/plain; charset=utf-8
-    "#]],
-    )
-    .await;
-}
-
-/// The status code and error of a resume with these headers, told to a daemon with this guard; no error when it goes on.
-async fn told(guard: Guard, headers: &[(&str, &str)]) -> (u16, String) {
-    let mut request = Request::builder().method("POST").uri("/api/v1/resume");
-    for (name, value) in [("content-type", "application/json")].iter().chain(headers) {
-        request = request.header(*name, *value);
-    }
-    let (code, _, body) = answer_guarded(working(Now::read()), guard, request.body(Body::from("{}")).unwrap()).await;
-    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-    (code, body["error"].as_str().unwrap_or_default().to_owned())
-}
-
-#[tokio::test]
-async fn without_a_token_only_programs_of_this_machine_are_obeyed() {
-    let here = ("host", "localhost:7380");
-    let accepted: &[&[(&str, &str)]] =
-        &[&[here], &[("host", "[::1]:7380")], &[here, ("origin", "http://localhost:7380")]];
-    for headers in accepted {
-        assert_eq!(told(local(), headers).await, (200, String::new()), "{headers:?}");
-    }
-    let refused: &[(&[(&str, &str)], &str)] = &[
-        (&[], "Host must be"),
-        (&[("host", "rebound.example:7380")], "Host must be"),
-        (&[here, ("x-forwarded-for", "10.0.0.9")], "nothing is taken from a proxy"),
-        (&[here, ("X-Forwarded-Host", "localhost")], "nothing is taken from a proxy"),
-        (&[here, ("forwarded", "for=10.0.0.9")], "nothing is taken from a proxy"),
-        (&[here, ("origin", "http://evil.example")], "no page of another server"),
-        (&[here, ("origin", "null")], "no page of another server"),
-        (&[here, ("origin", "http://localhost:8080")], "no page of another server"),
-        (&[here, ("origin", "\u{e9}")], "no page of another server"),
-    ];
-    for (headers, says) in refused {
-        let (code, error) = told(local(), headers).await;
-        assert!(code == 403 && error.contains(says), "{headers:?}: {code} {error}");
-    }
-    let (code, error) = told(guard("0.0.0.0:7380", None), &[here]).await;
-    assert!(code == 403 && error.contains("set http.token_file or EVENKEEL_HTTP_TOKEN"), "{code} {error}");
-}
-
-#[tokio::test]
-async fn with_a_token_whoever_shows_it_is_obeyed_and_nobody_else() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("token");
-    std::fs::write(&file, "s3cret\n").unwrap();
-    let guard = || guard("0.0.0.0:7380", Some(&file));
-    let elsewhere = ("host", "evenkeel.example");
-    let shown = |token| [elsewhere, ("x-forwarded-for", "10.0.0.9"), ("authorization", token)];
-    assert_eq!(told(guard(), &shown("Bearer s3cret")).await, (200, String::new()));
-    for wrong in ["Bearer s3cre", "Bearer s3cret2", "Bearer ", "Basic czNjcmV0", "s3cret"] {
-        let (code, error) = told(guard(), &shown(wrong)).await;
-        assert!(code == 401 && error.contains("http.token_file"), "{wrong}: {code} {error}");
-    }
-    assert_eq!(told(guard(), &[("host", "localhost:7380")]).await.0, 401, "also on this machine");
-
-    // Another token, from the next call on.
-    std::fs::write(&file, "other").unwrap();
-    assert_eq!(told(guard(), &shown("Bearer s3cret")).await.0, 401);
-    assert_eq!(told(guard(), &shown("Bearer other")).await.0, 200);
-    std::fs::remove_file(&file).unwrap();
-    let (code, error) = told(guard(), &shown("Bearer other")).await;
-    assert!(code == 503 && !error.contains("other"), "{code} {error}");
-}
-
-#[tokio::test]
-async fn a_pause_begins_and_ends_as_told() {
-    let json = "application/json";
-    check_post(
-        "/api/v1/pause",
-        json,
-        "{}",
-        expect![[r#"
-        200 application/json
-        {
-          "paused": {
-            "since": "2027-01-15T08:00:00.000Z",
-            "until": null
-          },
-          "survives_restart": true
-        }
-    "#]],
-    )
-    .await;
-    check_post(
-        "/api/v1/pause",
-        json,
-        r#"{"for_s": 0}"#,
-        expect![[r#"
-        400 application/json
-        {
-          "error": "for_s: 1 to 31622400 seconds; without it, the pause lasts until /api/v1/resume"
-        }
-    "#]],
-    )
-    .await;
-    check_post("/api/v1/pause", json, r#"{"for_s": -5}"#, expect![[r#"
-        422 application/json
-        {
-          "error": "Failed to deserialize the JSON body into the target type: for_s: invalid value: integer `-5`, expected u64 at line 1 column 12"
-        }
-    "#]]).await;
-    check_post("/api/v1/pause", json, r#"{"for": "1h"}"#, expect![[r#"
-        422 application/json
-        {
-          "error": "Failed to deserialize the JSON body into the target type: for: unknown field `for`, expected `for_s` at line 1 column 6"
-        }
-    "#]]).await;
-    check_post(
-        "/api/v1/pause",
-        "text/plain",
-        "{}",
-        expect![[r#"
-        415 application/json
-        {
-          "error": "Expected request with `Content-Type: application/json`"
-        }
-    "#]],
-    )
-    .await;
-    check_post(
-        "/api/v1/resume",
-        json,
-        "{}",
-        expect![[r#"
-        200 application/json
-        {
-          "returns_at_restart": false,
-          "was_paused": {
-            "since": "2027-01-15T08:00:00.000Z",
-            "until": null
-          }
-        }
-    "#]],
-    )
-    .await;
-    check_post(
-        "/api/v1/resume",
-        json,
-        "",
-        expect![[r#"
-        400 application/json
-        {
-          "error": "Failed to parse the request body as JSON: EOF while parsing a value at line 1 column 0"
-        }
-    "#]],
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn slots_that_were_set_aside_are_put_back_and_others_are_named() {
-    let json = "application/json";
-    check_post(
-        "/api/v1/retry",
-        json,
-        r#"{"slots": "5,900-910"}"#,
-        expect![[r#"
-        200 application/json
-        {
-          "not_set_aside": {
-            "count": 11,
-            "ranges": "900-910"
-          },
-          "put_back": {
-            "count": 1,
-            "ranges": "5"
-          }
-        }
-    "#]],
-    )
-    .await;
-    check_post(
-        "/api/v1/retry",
-        json,
-        r#"{"slots": ""}"#,
-        expect![[r#"
-        400 application/json
-        {
-          "error": "no slot is named"
-        }
-    "#]],
-    )
-    .await;
-    check_post(
-        "/api/v1/retry",
-        json,
-        r#"{"slots": "5-16384"}"#,
-        expect![[r#"
-        400 application/json
-        {
-          "error": "slots: `16384` is not a slot: slots are the numbers 0 to 16383"
-        }
-    "#]],
-    )
-    .await;
-    check_post("/api/v1/retry", json, r#"{"slots": "5", "force": true}"#, expect![[r#"
-        422 application/json
-        {
-          "error": "Failed to deserialize the JSON body into the target type: force: unknown field `force`, expected `slots` at line 1 column 22"
-        }
-    "#]]).await;
-    check_post("/api/v1/retry", json, "5", expect![[r#"
-        422 application/json
-        {
-          "error": "Failed to deserialize the JSON body into the target type: invalid type: integer `5`, expected struct RetryRequest at line 1 column 1"
-        }
-    "#]]).await;
-    check_post(
-        "/api/v1/retry",
-        json,
-        "",
-        expect![[r#"
-        400 application/json
-        {
-          "error": "Failed to parse the request body as JSON: EOF while parsing a value at line 1 column 0"
-        }
-    "#]],
-    )
-    .await;
-    // What a form on a page of somebody else's can send.
-    check_post(
-        "/api/v1/retry",
-        "text/plain",
-        r#"{"slots": "5"}"#,
-        expect![[r#"
-        415 application/json
-        {
-          "error": "Expected request with `Content-Type: application/json`"
-        }
-    "#]],
-    )
-    .await;
-    check(
-        working(Now::read()),
-        "GET /api/v1/retry",
-        expect![[r#"
-        405 application/json
-        {
-          "error": "/api/v1/retry takes POST, not GET"
-        }
     "#]],
     )
     .await;
@@ -497,35 +315,4 @@ fn a_port_in_use_is_told_with_its_address_and_what_to_do() {
             "cannot listen at 192.0.2.1:PORT: this machine does not have that address; use one that it has, or 0.0.0.0 for all (http.listen)"
         ],
     );
-}
-
-/// Serves a daemon in mid-work; gives where, and what ends it.
-fn served(drain_max: Duration) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<io::Result<()>>) {
-    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr().unwrap();
-    let token = CancellationToken::new();
-    let routes = routes(working(Now::read()), local());
-    (address, token.clone(), tokio::spawn(serve_and_drain(listener, routes, token, drain_max)))
-}
-
-#[tokio::test]
-async fn serving_ends_with_the_token_once_connections_are_idle() {
-    let (address, token, serving) = served(Duration::from_mins(1));
-    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
-    connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: evenkeel\r\n\r\n").await.unwrap();
-    let mut answer = [0; 15];
-    connection.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 200 OK");
-    token.cancel();
-    tokio::time::timeout(Duration::from_secs(30), serving).await.expect("it ends").unwrap().unwrap();
-    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
-}
-
-#[tokio::test]
-async fn a_connection_that_never_finishes_its_request_does_not_hold_up_the_end() {
-    let (address, token, serving) = served(Duration::from_millis(50));
-    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
-    connection.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
-    token.cancel();
-    tokio::time::timeout(Duration::from_secs(30), serving).await.expect("it ends").unwrap().unwrap();
 }

@@ -7,7 +7,7 @@ use super::{Moved, Opened, Pause};
 use crate::cluster::SlotSet;
 
 /// Moves that are kept: some hours of a large rebalance, a few hundred KiB of file.
-pub(super) const HISTORY: usize = 1_000;
+pub const HISTORY_MAX: usize = 1_000;
 
 /// What still counts of the records so far.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl Contents {
             }
             Record::Closed { slots } => self.close(&slots),
             Record::Moved(moved) => {
-                if self.history.len() == HISTORY {
+                if self.history.len() == HISTORY_MAX {
                     self.history.pop_front();
                 }
                 self.history.push_back(moved);
@@ -49,7 +49,7 @@ impl Contents {
         self.opened.iter()
     }
 
-    /// Newest last, never more than [`HISTORY`].
+    /// Newest last, never more than [`HISTORY_MAX`].
     pub(super) fn history(&self) -> impl Iterator<Item = &Moved> {
         self.history.iter()
     }

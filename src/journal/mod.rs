@@ -21,6 +21,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use contents::HISTORY_MAX;
 pub use shared::{read_open_slots, write_open_slots};
 
 use contents::Contents;

@@ -9,7 +9,7 @@ use expect_test::expect;
 use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 
-use super::contents::HISTORY;
+use super::contents::HISTORY_MAX;
 use super::file::COMPACT_AT;
 use super::line::{self, Record};
 use super::*;
@@ -319,13 +319,13 @@ fn the_file_stays_small_and_keeps_open_slots_and_the_latest_moves() {
     }
     assert!(compactions >= 1);
     let check = |journal: &Journal| {
-        assert_eq!(shown(journal), format!("0-9 a>b; {HISTORY} moved"));
-        assert!(journal.history().map(|moved| moved.keys).eq(moves - HISTORY as u64..moves));
+        assert_eq!(shown(journal), format!("0-9 a>b; {HISTORY_MAX} moved"));
+        assert!(journal.history().map(|moved| moved.keys).eq(moves - HISTORY_MAX as u64..moves));
     };
     check(&journal);
     drop(journal);
     check(&Journal::open(dir.path()).unwrap());
-    assert!(len(&dir) < (HISTORY as u64 + 5) * one);
+    assert!(len(&dir) < (HISTORY_MAX as u64 + 5) * one);
 }
 
 #[test]

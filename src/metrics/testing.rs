@@ -1,6 +1,6 @@
 //! A status of a daemon in mid-work, and one of a daemon that has just begun, for the tests of whoever shows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::cluster::{NodeId, NodeInfo, NodeView, Observation, Observed, Slot, SlotSet, Topology};
 use crate::config::Mode;
 use crate::daemon::{MoveStatus, Reason, SetAside, Status, Tenure, View, Work};
+use crate::journal::Moved;
 use crate::migration::{Pair, Purpose};
 use crate::plan::{Member, Plan, Policy, ShardInput};
 
@@ -42,6 +43,7 @@ pub(crate) fn starting(now: Now) -> Status {
         moves: Vec::new(),
         waiting: 0,
         work: Work::default(),
+        history: Arc::default(),
         set_aside: BTreeMap::new(),
         paused: None,
         lease: Tenure::NotNeeded,
@@ -92,6 +94,10 @@ pub(crate) fn working(now: Now) -> Status {
             elapsed: Duration::from_millis(12_500),
             active: true,
         },
+        history: Arc::new(VecDeque::from([
+            moved(now, 7_200, "0-99", "drain", "done"),
+            moved(now, 60, "100", "resume", "left: the target is full"),
+        ])),
         set_aside: BTreeMap::from([(
             Slot::new(5).unwrap(),
             SetAside {
@@ -105,6 +111,20 @@ pub(crate) fn working(now: Now) -> Status {
         config_error: Some("line 3: cluster.sseds is not a key".to_owned()),
         config_generation: 2,
         ..starting(now)
+    }
+}
+
+/// A move of 2 to 3 that ended so many seconds ago.
+fn moved(now: Now, ago_s: u64, slots: &str, why: &str, outcome: &str) -> Moved {
+    Moved {
+        slots: slots.parse().unwrap(),
+        source: id(2),
+        target: id(3),
+        why: why.to_owned(),
+        keys: 1_234,
+        took: Duration::from_millis(1_500),
+        outcome: outcome.to_owned(),
+        at: now.wall - Duration::from_secs(ago_s),
     }
 }
 

@@ -59,6 +59,19 @@ pub enum Why {
     Asked,
 }
 
+impl Why {
+    /// Its name in every report, record and document.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Pinned => "pinned",
+            Self::Level => "level",
+            Self::Asked => "asked",
+        }
+    }
+}
+
 /// Who holds what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {

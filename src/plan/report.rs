@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{Deviation, Limit, Line, Move, Part, Plan, Trigger, Verdict, Why};
+use super::{Deviation, Limit, Line, Move, Part, Plan, Trigger, Verdict};
 use crate::cluster::{NodeId, Slot, SlotSet};
 
 /// The most ranges that one line spells out. A fragmented node can have thousands; nobody reads them, and the JSON form
@@ -174,16 +174,10 @@ fn shard_rows(plan: &Plan) -> Vec<Vec<Cell>> {
 }
 
 fn move_row(m: &Move, notes: Notes<'_>, name: &dyn Fn(NodeId) -> String) -> Vec<Cell> {
-    let why = match m.why {
-        Why::Drain => "drain",
-        Why::Pinned => "pinned",
-        Why::Level => "level",
-        Why::Asked => "asked",
-    };
     let mut row = vec![
         Cell::Word(format!("{} -> {}", name(m.source), name(m.target))),
         Cell::Number(plural(m.slots.len(), "slot")),
-        Cell::Word(why.to_owned()),
+        Cell::Word(m.why.name().to_owned()),
     ];
     row.extend(keys_in(&m.slots, notes).map(Cell::Number));
     row.push(Cell::Word(ranges(&m.slots)));

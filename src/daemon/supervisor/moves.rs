@@ -17,9 +17,10 @@ use super::super::{MoveId, RoomRules};
 use super::{Running, SetAside, Supervisor};
 use crate::cluster::{Product, Slot, SlotSet};
 use crate::config::Config;
-use crate::journal::Opened;
+use crate::journal::{HISTORY_MAX, Moved, Opened};
 use crate::metrics::MoveOutcome;
 use crate::migration::{Pair, Purpose, Trouble};
+use crate::plan::Why;
 use crate::throttle::{BatchSize, GroupLimits};
 
 impl Supervisor {
@@ -72,7 +73,7 @@ impl Supervisor {
             leave: leave.clone(),
             failed_over: failed_over.clone(),
         };
-        let (pair, slots) = (start.pair, start.slots);
+        let (pair, slots, why) = (start.pair, start.slots, start.why);
         let span = info_span!("move", id = id.0, source = %pair.source.short(), target = %pair.target.short());
         let (supervisor, lost) = (self.mailbox.0.clone(), slots.clone());
         self.tasks.spawn(async move {
@@ -84,7 +85,7 @@ impl Supervisor {
             let _ = supervisor.send(FromWorker::Ended { id, report }).await;
         });
         let (finished, since) = (SlotSet::new(), Instant::now());
-        let running = Running { pair, slots, finished, purpose, since, meter, stop, leave, failed_over };
+        let running = Running { pair, slots, finished, purpose, why, since, meter, stop, leave, failed_over };
         self.running.insert(id, running);
     }
 
@@ -149,12 +150,29 @@ impl Supervisor {
             Some(_) => MoveOutcome::Left,
         };
         self.parts.metrics.move_ended(outcome);
-        let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
-        let why = format!("{}{why}", outcome.name());
-        self.parts
-            .records
-            .moved(running.pair, &running.finished, running.meter.keys(), running.since.elapsed(), why)
-            .await;
+        let trouble = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
+        let moved = Moved {
+            slots: running.finished.clone(),
+            source: running.pair.source,
+            target: running.pair.target,
+            why: running.why.map_or("resume", Why::name).to_owned(),
+            keys: running.meter.keys(),
+            took: running.since.elapsed(),
+            outcome: format!("{}{trouble}", outcome.name()),
+            at: SystemTime::now(),
+        };
+        self.remember(moved.clone());
+        self.parts.records.moved(moved).await;
+    }
+
+    /// Keeps it for whoever asks what was done lately, also where there is no journal.
+    fn remember(&mut self, moved: Moved) {
+        // What was published stays as it was: a copy, of a thousand moves at most.
+        let history = Arc::make_mut(&mut self.history);
+        if history.len() == HISTORY_MAX {
+            history.pop_front();
+        }
+        history.push_back(moved);
     }
 
     fn put_aside(&mut self, slot: Slot, trouble: &Trouble, now: Instant) {

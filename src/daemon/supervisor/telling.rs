@@ -91,6 +91,7 @@ impl Supervisor {
             moves: moves.collect(),
             waiting: self.waiting,
             work: self.work.as_ref().map_or(self.done_work, |work| self.work_of(work)),
+            history: Arc::clone(&self.history),
             set_aside: self.set_aside.clone(),
             paused: self.paused,
             lease: self.parts.lease.tenure(),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Slots;
-use crate::plan::{Limit, Line, Move, Part, Plan, Trigger, Verdict, Why, report};
+use crate::plan::{Limit, Line, Move, Part, Plan, Trigger, Verdict, report};
 
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,17 +101,11 @@ pub fn plan_document(plan: &Plan) -> PlanDocument {
 }
 
 fn move_document(m: &Move) -> MoveDocument {
-    let why = match m.why {
-        Why::Drain => "drain",
-        Why::Pinned => "pinned",
-        Why::Level => "level",
-        Why::Asked => "asked",
-    };
     MoveDocument {
         source: m.source.to_string(),
         target: m.target.to_string(),
         slots: Slots::from(&m.slots),
-        why: why.to_owned(),
+        why: m.why.name().to_owned(),
     }
 }
 

@@ -1,0 +1,337 @@
+// Shows what the daemon's stream of events says, and sends the three orders that it takes.
+//
+// Everything from the daemon is put in as text, never as HTML: names of nodes and servers' words are anybody's.
+"use strict";
+
+const SLOTS = 16384;
+const COLUMNS = 128;
+/** Pixels of the canvas for a cell; the canvas is made for it. */
+const CELL = 6;
+/** The rate is taken over so many seconds. */
+const RATE_OVER_S = 10;
+/** Told apart also by those who do not see all colours (Paul Tol's bright and muted sets). */
+const COLOURS = [
+  "#4477aa", "#ccbb44", "#228833", "#ee6677", "#66ccee", "#aa3377", "#999933", "#332288", "#88ccee", "#cc6677", "#44aa99", "#882255",
+];
+
+const now = { status: null, topology: null, plan: null, history: null };
+const at = (id) => document.getElementById(id);
+
+function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+const count = (number) => number.toLocaleString("en");
+const plural = (number, what) => `${count(number)} ${what}${number === 1 ? "" : "s"}`;
+
+function span(seconds) {
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+  return `${Math.floor(seconds / 86400)} d ${Math.round((seconds % 86400) / 3600)} h`;
+}
+
+function size(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  while (bytes >= 1024 && unit < units.length - 1) { bytes /= 1024; unit += 1; }
+  return `${unit === 0 ? bytes : bytes.toFixed(1)} ${units[unit]}`;
+}
+
+function clock(time) {
+  if (time === null) return "";
+  const day = new Date(time);
+  const today = day.toDateString() === new Date().toDateString();
+  return today ? day.toLocaleTimeString("en-GB") : `${day.toLocaleDateString("en-CA")} ${day.toLocaleTimeString("en-GB")}`;
+}
+
+/** Calls back with every slot of "0-99,866". */
+function eachSlot(ranges, callback) {
+  if (ranges === "") return;
+  for (const range of ranges.split(",")) {
+    const [first, last = first] = range.split("-").map(Number);
+    for (let slot = first; slot <= last; slot += 1) callback(slot);
+  }
+}
+
+// Nodes ---------------------------------------------------------------------------------------------------------------
+
+/** The shards in an order that no failover changes much, each with its colour. */
+let shards = [];
+let shardOf = new Map();
+
+function placeShards() {
+  const key = (shard) => shard.primary.address ?? shard.primary.id;
+  const sorted = [...now.topology.shards].sort((a, b) => key(a).localeCompare(key(b), "en", { numeric: true }));
+  const colour = (index) => COLOURS[index] ?? `hsl(${Math.round(index * 137.5) % 360} 60% ${45 + (index % 3) * 10}%)`;
+  shards = sorted.map((shard, index) => ({ ...shard, colour: colour(index) }));
+  shardOf = new Map(shards.map((shard) => [shard.primary.id, shard]));
+}
+
+function name(id) {
+  const shard = shardOf.get(id);
+  return shard ? nodeName(shard.primary) : id.slice(0, 8);
+}
+
+const nodeName = (node) => node.hostname ?? node.address ?? node.id.slice(0, 8);
+
+const STANDINGS = {
+  half_known: "not known to every node yet", failing: "thought to have failed", not_serving: "does not serve", silent: "does not answer",
+};
+
+function showNodes() {
+  const lines = new Map((now.plan?.nodes ?? []).map((line) => [line.node, line]));
+  const most = Math.max(1, ...shards.map((shard) => Math.max(shard.slots.count, lines.get(shard.primary.id)?.target ?? 0)));
+  at("nodes").replaceChildren(...shards.map((shard) => nodeItem(shard, lines.get(shard.primary.id), most)));
+}
+
+function nodeItem(shard, line, most) {
+  const { primary, replicas } = shard;
+  const flag = shard.standing === "sound" ? null : element("span", { className: "flag" }, STANDINGS[shard.standing] ?? shard.standing);
+  const part = { drained: "to hold nothing", ignored: "left alone" }[line?.part];
+  const note = part === undefined ? null : element("span", { className: "note" }, part);
+  const swatch = element("span", { className: "swatch" });
+  swatch.style.background = shard.colour;
+  const share = line ? `${count(shard.slots.count)} of ${count(line.target)}` : count(shard.slots.count);
+  const server = primary.server;
+  const memory = server && `${size(server.used_memory_bytes)}${server.max_memory_bytes ? ` of ${size(server.max_memory_bytes)}` : ""}`;
+  const failing = replicas.filter((replica) => replica.failing !== "no" || replica.server === null).length;
+  const facts = [
+    replicas.length === 0 ? "no replica" : plural(replicas.length, "replica") + (failing ? `, ${failing} not well` : ""),
+    ...(server ? [server.version, `${count(server.keys)} keys`, memory] : ["says nothing of itself"]),
+    ...(server?.loading ? ["is loading its data"] : []),
+    ...(line?.weight !== null && line !== undefined && line.weight !== 1 ? [`weight ${line.weight}`] : []),
+  ];
+  const names = [primary, ...replicas].map((node) => `${nodeName(node)} ${node.id}`).join("\n");
+  return element("li", { title: names },
+    element("div", { className: "row" }, swatch, element("span", { className: "name" }, nodeName(primary)), flag, note,
+      element("span", { className: "end" }, share)),
+    shareBar(shard, line, most),
+    element("div", { className: "small" }, facts.join(" · ")));
+}
+
+function shareBar(shard, line, most) {
+  const svg = (tag, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    return made;
+  };
+  const percent = (slots) => (slots / most) * 100;
+  const bar = svg("svg", { class: "share", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
+  bar.append(svg("rect", { class: "track", x: 0, y: 1, width: 100, height: 8 }));
+  bar.append(svg("rect", { x: 0, y: 1, width: percent(shard.slots.count), height: 8, fill: shard.colour }));
+  if (line) bar.append(svg("rect", { class: "target", x: Math.min(percent(line.target), 99.6), y: 0, width: 0.4, height: 10 }));
+  return bar;
+}
+
+// The slot map --------------------------------------------------------------------------------------------------------
+
+let owners = new Array(SLOTS).fill(null);
+let goals = new Map();
+let opened = new Set();
+
+function takeSlots() {
+  owners = new Array(SLOTS).fill(null);
+  for (const shard of shards) eachSlot(shard.slots.ranges, (slot) => { owners[slot] = shard; });
+  goals = new Map();
+  const wanted = (moves) => {
+    for (const move of moves) {
+      const target = shardOf.get(move.target);
+      if (target) eachSlot(move.slots.ranges, (slot) => { if (owners[slot] !== target) goals.set(slot, target); });
+    }
+  };
+  wanted(now.plan?.moves ?? []);
+  wanted(now.status?.moves ?? []);
+  opened = new Set();
+  eachSlot(now.status?.open_slots.ranges ?? "", (slot) => opened.add(slot));
+}
+
+function drawMap() {
+  const context = at("map").getContext("2d");
+  const ink = getComputedStyle(document.body).getPropertyValue("--ink");
+  context.clearRect(0, 0, COLUMNS * CELL, COLUMNS * CELL);
+  for (let slot = 0; slot < SLOTS; slot += 1) {
+    const [x, y] = [(slot % COLUMNS) * CELL, Math.floor(slot / COLUMNS) * CELL];
+    if (owners[slot]) {
+      context.fillStyle = owners[slot].colour;
+      context.fillRect(x, y, CELL, CELL);
+    }
+    if (goals.has(slot)) {
+      context.fillStyle = goals.get(slot).colour;
+      context.beginPath();
+      context.moveTo(x + CELL, y);
+      context.lineTo(x + CELL, y + CELL);
+      context.lineTo(x, y + CELL);
+      context.fill();
+    }
+    if (opened.has(slot)) {
+      context.strokeStyle = ink;
+      context.lineWidth = 1.5;
+      context.strokeRect(x + 0.75, y + 0.75, CELL - 1.5, CELL - 1.5);
+    }
+  }
+}
+
+function tellSlot(event) {
+  const box = at("map").getBoundingClientRect();
+  const cell = (position, length) => Math.min(COLUMNS - 1, Math.max(0, Math.floor((position / length) * COLUMNS)));
+  const slot = cell(event.clientY - box.top, box.height) * COLUMNS + cell(event.clientX - box.left, box.width);
+  const owner = owners[slot];
+  const about = owner?.primary.server && Math.round(owner.primary.server.keys / Math.max(1, owner.slots.count));
+  at("slot").textContent = [
+    `Slot ${slot}: ${owner ? nodeName(owner.primary) : "nobody owns it, or the nodes disagree"}`,
+    ...(about === undefined || about === null ? [] : [`about ${plural(about, "key")}, as any slot of that node`]),
+    ...(goals.has(slot) ? [`on its way to ${nodeName(goals.get(slot).primary)}`] : []),
+    ...(opened.has(slot) ? ["open now"] : []),
+  ].join("; ");
+}
+
+// What it does, and why -----------------------------------------------------------------------------------------------
+
+let samples = [];
+
+function showState() {
+  const { status, plan } = now;
+  at("cluster").textContent = status.cluster;
+  document.title = `${status.cluster}: evenkeel`;
+  at("version").textContent = `evenkeel ${status.version}, ${status.instance}, up ${span(status.uptime_s)}`;
+  at("age").textContent = status.look.age_s === null ? "" : `cluster read ${span(status.look.age_s)} ago`;
+  const [kind, text] = state(status, plan);
+  at("state").dataset.kind = kind;
+  at("state").textContent = text;
+  const reasons = status.reasons.map((reason) => [reason.text, reason.name]);
+  const verdict = reasons.length === 0 && status.moves.length === 0 ? (plan?.verdict.text ?? []).map((line) => [line, null]) : [];
+  const faults = status.config.error === null ? [] : [[`the changed configuration is not in force: ${status.config.error}`, "config"]];
+  at("reasons").replaceChildren(...[...reasons, ...verdict, ...faults].map(([line, label]) =>
+    element("li", {}, line, label === null ? null : element("b", {}, label))));
+  at("orders").hidden = false;
+  for (const part of document.querySelectorAll(".pausing")) part.hidden = status.paused !== null;
+  at("resume").hidden = status.paused === null;
+  showProgress(status);
+}
+
+function state(status, plan) {
+  if (status.moves.length > 0) return ["busy", status.paused ? "Pausing: finishing what is open" : "Moving slots"];
+  if (status.paused) return ["wait", status.paused.until ? `Paused until ${clock(status.paused.until)}` : "Paused"];
+  if (status.look.number === 0) return ["wait", "Looking for the cluster"];
+  if (status.mode === "observe") return ["wait", "Observing: moves nothing"];
+  if (status.reasons.some((reason) => !reason.passes_by_itself)) return ["bad", "Not moving"];
+  if (status.reasons.length > 0) return ["wait", "Waiting"];
+  return plan && plan.slots_to_move > 0 ? ["busy", "About to move"] : ["good", "On an even keel"];
+}
+
+function showProgress({ work }) {
+  at("progress").hidden = !work.active;
+  if (!work.active) { samples = []; return; }
+  at("bar").value = work.slots_moved / Math.max(1, work.slots_planned);
+  samples = [...samples, work].filter((sample) => sample.elapsed_s > work.elapsed_s - RATE_OVER_S && sample.elapsed_s <= work.elapsed_s);
+  const [first, took] = [samples[0], work.elapsed_s - samples[0].elapsed_s];
+  const rate = (what) => count(Math.round((work[what] - first[what]) / took));
+  const figures = [
+    `${count(work.slots_moved)} of ${plural(work.slots_planned, "slot")}`,
+    work.keys_planned === null ? `${count(work.keys_moved)} keys` : `${count(work.keys_moved)} of about ${plural(work.keys_planned, "key")}`,
+    ...(took > 0 ? [`${rate("slots_moved")} slots and ${rate("keys_moved")} keys a second`] : []),
+    `${span(work.elapsed_s)} so far`,
+    ...(work.left_s === null ? [] : [`about ${span(work.left_s)} left`]),
+  ];
+  at("figures").replaceChildren(...figures.map((text) => element("span", {}, text)));
+}
+
+function showMoves({ moves, moves_waiting: waiting }) {
+  at("moves-section").hidden = moves.length === 0;
+  const item = (move) => element("li", {},
+    element("div", { className: "row" }, element("span", { className: "name" }, `${name(move.source)} → ${name(move.target)}`),
+      move.purpose === "resume" ? element("span", { className: "note" }, "finishes open slots") : null,
+      element("span", { className: "end" }, `${count(move.slots_moved)} of ${plural(move.slots.count, "slot")}`)),
+    element("progress", { max: Math.max(1, move.slots.count), value: move.slots_moved, ariaLabel: "slots moved" }),
+    element("div", { className: "small" }, [
+      plural(move.keys_moved, "key"), span(move.running_s), `${count(move.batch_keys)} keys a call`,
+      ...(move.waits_for === null ? [] : [`waits for ${move.waits_for}`]),
+    ].join(" · ")));
+  at("moves").replaceChildren(...moves.map(item), ...(waiting === 0 ? [] : [
+    element("li", { className: "small" }, `${plural(waiting, "more move")} of the plan ${waiting === 1 ? "waits" : "wait"} for their turn`)]));
+}
+
+let asideShown = "";
+
+/** Redrawn only when something else than the time until the next try changes: a button must stay where it is. */
+function showAside({ set_aside: slots }) {
+  at("aside-section").hidden = slots.length === 0;
+  const key = JSON.stringify(slots.map((each) => [each.slot, each.attempts, each.why]));
+  if (key === asideShown) return;
+  asideShown = key;
+  const next = (each) => each.next_try_in_s === null ? "only a human can help" : clock(Date.now() + each.next_try_in_s * 1000);
+  at("aside").replaceChildren(...slots.map((each) => element("tr", {},
+    element("td", { className: "when" }, String(each.slot)), element("td", {}, String(each.attempts)), element("td", {}, each.why),
+    element("td", { className: "when" }, next(each)),
+    element("td", {}, element("button", { type: "button", onclick: () => order("retry", { slots: String(each.slot) }) }, "Try again")))));
+}
+
+function showHistory() {
+  const { moves } = now.history;
+  at("no-history").hidden = moves.length > 0;
+  at("history-table").hidden = moves.length === 0;
+  at("history").replaceChildren(...moves.map((move) => element("tr", {},
+    element("td", { className: "when" }, clock(move.ended_at)),
+    element("td", { className: "node" }, name(move.source)), element("td", { className: "node" }, name(move.target)),
+    element("td", { className: "number", title: move.slots.ranges }, count(move.slots.count)),
+    element("td", { className: "number" }, count(move.keys_moved)), element("td", { className: "number" }, span(move.took_s)),
+    element("td", {}, move.why), element("td", {}, move.trouble === null ? move.outcome : `${move.outcome}: ${move.trouble}`))));
+}
+
+// Orders --------------------------------------------------------------------------------------------------------------
+
+let token = "";
+let waiting = null;
+
+async function order(what, body) {
+  const headers = { "Content-Type": "application/json", ...(token === "" ? {} : { Authorization: `Bearer ${token}` }) };
+  at("answer").textContent = "";
+  try {
+    const response = await fetch(`api/v1/${what}`, { method: "POST", headers, body: JSON.stringify(body) });
+    const document = await response.json();
+    at("token").hidden = response.status !== 401;
+    waiting = response.status === 401 ? [what, body] : null;
+    at("answer").textContent = response.ok ? done(what, document) : document.error;
+  } catch (error) {
+    at("answer").textContent = `The daemon was not reached: ${error.message}`;
+  }
+}
+
+function done(what, answer) {
+  if (what === "pause") {
+    return answer.survives_restart ? "" : "Paused until a restart at the most: there is no state directory, or it cannot be written.";
+  }
+  if (what === "resume") return answer.returns_at_restart ? "A restart would bring the pause back: its end could not be recorded." : "";
+  return answer.put_back.count > 0 ? `Tried again now: ${answer.put_back.ranges}` : "It was not set aside any more.";
+}
+
+at("pause").onclick = () => order("pause", at("length").value === "" ? {} : { for_s: Number(at("length").value) });
+at("resume").onclick = () => order("resume", {});
+at("orders").onsubmit = (event) => event.preventDefault();
+at("token").onsubmit = (event) => {
+  event.preventDefault();
+  token = at("token-text").value;
+  at("token-text").value = "";
+  if (waiting !== null) order(...waiting);
+};
+at("map").onpointermove = tellSlot;
+at("map").onpointerdown = tellSlot;
+matchMedia("(prefers-color-scheme: dark)").onchange = drawMap;
+
+// The stream ----------------------------------------------------------------------------------------------------------
+
+const stream = new EventSource("api/v1/events");
+const on = (event, show) => stream.addEventListener(event, ({ data }) => { now[event] = JSON.parse(data); show(); });
+on("topology", () => { placeShards(); showNodes(); takeSlots(); drawMap(); if (now.history) showHistory(); });
+on("plan", () => { showNodes(); takeSlots(); drawMap(); });
+on("history", showHistory);
+on("status", () => { showState(); showMoves(now.status); showAside(now.status); takeSlots(); drawMap(); });
+stream.onerror = () => {
+  at("state").dataset.kind = "bad";
+  at("state").textContent = "No word from evenkeel";
+  at("age").textContent = now.status === null ? "" : "what is shown is old; it is asked again and again";
+};
