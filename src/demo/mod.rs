@@ -124,7 +124,7 @@ async fn tell(args: &DemoArgs, directory: &Path) -> anyhow::Result<Told> {
     daemon.answers().await?;
     step("evenkeel", format!("run --config {}", daemon.config_file().display()));
     step("", format!("{}/metrics", daemon.url()));
-    step("", format!("{}/api/v1/status", daemon.url()));
+    step("", format!("{}/  (a page for the browser)", daemon.url()));
 
     let before = cluster.layout().await?;
     cluster.join_waiting().await?;

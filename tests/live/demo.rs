@@ -42,7 +42,11 @@ fn check_the_story(flavour: Flavour) {
     let mut demo = demo(&flavour.server(), &place).spawn();
     eventually("evenkeel's own status is served where it is said to be", DEADLINE, || {
         match demo.try_http_get("/api/v1/status") {
-            Ok((200, _)) if demo.stdout().contains(&format!("http://{}/api/v1/status", demo.address())) => Ok(()),
+            Ok((200, _))
+                if demo.stdout().contains(&format!("http://{}/  (a page for the browser)", demo.address())) =>
+            {
+                Ok(())
+            }
             other => Err(format!("{other:?}")),
         }
     });

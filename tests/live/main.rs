@@ -19,6 +19,7 @@ mod interrupted;
 mod layouts;
 mod lease;
 mod others;
+mod page;
 mod pauses;
 mod permissions;
 mod reasons;

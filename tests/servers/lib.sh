@@ -63,15 +63,34 @@ take_from_wheel() {
 # unpack_deb PACKAGE...: unpacks Debian packages below ./deb, with the system's package lists or, where those are
 # missing or too old, with lists of its own. Needs no root.
 unpack_deb() {
+    unpack_debs chosen_only "$@"
+}
+
+# unpack_deb_with_needs PACKAGE...: the same, with all that they need and this system lacks.
+unpack_deb_with_needs() {
+    unpack_debs with_needs "$@"
+}
+
+chosen_only() { printf '%s\n' "$@"; }
+
+with_needs() {
+    printf '%s\n' "$@"
+    "${apt[@]}" --simulate --no-install-recommends install "$@" | awk '/^Inst / { print $2 }'
+}
+
+# unpack_debs WHICH PACKAGE...: WHICH says, with the options of "${apt[@]}", which packages it comes to.
+unpack_debs() {
+    local which=$1
+    shift
     if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
         fail "$1 comes as a Debian package: this needs apt-get and dpkg (Debian 12, or a container of it)"
     fi
     local apt=(apt-get -q -o APT::Sandbox::User="$(id -un)") lists=$PWD/lists
     mkdir -p download deb
-    if ! (cd download && "${apt[@]}" download "$@") >apt.log 2>&1; then
+    if ! download_debs "$which" "$@" >apt.log 2>&1; then
         mkdir -p "$lists/state/lists/partial" "$lists/cache/archives/partial"
         apt+=(-o Dir::State="$lists/state" -o Dir::State::status=/var/lib/dpkg/status -o Dir::Cache="$lists/cache")
-        if ! { "${apt[@]}" update && (cd download && "${apt[@]}" download "$@"); } >apt.log 2>&1; then
+        if ! { "${apt[@]}" update && download_debs "$which" "$@"; } >apt.log 2>&1; then
             cat apt.log >&2
             fail "apt cannot download $*"
         fi
@@ -81,6 +100,13 @@ unpack_deb() {
         dpkg -x "$package" deb
     done
     rm -rf download apt.log "$lists"
+}
+
+download_debs() {
+    local packages
+    packages=$("$@" | sort -u) || return
+    # shellcheck disable=SC2086 # names of packages, one word each
+    (cd download && "${apt[@]}" download $packages)
 }
 
 # unpack_deb_of SUITE PACKAGE...: the same, of another version of Debian than this one. amd64 only.

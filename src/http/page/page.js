@@ -180,10 +180,10 @@ function tellSlot(event) {
   const cell = (position, length) => Math.min(COLUMNS - 1, Math.max(0, Math.floor((position / length) * COLUMNS)));
   const slot = cell(event.clientY - box.top, box.height) * COLUMNS + cell(event.clientX - box.left, box.width);
   const owner = owners[slot];
-  const about = owner?.primary.server && Math.round(owner.primary.server.keys / Math.max(1, owner.slots.count));
+  const about = owner?.primary.server && owner.primary.server.keys / Math.max(1, owner.slots.count);
   at("slot").textContent = [
     `Slot ${slot}: ${owner ? nodeName(owner.primary) : "nobody owns it, or the nodes disagree"}`,
-    ...(about === undefined || about === null ? [] : [`about ${plural(about, "key")}, as any slot of that node`]),
+    ...(about === undefined || about === null ? [] : [`about ${about < 10 ? about.toFixed(1) : count(Math.round(about))} keys, as any slot of that node`]),
     ...(goals.has(slot) ? [`on its way to ${nodeName(goals.get(slot).primary)}`] : []),
     ...(opened.has(slot) ? ["open now"] : []),
   ].join("; ");
@@ -223,7 +223,7 @@ function state(status, plan) {
   return plan && plan.slots_to_move > 0 ? ["busy", "About to move"] : ["good", "On an even keel"];
 }
 
-function showProgress({ work }) {
+function showProgress({ work, moves }) {
   at("progress").hidden = !work.active;
   if (!work.active) { samples = []; return; }
   at("bar").value = work.slots_moved / Math.max(1, work.slots_planned);
@@ -233,9 +233,9 @@ function showProgress({ work }) {
   const figures = [
     `${count(work.slots_moved)} of ${plural(work.slots_planned, "slot")}`,
     work.keys_planned === null ? `${count(work.keys_moved)} keys` : `${count(work.keys_moved)} of about ${plural(work.keys_planned, "key")}`,
-    ...(took > 0 ? [`${rate("slots_moved")} slots and ${rate("keys_moved")} keys a second`] : []),
+    ...(took > 0 && moves.length > 0 ? [`${rate("slots_moved")} slots and ${rate("keys_moved")} keys a second`] : []),
     `${span(work.elapsed_s)} so far`,
-    ...(work.left_s === null ? [] : [`about ${span(work.left_s)} left`]),
+    ...(work.left_s === null || moves.length === 0 ? [] : [`about ${span(work.left_s)} left`]),
   ];
   at("figures").replaceChildren(...figures.map((text) => element("span", {}, text)));
 }
