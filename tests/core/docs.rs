@@ -16,7 +16,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn document(file: &str) -> String {
+pub(crate) fn document(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
@@ -44,7 +44,7 @@ fn rows(file: &str, heading: &str) -> Vec<Vec<String>> {
 }
 
 /// The first cells, each of which must be there once.
-fn first_cells(file: &str, heading: &str) -> BTreeSet<String> {
+pub(crate) fn first_cells(file: &str, heading: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for row in rows(file, heading) {
         assert!(names.insert(row[0].clone()), "{file} has `{}` twice below {heading}", row[0]);
@@ -52,7 +52,7 @@ fn first_cells(file: &str, heading: &str) -> BTreeSet<String> {
     names
 }
 
-fn check_names<'n>(file: &str, heading: &str, names: impl IntoIterator<Item = &'n str>) {
+pub(crate) fn check_names<'n>(file: &str, heading: &str, names: impl IntoIterator<Item = &'n str>) {
     let names: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
     let told = first_cells(file, heading);
     let absent: Vec<_> = names.difference(&told).collect();

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
 #![expect(clippy::needless_raw_string_hashes, reason = "written so by expect-test when it updates what is expected")]
 
+mod alerts;
 mod architecture;
 mod docs;
 mod migration;

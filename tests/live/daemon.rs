@@ -1,12 +1,11 @@
 //! `evenkeel run`: what the daemon notices by itself, and what it tells of it by HTTP.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, SOON, Spec, Workload, settings};
+use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, SOON, Spec, Workload, settings, tool};
 
 const KEYS: usize = 20_000;
 
@@ -73,10 +72,7 @@ fn metric(text: &str, name: &str, labels: &[&str]) -> u64 {
 #[track_caller]
 fn metrics(daemon: &Daemon) -> String {
     let text = daemon.http_get("/metrics");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the directory has a parent");
-    let promtool = target.join("tools/promtool/promtool");
-    assert!(promtool.is_file(), "no promtool here: run `tests/tools/fetch promtool`");
-    let mut call = Command::new(promtool);
+    let mut call = Command::new(tool("promtool", "promtool"));
     call.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut promtool = call.spawn().expect("promtool starts");
     let mut input = promtool.stdin.take().expect("it was given a pipe");

@@ -1,7 +1,7 @@
 //! A browser without a screen, driven through chromedriver by the `WebDriver` protocol (w3.org/TR/webdriver2).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::process::{Process, last_lines, text_of};
 use super::reserve::{self, Port};
+use super::tools::tool;
 use super::wait::{SOON, eventually};
 
 /// A Chromium with one page. Ended when dropped; when that is because the story failed, what it logged is printed first.
@@ -29,13 +30,17 @@ impl Browser {
         let (directory, port) = (reserve::directory("browser"), Port::reserve());
         let home = directory.path().display().to_string();
         let args = [format!("--port={}", port.number())];
-        let driver =
-            Process::start(&tool("chromedriver"), &args, &[("HOME".to_owned(), home.clone())], directory.path());
+        let driver = Process::start(
+            &tool("chromium", "chromedriver"),
+            &args,
+            &[("HOME".to_owned(), home.clone())],
+            directory.path(),
+        );
         let address = format!("http://127.0.0.1:{}", port.number());
         eventually("chromedriver answers", SOON, || request("GET", &format!("{address}/status"), None));
         // With a pipe to chromedriver the browser ends when that is killed.
         let options = json!({
-            "binary": tool("chromium"),
+            "binary": tool("chromium", "chromium"),
             "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
                 "--hide-scrollbars", "--window-size=1280,1400", format!("--user-data-dir={home}/profile")],
         });
@@ -142,13 +147,6 @@ impl Drop for Browser {
 
 /// The key under which `WebDriver` names an element; the standard gives it as this constant.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-
-fn tool(name: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the directory has a parent");
-    let tool = target.join("tools/chromium").join(name);
-    assert!(tool.is_file(), "no {name} here: run `tests/tools/fetch chromium`");
-    tool
-}
 
 /// The `value` of the answer; what is wrong where that is an error.
 fn request(method: &str, url: &str, body: Option<Value>) -> Result<Value, String> {
