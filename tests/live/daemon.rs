@@ -72,7 +72,7 @@ fn metric(text: &str, name: &str, labels: &[&str]) -> u64 {
 #[track_caller]
 fn metrics(daemon: &Daemon) -> String {
     let text = daemon.http_get("/metrics");
-    let mut call = Command::new(tool("promtool", "promtool"));
+    let mut call = Command::new(tool("prometheus", "promtool"));
     call.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut promtool = call.spawn().expect("promtool starts");
     let mut input = promtool.stdin.take().expect("it was given a pipe");

@@ -7,6 +7,7 @@
 mod bad_input;
 mod big_keys;
 mod daemon;
+mod dashboards;
 mod demo;
 mod durability;
 mod failover;
