@@ -9,6 +9,7 @@ mod big_keys;
 mod daemon;
 mod dashboards;
 mod demo;
+mod documents;
 mod durability;
 mod failover;
 mod failures;
