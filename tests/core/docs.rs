@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Command;
 use evenkeel::cli::{Cli, ExitStatus};
-use evenkeel::config::{Config, ConfigError, Problem};
+use evenkeel::config::{Config, ConfigError, Mode, Problem};
 use evenkeel::daemon::Reason;
 use evenkeel::migration::Trouble;
 
@@ -245,9 +245,27 @@ fn fenced(file: &str, word: &str) -> Vec<String> {
     blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
 }
 
+/// The files that `deploy/` ships, the one within the `ConfigMap` included.
+fn shipped() -> Vec<(String, String)> {
+    let of_kubernetes = "deploy/kubernetes/configmap.yaml";
+    let map = document(of_kubernetes);
+    let (_, block) = map.split_once("  evenkeel.toml: |\n").expect("the map has the file");
+    let text = block.lines().map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n").collect();
+    let of_systemd = "deploy/evenkeel.toml";
+    vec![(of_systemd.to_owned(), document(of_systemd)), (of_kubernetes.to_owned(), text)]
+}
+
+#[test]
+fn what_is_shipped_moves_nothing_before_somebody_says_so() {
+    for (file, text) in shipped() {
+        let config = Config::parse(&text, &file).expect("it is in order");
+        assert_eq!(config.schedule.mode, Mode::Observe, "{file}");
+    }
+}
+
 #[test]
 fn configurations_that_are_shown_or_shipped_are_in_order() {
-    let mut texts = vec![("deploy/evenkeel.toml".to_owned(), document("deploy/evenkeel.toml"))];
+    let mut texts = shipped();
     for file in documents() {
         texts.extend(fenced(&file, "toml").into_iter().map(|text| (file.clone(), text)));
     }
