@@ -58,6 +58,11 @@ impl<G> Finalise<G> {
         self.held.is_none() && !self.waiting.is_empty()
     }
 
+    /// Whether a move died with it, and nobody has inherited it yet.
+    pub(super) fn is_orphaned(&self) -> bool {
+        self.held.is_some_and(|held| held.orphaned)
+    }
+
     /// Gives it to the next who may have it, if it is free for anybody; `may_finish` says whether slots that were found
     /// open may be finished at this target by now.
     pub(super) fn next(&mut self, may_finish: impl Fn(NodeId) -> bool) -> Option<(MoveId, G)> {

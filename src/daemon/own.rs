@@ -39,6 +39,11 @@ impl OwnSlots {
         self.pairs.keys().copied().collect()
     }
 
+    /// Whether any slot between this pair lies open that is not among those of moves that go on.
+    pub(super) fn lie_between(&self, pair: Pair, moving: &SlotSet) -> bool {
+        self.iter().any(|(slot, between)| between == pair && !moving.contains(slot))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, Pair)> + '_ {
         self.pairs.iter().map(|(&slot, &pair)| (slot, pair))
     }
@@ -55,5 +60,24 @@ impl OwnSlots {
             }
         }
         changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fixtures::id;
+
+    #[test]
+    fn slots_that_a_move_has_open_are_not_left_behind_by_another_one() {
+        let pair = |source, target| Pair { source: id(source), target: id(target) };
+        let slots = |text: &str| text.parse::<SlotSet>().unwrap();
+        let mut own = OwnSlots::default();
+        own.insert(&slots("5,6"), pair("a", "b"));
+        assert!(own.lie_between(pair("a", "b"), &slots("5")));
+        assert!(!own.lie_between(pair("a", "b"), &slots("5,6,7")), "both are being moved");
+        assert!(!own.lie_between(pair("b", "a"), &slots("")));
+        own.remove(&slots("6"));
+        assert!(!own.lie_between(pair("a", "b"), &slots("5")));
     }
 }

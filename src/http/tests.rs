@@ -107,26 +107,26 @@ async fn the_history_is_told_newest_first_and_as_much_as_is_asked_for() {
         working(now()),
         "GET /api/v1/history?limit=1",
         expect![[r#"
-        200 application/json
-        {
-          "moves": [
+            200 application/json
             {
-              "ended_at": "2026-11-27T11:19:23.193Z",
-              "keys_moved": 1234,
-              "outcome": "left",
-              "slots": {
-                "count": 1,
-                "ranges": "100"
-              },
-              "source": "0000000200000000000000000000000000000000",
-              "target": "0000000300000000000000000000000000000000",
-              "took_s": 1.5,
-              "trouble": "the target is full",
-              "why": "resume"
+              "moves": [
+                {
+                  "ended_at": "2027-01-15T07:59:00.000Z",
+                  "keys_moved": 1234,
+                  "outcome": "left",
+                  "slots": {
+                    "count": 1,
+                    "ranges": "100"
+                  },
+                  "source": "0000000200000000000000000000000000000000",
+                  "target": "0000000300000000000000000000000000000000",
+                  "took_s": 1.5,
+                  "trouble": "the target is full",
+                  "why": "resume"
+                }
+              ]
             }
-          ]
-        }
-    "#]],
+        "#]],
     )
     .await;
     check(

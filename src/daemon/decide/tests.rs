@@ -30,6 +30,7 @@ struct Circumstances {
     running: Vec<&'static str>,
     /// `a>d 5;b>d 7-8`.
     ours: &'static str,
+    orphaned: bool,
     set_aside: &'static str,
     checks: Option<Vec<Reason>>,
     settings: SettingsByNode,
@@ -50,6 +51,7 @@ impl Default for Circumstances {
             at_work: false,
             running: Vec::new(),
             ours: "",
+            orphaned: false,
             set_aside: "",
             checks: Some(Vec::new()),
             settings: SettingsByNode::new(),
@@ -118,6 +120,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         running: &running,
         at_work: circumstances.at_work,
         own: &own,
+        orphaned: circumstances.orphaned,
         set_aside: &set_aside,
         checks: circumstances.checks.as_deref(),
         settings: &circumstances.settings,
@@ -225,6 +228,16 @@ fn slots_of_our_own_are_finished_before_anything_new() {
     // Even while the picture is unclear elsewhere.
     let story = format!("{story}\nb says c fail? 10923-16383");
     check(&story, Circumstances { ours: "a>d 5", ..Circumstances::default() }, "resume a>d 5; [node_failing]");
+}
+
+#[test]
+fn while_a_dead_move_has_the_finalise_its_slots_are_gone_on_with_and_nothing_is_opened() {
+    let orphaned = || Circumstances { orphaned: true, ..Circumstances::default() };
+    check(THREE_AND_ONE, orphaned(), "");
+    let story = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
+    check(story, Circumstances { ours: "a>d 5", ..orphaned() }, "resume a>d 5");
+    // A move of the same source would keep the slots from being gone on with when their time comes.
+    check(story, Circumstances { ours: "a>d 5", set_aside: "5", ..orphaned() }, "[set_aside]");
 }
 
 #[test]

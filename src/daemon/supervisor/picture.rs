@@ -12,7 +12,7 @@ use super::super::{Reason, Sight};
 use super::{Picture, REMEMBER, SPREADING, Supervisor};
 use crate::cluster::{NodeId, Observation, Observed, Product, Role, Slot, SlotSet, Topology};
 use crate::journal::Opened;
-use crate::migration::Pair;
+use crate::migration::{Pair, Purpose};
 
 impl Supervisor {
     pub(super) fn on_sight(&mut self, sight: &Sight) {
@@ -49,7 +49,10 @@ impl Supervisor {
         self.finalise.heard(|node| has_answered(&look.observation, node));
         let since_all_ended = self.ended.iter().all(|(_, at)| *at < look.began);
         if since_all_ended && self.agreed && topology.unclear.is_empty() {
-            self.finalise.settled(|pair| self.own.iter().any(|(_, between)| between == pair));
+            // Slots that a later move of the pair has opened itself are none of those that were left, and would wait for
+            // the finalise that waits for them.
+            let moving = self.in_moves();
+            self.finalise.settled(|pair| self.own.lie_between(pair, &moving));
         }
         let infos = look.observation.nodes.iter().map(|(&node, observed)| (node, observed.info.clone())).collect();
         self.picture = Some(Picture { look: Arc::clone(look), topology, infos: Arc::new(infos) });
@@ -63,6 +66,12 @@ impl Supervisor {
     pub(super) fn touched(&self, since: Instant) -> SlotSet {
         let ended = self.ended.iter().filter(|(_, at)| *at >= since).map(|(slots, _)| slots);
         ended.fold(self.in_running(), |touched, slots| touched.union(slots))
+    }
+
+    /// Slots of the moves that run to carry out a plan, and do not finish what was found open.
+    fn in_moves(&self) -> SlotSet {
+        let moves = self.running.values().filter(|running| running.purpose == Purpose::Move);
+        moves.fold(SlotSet::new(), |all, running| all.union(&running.slots))
     }
 
     pub(super) fn in_running(&self) -> SlotSet {
