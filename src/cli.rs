@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
 use thiserror::Error;
 
 use crate::cluster::{Address, SlotSet};
@@ -140,6 +141,16 @@ pub enum Command {
     /// Check a configuration file, or print an annotated one
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print what a shell needs to complete this command line
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write the manual's pages into a directory
+    Man {
+        /// The directory: evenkeel.1 and a page for each command are put there
+        directory: PathBuf,
+    },
     /// Start a throw-away local cluster with traffic and watch it being balanced
     Demo(DemoArgs),
 }

@@ -5,6 +5,7 @@ mod check;
 mod engine;
 mod glimpse;
 mod logging;
+mod manual;
 mod pause;
 mod plan;
 mod progress;
@@ -56,6 +57,11 @@ async fn dispatch(cli: Cli) -> ExitStatus {
             print!("{}", Config::example());
             Ok(ExitStatus::Done)
         }
+        Command::Completions { shell } => {
+            manual::print_completions(shell);
+            Ok(ExitStatus::Done)
+        }
+        Command::Man { directory } => manual::write_pages(&directory),
         Command::Demo(args) => Box::pin(crate::demo::demo(&args)).await,
     };
     status.unwrap_or_else(|error| {

@@ -23,6 +23,8 @@ fn said(line: &str) -> String {
         Command::Pause(args) => return format!("{args:?}\n"),
         Command::Resume(args) => return format!("{args:?}\n"),
         Command::Config(args) => return format!("{args:?}\n"),
+        Command::Completions { shell } => return format!("{shell:?}\n"),
+        Command::Man { directory } => return format!("{directory:?}\n"),
         Command::Demo(args) => return format!("{args:?}\n"),
     };
     let default = Config::from_seeds(vec![Address::new("a", 1)]).entries();
@@ -289,6 +291,44 @@ fn two_options_that_contradict_each_other_are_bad_usage() {
 }
 
 #[test]
+fn what_is_written_of_the_command_line_itself_needs_a_shell_or_a_directory() {
+    check(
+        "evenkeel completions zsh",
+        expect![[r#"
+        Zsh
+    "#]],
+    );
+    check(
+        "evenkeel completions tcsh",
+        expect![[r#"
+        exit 64: error: invalid value 'tcsh' for '<SHELL>'
+          [possible values: bash, elvish, fish, powershell, zsh]
+
+          tip: a similar value exists: 'zsh'
+
+        For more information, try '--help'.
+    "#]],
+    );
+    check(
+        "evenkeel man /usr/local/share/man/man1",
+        expect![[r#"
+        "/usr/local/share/man/man1"
+    "#]],
+    );
+    check(
+        "evenkeel man",
+        expect![[r#"
+        exit 64: error: the following required arguments were not provided:
+          <DIRECTORY>
+
+        Usage: evenkeel man <DIRECTORY>
+
+        For more information, try '--help'.
+    "#]],
+    );
+}
+
+#[test]
 fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel config check",
@@ -389,20 +429,23 @@ fn help_tells_the_commands_the_environment_and_the_exit_statuses() {
             Usage: evenkeel <COMMAND>
 
             Commands:
-              run        Watch the cluster and keep it balanced, until stopped
-              plan       Print what would move and why; changes nothing
-              rebalance  Balance the cluster now, then exit
-              move       Move just these slots, whatever the targets say
-              check      Look for open slots, slots without an owner, nodes that disagree and stray keys;
-                         changes nothing
-              repair     Put right what check finds, slot by slot, as far as no human must decide
-              status     Ask a running daemon what it does, how far it has come, and why it does nothing (more)
-              retry      Tell a running daemon to try slots again that it has set aside
-              pause      Tell a running daemon to begin nothing new, for a time or until told to go on
-              resume     Tell a paused daemon to go on
-              config     Check a configuration file, or print an annotated one
-              demo       Start a throw-away local cluster with traffic and watch it being balanced
-              help       Print this message or the help of the given subcommand(s)
+              run          Watch the cluster and keep it balanced, until stopped
+              plan         Print what would move and why; changes nothing
+              rebalance    Balance the cluster now, then exit
+              move         Move just these slots, whatever the targets say
+              check        Look for open slots, slots without an owner, nodes that disagree and stray keys;
+                           changes nothing
+              repair       Put right what check finds, slot by slot, as far as no human must decide
+              status       Ask a running daemon what it does, how far it has come, and why it does nothing
+                           (more)
+              retry        Tell a running daemon to try slots again that it has set aside
+              pause        Tell a running daemon to begin nothing new, for a time or until told to go on
+              resume       Tell a paused daemon to go on
+              config       Check a configuration file, or print an annotated one
+              completions  Print what a shell needs to complete this command line
+              man          Write the manual's pages into a directory
+              demo         Start a throw-away local cluster with traffic and watch it being balanced
+              help         Print this message or the help of the given subcommand(s)
 
             Options:
               -h, --help     Print help

@@ -68,9 +68,9 @@ pub(super) struct Situation<'a> {
     pub(super) at_work: bool,
     /// Open slots that are ours.
     pub(super) own: &'a OwnSlots,
-    /// A move died with the finalise in its hands: what is opened now could not be closed before its slots are settled, and
-    /// might keep them from being settled.
-    pub(super) orphaned: bool,
+    /// Between whom a move died with the finalise in its hands: what is opened now could not be closed before its slots are
+    /// settled, and might keep them from being settled.
+    pub(super) orphan: Option<Pair>,
     pub(super) set_aside: &'a BTreeMap<Slot, SetAside>,
     /// What the checks before the first move found; `None` while they have not been made.
     pub(super) checks: Option<&'a [Reason]>,
@@ -144,7 +144,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         decision.reasons.push(waiting);
     }
     // Half-done work first: nothing new is opened while slots of ours wait to be finished.
-    if wanted.is_empty() || !decision.resume.is_empty() || situation.orphaned {
+    if wanted.is_empty() || !decision.resume.is_empty() || situation.orphan.is_some() {
         return decision;
     }
     let blocking = blocking(&decision.reasons);

@@ -58,9 +58,9 @@ impl<G> Finalise<G> {
         self.held.is_none() && !self.waiting.is_empty()
     }
 
-    /// Whether a move died with it, and nobody has inherited it yet.
-    pub(super) fn is_orphaned(&self) -> bool {
-        self.held.is_some_and(|held| held.orphaned)
+    /// The pair whose move died with it, while nobody has inherited it.
+    pub(super) fn orphan(&self) -> Option<Pair> {
+        self.held.filter(|held| held.orphaned).map(|held| held.pair)
     }
 
     /// Gives it to the next who may have it, if it is free for anybody; `may_finish` says whether slots that were found

@@ -444,7 +444,7 @@ impl Supervisor {
             running: &running,
             at_work: self.work.is_some_and(|work| work.levelling),
             own: &self.own,
-            orphaned: self.finalise.is_orphaned(),
+            orphan: self.finalise.orphan(),
             set_aside: &self.set_aside,
             checks: found.map(|(found, _)| found.reasons.as_slice()),
             settings: found.map_or(&SettingsByNode::new(), |(found, _)| &found.settings),

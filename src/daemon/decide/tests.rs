@@ -30,7 +30,8 @@ struct Circumstances {
     running: Vec<&'static str>,
     /// `a>d 5;b>d 7-8`.
     ours: &'static str,
-    orphaned: bool,
+    /// `a>d`, or nobody.
+    orphan: &'static str,
     set_aside: &'static str,
     checks: Option<Vec<Reason>>,
     settings: SettingsByNode,
@@ -51,7 +52,7 @@ impl Default for Circumstances {
             at_work: false,
             running: Vec::new(),
             ours: "",
-            orphaned: false,
+            orphan: "",
             set_aside: "",
             checks: Some(Vec::new()),
             settings: SettingsByNode::new(),
@@ -64,15 +65,19 @@ impl Default for Circumstances {
 fn decided(story: &str, circumstances: Circumstances) -> String {
     let slots = |text: &str| text.parse::<SlotSet>().unwrap();
     let observation = observation(story);
+    let between = |text: &str| {
+        let (source, target) = text.split_once('>').unwrap();
+        Pair { source: id(source), target: id(target) }
+    };
     let running: Vec<RunningMove> = circumstances
         .running
         .iter()
         .map(|text| {
             let (pair, moving) = text.split_once(' ').unwrap();
-            let (source, target) = pair.split_once('>').unwrap();
-            RunningMove { pair: Pair { source: id(source), target: id(target) }, slots: slots(moving) }
+            RunningMove { pair: between(pair), slots: slots(moving) }
         })
         .collect();
+    let orphan = Some(circumstances.orphan).filter(|text| !text.is_empty()).map(between);
     let touched = running.iter().fold(SlotSet::new(), |all, running| all.union(&running.slots));
     let topology = Arc::new(Topology::merge(&observation, &touched));
     let began = Instant::now();
@@ -80,8 +85,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
     let mut own = OwnSlots::default();
     for text in circumstances.ours.split(';').filter(|text| !text.is_empty()) {
         let (pair, opened) = text.split_once(' ').unwrap();
-        let (source, target) = pair.split_once('>').unwrap();
-        own.insert(&slots(opened), Pair { source: id(source), target: id(target) });
+        own.insert(&slots(opened), between(pair));
     }
     let ours = own.slots();
     let mut memory = Memory::default();
@@ -120,7 +124,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         running: &running,
         at_work: circumstances.at_work,
         own: &own,
-        orphaned: circumstances.orphaned,
+        orphan,
         set_aside: &set_aside,
         checks: circumstances.checks.as_deref(),
         settings: &circumstances.settings,
@@ -232,7 +236,7 @@ fn slots_of_our_own_are_finished_before_anything_new() {
 
 #[test]
 fn while_a_dead_move_has_the_finalise_its_slots_are_gone_on_with_and_nothing_is_opened() {
-    let orphaned = || Circumstances { orphaned: true, ..Circumstances::default() };
+    let orphaned = || Circumstances { orphan: "a>d", ..Circumstances::default() };
     check(THREE_AND_ONE, orphaned(), "");
     let story = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
     check(story, Circumstances { ours: "a>d 5", ..orphaned() }, "resume a>d 5");

@@ -1,0 +1,25 @@
+//! What the command line's own definition is good for besides: completions for shells, and the pages of the manual.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use clap_complete::Shell;
+
+use crate::cli::{Cli, ExitStatus};
+
+/// `evenkeel completions`.
+pub(super) fn print_completions(shell: Shell) {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::definition(), "evenkeel", &mut text);
+    // A reader that has seen enough is nothing wrong.
+    let _ = io::stdout().write_all(&text);
+}
+
+/// `evenkeel man`.
+pub(super) fn write_pages(directory: &Path) -> anyhow::Result<ExitStatus> {
+    clap_mangen::generate_to(Cli::definition(), directory)
+        .with_context(|| format!("the pages cannot be written to {}: it must be a directory", directory.display()))?;
+    println!("evenkeel.1 and a page for each command are in {}", directory.display());
+    Ok(ExitStatus::Done)
+}
