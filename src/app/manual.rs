@@ -9,11 +9,14 @@ use clap_complete::Shell;
 use crate::cli::{Cli, ExitStatus};
 
 /// `evenkeel completions`.
-pub(super) fn print_completions(shell: Shell) {
+pub(super) fn print_completions(shell: Shell) -> anyhow::Result<ExitStatus> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::definition(), "evenkeel", &mut text);
-    // A reader that has seen enough is nothing wrong.
-    let _ = io::stdout().write_all(&text);
+    match io::stdout().write_all(&text) {
+        // A reader that has seen enough is nothing wrong.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("the text cannot be written"),
+        Ok(()) | Err(_) => Ok(ExitStatus::Done),
+    }
 }
 
 /// `evenkeel man`.

@@ -57,10 +57,7 @@ async fn dispatch(cli: Cli) -> ExitStatus {
             print!("{}", Config::example());
             Ok(ExitStatus::Done)
         }
-        Command::Completions { shell } => {
-            manual::print_completions(shell);
-            Ok(ExitStatus::Done)
-        }
+        Command::Completions { shell } => manual::print_completions(shell),
         Command::Man { directory } => manual::write_pages(&directory),
         Command::Demo(args) => Box::pin(crate::demo::demo(&args)).await,
     };

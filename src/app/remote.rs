@@ -37,7 +37,7 @@ impl Remote {
         Self {
             agent: agent.build().new_agent(),
             url: daemon.url.clone(),
-            token: TokenSource::of_file(daemon.token_file.clone()),
+            token: TokenSource::of_file_or_environment(daemon.token_file.clone()),
         }
     }
 

@@ -94,18 +94,18 @@ impl TokenSource {
     /// The token that a configuration names.
     #[must_use]
     pub fn of(http: &HttpConfig) -> Self {
-        Self::of_file(http.token_file.clone())
+        Self::of_file_or_environment(http.token_file.clone())
     }
 
     /// The token in this file, or in the environment.
     #[must_use]
-    pub fn of_file(file: Option<PathBuf>) -> Self {
+    pub fn of_file_or_environment(file: Option<PathBuf>) -> Self {
         Self { file, variable: |name| std::env::var_os(name) }
     }
 
     /// The token in this file and nowhere else; none where there is no file.
     #[cfg(test)]
-    pub(crate) fn only_file(file: Option<PathBuf>) -> Self {
+    pub(crate) fn of_file(file: Option<PathBuf>) -> Self {
         Self { file, variable: |_| None }
     }
 

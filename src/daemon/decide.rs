@@ -68,8 +68,8 @@ pub(super) struct Situation<'a> {
     pub(super) at_work: bool,
     /// Open slots that are ours.
     pub(super) own: &'a OwnSlots,
-    /// Between whom a move died with the finalise in its hands: what is opened now could not be closed before its slots are
-    /// settled, and might keep them from being settled.
+    /// Between whom a move died with the finalise in its hands, and nobody has it since. Whoever finishes its slots needs its
+    /// source.
     pub(super) orphan: Option<Pair>,
     pub(super) set_aside: &'a BTreeMap<Slot, SetAside>,
     /// What the checks before the first move found; `None` while they have not been made.
@@ -136,6 +136,8 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
             Start::planned(Pair { source: planned.source, target: planned.target }, slots, planned.why)
         })
         .filter(|start| !start.slots.is_empty() && !meets_open_slots(situation, start.pair))
+        // It would wait for the finalise, and keep those slots from being finished that the finalise waits for.
+        .filter(|start| situation.orphan.is_none_or(|orphan| orphan.source != start.pair.source))
         .collect();
     let idle = situation.running.is_empty() && decision.resume.is_empty() && situation.own.is_empty();
     decision.settled = idle && plan.moves.is_empty() && decision.reasons.is_empty();
@@ -144,7 +146,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         decision.reasons.push(waiting);
     }
     // Half-done work first: nothing new is opened while slots of ours wait to be finished.
-    if wanted.is_empty() || !decision.resume.is_empty() || situation.orphan.is_some() {
+    if wanted.is_empty() || !decision.resume.is_empty() {
         return decision;
     }
     let blocking = blocking(&decision.reasons);

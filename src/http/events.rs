@@ -1,10 +1,10 @@
 //! The state as a stream of server-sent events: what the page lives on.
 //!
-//! Each event is one of the documents that a path answers with: `status` at every beat, `topology`, `plan` and `history`
-//! when they differ from what this stream said last. A stream begins with all that there are, so that whoever was cut off
-//! needs nothing but a new one.
+//! Each event is one of the documents that a path answers with: `status` at every beat, `topology`, `plan` (`null` while there
+//! is none) and `history` when there is another than this stream told last. A stream begins with all that there are, so that
+//! whoever was cut off needs nothing but a new one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ use super::handlers::failure;
 use super::json::{history_document, plan_document, status_document, topology_document};
 use crate::clock::Now;
 use crate::daemon::Status;
+use crate::journal::Moved;
+use crate::plan::Plan;
 
 /// Streams at once: some operators, some tabs each. One costs the making of a status twice a second.
 const STREAMS_MAX: usize = 32;
@@ -60,7 +62,7 @@ pub(super) async fn events(State(state): State<AppState>) -> Response {
 fn told(state: AppState, place: OwnedSemaphorePermit) -> impl Stream<Item = Result<Event, Infallible>> {
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let teller = Teller { state, beat, said: BTreeMap::new(), next: VecDeque::new(), _place: place };
+    let teller = Teller { state, beat, told: None, next: VecDeque::new(), _place: place };
     stream::unfold(teller, async |mut teller| teller.next().await.map(|event| (Ok(event), teller)))
 }
 
@@ -68,8 +70,8 @@ fn told(state: AppState, place: OwnedSemaphorePermit) -> impl Stream<Item = Resu
 struct Teller {
     state: AppState,
     beat: Interval,
-    /// The last text of each event that is only told when it differs.
-    said: BTreeMap<&'static str, String>,
+    /// What was told last; `None` before anything was.
+    told: Option<Told>,
     next: VecDeque<Event>,
     _place: OwnedSemaphorePermit,
 }
@@ -86,22 +88,49 @@ impl Teller {
     }
 
     fn take_in(&mut self, status: &Status) {
+        let new = Told::of(status);
+        let last = self.told.as_ref();
+        let view = last.is_none_or(|last| last.view != new.view);
+        let plan = last.is_none_or(|last| !last.has_plan_of(&new));
+        let history = last.is_none_or(|last| !Arc::ptr_eq(&last.history, &new.history));
+        self.told = Some(new);
         // The page draws nodes before what happens at them.
-        if let Some(view) = &status.view {
-            self.tell("topology", &topology_document(&view.topology, &view.infos));
+        if let Some(seen) = status.view.as_ref().filter(|_| view) {
+            self.tell("topology", &topology_document(&seen.topology, &seen.infos));
         }
-        if let Some(plan) = &status.plan {
-            self.tell("plan", &plan_document(plan));
+        if plan {
+            self.tell("plan", &status.plan.as_deref().map(plan_document));
         }
-        self.tell("history", &history_document(status.history.iter(), HISTORY));
+        if history {
+            self.tell("history", &history_document(status.history.iter(), HISTORY));
+        }
         self.tell("status", &status_document(status, Now::read()));
     }
 
     fn tell(&mut self, name: &'static str, document: &impl Serialize) {
         let text = serde_json::to_string(document).expect("documents are made of texts and numbers only");
-        if self.said.get(name) != Some(&text) {
-            self.next.push_back(Event::default().event(name).data(&text));
-            self.said.insert(name, text);
+        self.next.push_back(Event::default().event(name).data(text));
+    }
+}
+
+/// Which of the things that seldom change a stream has told: compared by what they are, not by what is in them.
+struct Told {
+    /// The number of the look.
+    view: Option<u64>,
+    plan: Option<Arc<Plan>>,
+    history: Arc<VecDeque<Moved>>,
+}
+
+impl Told {
+    fn of(status: &Status) -> Self {
+        let view = status.view.as_ref().map(|view| view.number);
+        Self { view, plan: status.plan.clone(), history: Arc::clone(&status.history) }
+    }
+
+    fn has_plan_of(&self, other: &Self) -> bool {
+        match (&self.plan, &other.plan) {
+            (Some(one), Some(another)) => Arc::ptr_eq(one, another),
+            (one, another) => one.is_none() && another.is_none(),
         }
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! With a token: whoever shows it. Without: programs of this machine, and no page in a browser on it that somebody
 //! else's server sent there. Such a page can send to a loopback address, also under a name of its own that it had
-//! resolved to it, but neither hide that name in `Host` nor leave out where it comes from in `Origin`.
+//! resolved to it, but neither hide that name in `Host` nor leave out where it comes from in `Origin`. A proxy on this
+//! machine that says nothing of itself cannot be told from a program: in front of one there must be a token.
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, FORWARDED, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, FORWARDED, HOST, ORIGIN, VIA, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
@@ -32,8 +33,8 @@ pub struct Guard {
 pub(super) async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     // A small local file: nothing that would hold the others up.
     let judged = match guard.token.token() {
-        Ok(Some(token)) => knows(request.headers(), &token),
-        Ok(None) => is_local(guard.listen, request.headers()),
+        Ok(Some(token)) => judge_token(request.headers(), &token),
+        Ok(None) => judge_origin(guard.listen, request.headers()),
         Err(why) => {
             error!(error = %why, "nobody may tell the daemon anything");
             let text = "the token cannot be read, so nobody is believed; the log says why".to_owned();
@@ -54,9 +55,9 @@ pub(super) async fn admit(State(guard): State<Guard>, request: Request, next: Ne
 
 type Judged = Result<(), (StatusCode, &'static str)>;
 
-fn knows(headers: &HeaderMap, token: &SecretString) -> Judged {
+fn judge_token(headers: &HeaderMap, token: &SecretString) -> Judged {
     let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let right = |shown: &str| bool::from(shown.trim().as_bytes().ct_eq(token.expose_secret().as_bytes()));
+    let right = |shown: &str| bool::from(shown.trim().as_bytes().ct_eq(token.expose_secret().trim().as_bytes()));
     match shown {
         Some(shown) if right(shown) => Ok(()),
         Some(_) => Err((StatusCode::UNAUTHORIZED, "this is not the token of http.token_file or EVENKEEL_HTTP_TOKEN")),
@@ -67,7 +68,7 @@ fn knows(headers: &HeaderMap, token: &SecretString) -> Judged {
     }
 }
 
-fn is_local(listen: SocketAddr, headers: &HeaderMap) -> Judged {
+fn judge_origin(listen: SocketAddr, headers: &HeaderMap) -> Judged {
     let refused = |why| Err((StatusCode::FORBIDDEN, why));
     if !listen.ip().is_loopback() {
         return refused(
@@ -76,10 +77,11 @@ fn is_local(listen: SocketAddr, headers: &HeaderMap) -> Judged {
     }
     let text = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(str::to_owned);
     let host = text(headers.get(HOST)).unwrap_or_default();
-    if !is_loopback(&host) {
+    if !names_loopback(&host) {
         return refused("without a token, Host must be a loopback address or localhost");
     }
-    let forwarded = headers.keys().any(|name| *name == FORWARDED || name.as_str().starts_with("x-forwarded-"));
+    let of_proxies = |name: &HeaderName| *name == FORWARDED || *name == VIA || name.as_str() == "x-real-ip";
+    let forwarded = headers.keys().any(|name| of_proxies(name) || name.as_str().starts_with("x-forwarded-"));
     if forwarded {
         return refused("without a token, nothing is taken from a proxy: set http.token_file or EVENKEEL_HTTP_TOKEN");
     }
@@ -90,7 +92,7 @@ fn is_local(listen: SocketAddr, headers: &HeaderMap) -> Judged {
 }
 
 /// Whether a `Host` names this machine whoever resolves it; the port does not matter.
-fn is_loopback(host: &str) -> bool {
+fn names_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host();
     let name = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
@@ -104,12 +106,12 @@ mod tests {
     #[test]
     fn a_host_is_this_machine_under_every_name_that_it_has_everywhere() {
         for host in ["localhost", "LocalHost:7380", "127.0.0.1", "127.0.0.5:80", "[::1]", "[::1]:7380"] {
-            assert!(is_loopback(host), "{host}");
+            assert!(names_loopback(host), "{host}");
         }
         for host in
             ["", "localhost.evil.example", "127.0.0.1.evil.example:7380", "10.0.0.1", "[::2]:7380", "evil", ":80"]
         {
-            assert!(!is_loopback(host), "{host}");
+            assert!(!names_loopback(host), "{host}");
         }
     }
 }

@@ -107,7 +107,7 @@ fn a_rebalance_is_watched_paused_and_resumed_on_the_page() {
 fn a_daemon_with_a_token_is_told_nothing_by_a_page_that_does_not_know_it() {
     let cluster = Cluster::start(Spec::new(Flavour::Redis70));
     let call = Evenkeel::new(&["run"]).config(&settings(&cluster, HASTY)).env("EVENKEEL_HTTP_TOKEN", "s3cret");
-    let daemon = call.spawn();
+    let mut daemon = call.spawn();
     daemon.await_http("/readyz", SOON, |_| true);
     let browser = open(&daemon);
     browser.await_text("#state", "On an even keel");
@@ -121,5 +121,11 @@ fn a_daemon_with_a_token_is_told_nothing_by_a_page_that_does_not_know_it() {
     browser.click("#token button");
     browser.await_text("#state", "Paused");
     browser.click("#resume");
+    browser.await_text("#state", "On an even keel");
+
+    // A daemon that hangs causes no error, only silence.
+    daemon.sigstop();
+    browser.await_text("#state", "No word from evenkeel");
+    daemon.sigcont();
     browser.await_text("#state", "On an even keel");
 }

@@ -88,6 +88,7 @@ unpack_debs() {
     local apt=(apt-get -q -o APT::Sandbox::User="$(id -un)") lists=$PWD/lists
     mkdir -p download deb
     if ! download_debs "$which" "$@" >apt.log 2>&1; then
+        rm -f download/*
         mkdir -p "$lists/state/lists/partial" "$lists/cache/archives/partial"
         apt+=(-o Dir::State="$lists/state" -o Dir::State::status=/var/lib/dpkg/status -o Dir::Cache="$lists/cache")
         if ! { "${apt[@]}" update && download_debs "$which" "$@"; } >apt.log 2>&1; then
@@ -109,7 +110,7 @@ download_debs() {
     (cd download && "${apt[@]}" download $packages)
 }
 
-# unpack_deb_of SUITE PACKAGE...: the same, of another version of Debian than this one. amd64 only.
+# unpack_deb_of SUITE PACKAGE...: what unpack_deb does, of another version of Debian than this one. amd64 only.
 unpack_deb_of() {
     local suite=$1 root=$PWD/root keys=/usr/share/keyrings/debian-archive-keyring.gpg
     shift

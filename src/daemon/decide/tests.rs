@@ -235,13 +235,17 @@ fn slots_of_our_own_are_finished_before_anything_new() {
 }
 
 #[test]
-fn while_a_dead_move_has_the_finalise_its_slots_are_gone_on_with_and_nothing_is_opened() {
+fn while_a_dead_move_has_the_finalise_its_source_is_kept_free_for_whoever_finishes_its_slots() {
     let orphaned = || Circumstances { orphan: "a>d", ..Circumstances::default() };
-    check(THREE_AND_ONE, orphaned(), "");
+    check(THREE_AND_ONE, orphaned(), "start b>d 1366; start c>d 1365");
     let story = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
     check(story, Circumstances { ours: "a>d 5", ..orphaned() }, "resume a>d 5");
-    // A move of the same source would keep the slots from being gone on with when their time comes.
-    check(story, Circumstances { ours: "a>d 5", set_aside: "5", ..orphaned() }, "[set_aside]");
+    // Not even while they are not due.
+    check(
+        story,
+        Circumstances { ours: "a>d 5", set_aside: "5", ..orphaned() },
+        "start b>d 1366; start c>d 1365; [set_aside]",
+    );
 }
 
 #[test]

@@ -7,6 +7,10 @@ const SLOTS = 16384;
 const COLUMNS = 128;
 /** Pixels of the canvas for a cell; the canvas is made for it. */
 const CELL = 6;
+/** The daemon speaks twice a second: after so long something is wrong. */
+const SILENT_AFTER_MS = 5000;
+const CONNECT_AGAIN_AFTER_MS = 2000;
+const ANSWER_WITHIN_MS = 10000;
 /** The rate is taken over so many seconds. */
 const RATE_OVER_S = 10;
 /** Told apart also by those who do not see all colours (Paul Tol's bright and muted sets). */
@@ -28,10 +32,15 @@ const plural = (number, what) => `${count(number)} ${what}${number === 1 ? "" : 
 
 function span(seconds) {
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
-  return `${Math.floor(seconds / 86400)} d ${Math.round((seconds % 86400) / 3600)} h`;
+  if (seconds < 59.5) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  // Rounded first: 119.6 s are 2 minutes, and not one and sixty seconds.
+  const two = (unit, part, names) => {
+    const parts = Math.round(seconds / part);
+    return `${Math.floor((parts * part) / unit)} ${names[0]} ${(parts % (unit / part))} ${names[1]}`;
+  };
+  if (seconds < 3599.5) return two(60, 1, ["min", "s"]);
+  if (seconds < 86370) return two(3600, 60, ["h", "min"]);
+  return two(86400, 3600, ["d", "h"]);
 }
 
 function size(bytes) {
@@ -59,13 +68,14 @@ function eachSlot(ranges, callback) {
 
 // Nodes ---------------------------------------------------------------------------------------------------------------
 
-/** The shards in an order that no failover changes much, each with its colour. */
+/** The shards in an order that no failover changes, by the least address of their nodes, each with its colour. */
 let shards = [];
 let shardOf = new Map();
 
 function placeShards() {
-  const key = (shard) => shard.primary.address ?? shard.primary.id;
-  const sorted = [...now.topology.shards].sort((a, b) => key(a).localeCompare(key(b), "en", { numeric: true }));
+  const compare = (a, b) => a.localeCompare(b, "en", { numeric: true });
+  const key = (shard) => [shard.primary, ...shard.replicas].map((node) => node.address ?? node.id).sort(compare)[0];
+  const sorted = [...now.topology.shards].sort((a, b) => compare(key(a), key(b)));
   const colour = (index) => COLOURS[index] ?? `hsl(${Math.round(index * 137.5) % 360} 60% ${45 + (index % 3) * 10}%)`;
   shards = sorted.map((shard, index) => ({ ...shard, colour: colour(index) }));
   shardOf = new Map(shards.map((shard) => [shard.primary.id, shard]));
@@ -291,7 +301,8 @@ async function order(what, body) {
   const headers = { "Content-Type": "application/json", ...(token === "" ? {} : { Authorization: `Bearer ${token}` }) };
   at("answer").textContent = "";
   try {
-    const response = await fetch(`api/v1/${what}`, { method: "POST", headers, body: JSON.stringify(body) });
+    const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
+    const response = await fetch(`api/v1/${what}`, { method: "POST", headers, body: JSON.stringify(body), signal });
     const document = await response.json();
     at("token").hidden = response.status !== 401;
     waiting = response.status === 401 ? [what, body] : null;
@@ -324,14 +335,53 @@ matchMedia("(prefers-color-scheme: dark)").onchange = drawMap;
 
 // The stream ----------------------------------------------------------------------------------------------------------
 
-const stream = new EventSource("api/v1/events");
-const on = (event, show) => stream.addEventListener(event, ({ data }) => { now[event] = JSON.parse(data); show(); });
-on("topology", () => { placeShards(); showNodes(); takeSlots(); drawMap(); if (now.history) showHistory(); });
-on("plan", () => { showNodes(); takeSlots(); drawMap(); });
-on("history", showHistory);
-on("status", () => { showState(); showMoves(now.status); showAside(now.status); takeSlots(); drawMap(); });
-stream.onerror = () => {
+const SHOWS = {
+  topology: () => { placeShards(); showNodes(); takeSlots(); drawMap(); if (now.history) showHistory(); },
+  plan: () => { if (now.topology) { showNodes(); takeSlots(); drawMap(); } },
+  history: showHistory,
+  status: () => { showState(); showMoves(now.status); showAside(now.status); takeSlots(); drawMap(); },
+};
+
+let stream = null;
+let silence = 0;
+let again = 0;
+
+/** A stream that begins anew tells everything: nothing of the last one is needed. */
+function connect() {
+  disconnect();
+  stream = new EventSource("api/v1/events");
+  for (const [event, show] of Object.entries(SHOWS)) {
+    stream.addEventListener(event, ({ data }) => {
+      now[event] = JSON.parse(data);
+      awaitWord();
+      show();
+    });
+  }
+  stream.onerror = cutOff;
+  awaitWord();
+}
+
+function disconnect() {
+  clearTimeout(silence);
+  clearTimeout(again);
+  stream?.close();
+}
+
+/** A connection that is dead on the way, or a daemon that hangs, causes no error: only silence tells. */
+function awaitWord() {
+  clearTimeout(silence);
+  silence = setTimeout(cutOff, SILENT_AFTER_MS);
+}
+
+/** Connects anew by itself: a browser gives up for good after any answer but 200. */
+function cutOff() {
+  disconnect();
+  again = setTimeout(connect, CONNECT_AGAIN_AFTER_MS);
   at("state").dataset.kind = "bad";
   at("state").textContent = "No word from evenkeel";
   at("age").textContent = now.status === null ? "" : "what is shown is old; it is asked again and again";
-};
+}
+
+// A browser has six connections to a server, for all its tabs: one that nobody sees takes none of them.
+document.onvisibilitychange = () => (document.hidden ? disconnect() : connect());
+if (!document.hidden) connect();

@@ -41,6 +41,8 @@ async fn without_a_token_only_programs_of_this_machine_are_obeyed() {
         (&[here, ("x-forwarded-for", "10.0.0.9")], "nothing is taken from a proxy"),
         (&[here, ("X-Forwarded-Host", "localhost")], "nothing is taken from a proxy"),
         (&[here, ("forwarded", "for=10.0.0.9")], "nothing is taken from a proxy"),
+        (&[here, ("via", "1.1 edge")], "nothing is taken from a proxy"),
+        (&[here, ("x-real-ip", "10.0.0.9")], "nothing is taken from a proxy"),
         (&[here, ("origin", "http://evil.example")], "no page of another server"),
         (&[here, ("origin", "null")], "no page of another server"),
         (&[here, ("origin", "http://localhost:8080")], "no page of another server"),

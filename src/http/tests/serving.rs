@@ -13,6 +13,7 @@ use tower::ServiceExt;
 
 use super::{local, routes, routes_with};
 use crate::clock::Now;
+use crate::daemon::Status;
 use crate::http::{Streams, bind, serve_and_drain};
 use crate::metrics::testing::{starting, working};
 
@@ -82,6 +83,15 @@ async fn a_stream_begins_with_everything_goes_on_with_what_differs_and_ends_with
     }
     stop.cancel();
     assert!(stream.next().await.is_none(), "a stop ends the stream");
+}
+
+#[tokio::test]
+async fn that_there_is_no_plan_is_told_too() {
+    let status = Status { plan: None, ..working(Now::read()) };
+    let streams = Streams::new(CancellationToken::new());
+    let response = routes_with(status, local(), streams).oneshot(events_request()).await.unwrap();
+    let events = next_events(&mut response.into_body().into_data_stream(), 4).await;
+    assert_eq!(events[1], ("plan".to_owned(), serde_json::Value::Null));
 }
 
 #[tokio::test]
