@@ -160,6 +160,7 @@ function takeSlots() {
 }
 
 function drawMap() {
+  if (pointed !== null) tellSlot(pointed);
   const context = at("map").getContext("2d");
   const ink = getComputedStyle(document.body).getPropertyValue("--ink");
   context.clearRect(0, 0, COLUMNS * CELL, COLUMNS * CELL);
@@ -185,10 +186,17 @@ function drawMap() {
   }
 }
 
-function tellSlot(event) {
+/** The slot that was last pointed at. */
+let pointed = null;
+
+function pointAt(event) {
   const box = at("map").getBoundingClientRect();
   const cell = (position, length) => Math.min(COLUMNS - 1, Math.max(0, Math.floor((position / length) * COLUMNS)));
-  const slot = cell(event.clientY - box.top, box.height) * COLUMNS + cell(event.clientX - box.left, box.width);
+  pointed = cell(event.clientY - box.top, box.height) * COLUMNS + cell(event.clientX - box.left, box.width);
+  tellSlot(pointed);
+}
+
+function tellSlot(slot) {
   const owner = owners[slot];
   const about = owner?.primary.server && owner.primary.server.keys / Math.max(1, owner.slots.count);
   at("slot").textContent = [
@@ -329,8 +337,8 @@ at("token").onsubmit = (event) => {
   at("token-text").value = "";
   if (waiting !== null) order(...waiting);
 };
-at("map").onpointermove = tellSlot;
-at("map").onpointerdown = tellSlot;
+at("map").onpointermove = pointAt;
+at("map").onpointerdown = pointAt;
 matchMedia("(prefers-color-scheme: dark)").onchange = drawMap;
 
 // The stream ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ use std::time::Duration;
 use evenkeel::cluster::Address;
 
 use super::cluster::Cluster;
-use super::proxy::Proxy;
+use super::node::Node;
+use super::proxy::{Proxy, connections_of};
 use super::reserve::BUS_OFFSET;
 use super::wait::{SOON, eventually};
 
@@ -16,8 +17,8 @@ pub(crate) const A_LONG_TIME: Duration = Duration::from_hours(1);
 pub(crate) struct Bus(Vec<Proxy>);
 
 impl Bus {
-    /// Puts proxies in front of all bus ports. A node drops its link to another one whose port changes, so what is listed
-    /// is what is used.
+    /// Puts proxies in front of all bus ports. A node drops its link to another one whose port it hears to have changed; where
+    /// it knew the new one before (Redis 8.2 now and then) its link is dropped here.
     pub(crate) fn put_between(cluster: &Cluster) -> Self {
         let in_front = |node| {
             let Address { host, port } = cluster.address(node);
@@ -38,6 +39,13 @@ impl Bus {
                 if text.contains("disconnected") {
                     return Err(format!("{} is not connected yet", cluster.name(node)));
                 }
+                let direct = cluster.nodes().into_iter().find(|&other| reaches_directly(cluster, node, other));
+                if let Some(other) = direct {
+                    // Redis 6.2 has no such command, and was never seen to need it.
+                    let id = cluster.node_id(other).to_string();
+                    let _ = cluster.try_cmd::<()>(node, &["DEBUG", "CLUSTERLINK", "KILL", "TO", &id]);
+                    return Err(format!("{} reaches {} without a proxy", cluster.name(node), cluster.name(other)));
+                }
             }
             Ok(())
         });
@@ -55,6 +63,12 @@ impl Bus {
     pub(crate) fn mend(&self) {
         self.0.iter().for_each(Proxy::mend);
     }
+}
+
+/// Whether a node has a connection to another one's bus port itself.
+fn reaches_directly(cluster: &Cluster, node: Node, other: Node) -> bool {
+    let bus = cluster.address(other).port + BUS_OFFSET;
+    connections_of(cluster.pid(node)).iter().any(|&(_, remote)| remote == bus)
 }
 
 impl Cluster {

@@ -98,6 +98,11 @@ fn join(client: &TcpStream, server: &TcpStream, cut: &Arc<Cut>) -> std::io::Resu
 
 /// The local ports of a process's connections.
 fn ports_of(pid: u32) -> BTreeSet<u16> {
+    connections_of(pid).into_iter().map(|(local, _)| local).collect()
+}
+
+/// The local and the remote port of each connection of a process.
+pub(crate) fn connections_of(pid: u32) -> BTreeSet<(u16, u16)> {
     let sockets: BTreeSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
         .into_iter()
         .flatten()
@@ -107,10 +112,10 @@ fn ports_of(pid: u32) -> BTreeSet<u16> {
         .collect();
     // `  0: 0100007F:1F90 0100007F:D2F0 01 …`, the ports in hexadecimal, the socket's number in the tenth column.
     let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let port = |line: &str| {
+    let ports = |line: &str| {
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let (_, port) = columns.get(1)?.split_once(':')?;
-        sockets.contains(*columns.get(9)?).then(|| u16::from_str_radix(port, 16).ok())?
+        let port = |column: usize| u16::from_str_radix(columns.get(column)?.split_once(':')?.1, 16).ok();
+        sockets.contains(*columns.get(9)?).then_some((port(1)?, port(2)?))
     };
-    table.lines().skip(1).filter_map(port).collect()
+    table.lines().skip(1).filter_map(ports).collect()
 }
