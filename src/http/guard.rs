@@ -57,7 +57,9 @@ type Judged = Result<(), (StatusCode, &'static str)>;
 
 fn judge_token(headers: &HeaderMap, token: &SecretString) -> Judged {
     let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let right = |shown: &str| bool::from(shown.trim().as_bytes().ct_eq(token.expose_secret().trim().as_bytes()));
+    let token = token.expose_secret().trim();
+    // A file of nothing but spaces holds no token, and lets nobody in.
+    let right = |shown: &str| !token.is_empty() && bool::from(shown.trim().as_bytes().ct_eq(token.as_bytes()));
     match shown {
         Some(shown) if right(shown) => Ok(()),
         Some(_) => Err((StatusCode::UNAUTHORIZED, "this is not the token of http.token_file or EVENKEEL_HTTP_TOKEN")),

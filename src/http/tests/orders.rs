@@ -75,6 +75,10 @@ async fn with_a_token_whoever_shows_it_is_obeyed_and_nobody_else() {
     std::fs::write(&file, "other").unwrap();
     assert_eq!(told(guard(), &shown("Bearer s3cret")).await.0, 401);
     assert_eq!(told(guard(), &shown("Bearer other")).await.0, 200);
+    std::fs::write(&file, "  \n").unwrap();
+    for nothing in ["Bearer ", "Bearer   "] {
+        assert_eq!(told(guard(), &shown(nothing)).await.0, 401, "a file of spaces lets nobody in");
+    }
     std::fs::remove_file(&file).unwrap();
     let (code, error) = told(guard(), &shown("Bearer other")).await;
     assert!(code == 503 && !error.contains("other"), "{code} {error}");
