@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::remote::{Answer, Remote};
 use crate::cli::{ExitStatus, StatusArgs};
-use crate::http::json::{ErrorDocument, PlanDocument, PlanNode, SetAsideSlot, StatusDocument, WorkDocument};
+use crate::http::json::{
+    ErrorDocument, PaceDocument, PlanDocument, PlanNode, SetAsideSlot, StatusDocument, WorkDocument,
+};
 
 /// How often a progress that is shown is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -146,7 +148,7 @@ fn work(status: &StatusDocument) -> String {
         let _ = writeln!(text, "at work: {} of {} slots moved  {}", work.slots_moved, work.slots_planned, rates(work));
     }
     for running in &status.moves {
-        let waits = running.waits_for.as_ref().map_or_else(String::new, |why| format!("; waits: {why}"));
+        let waits = running.waits_for.as_ref().map_or_else(|| pace(&running.pace), |why| format!("; waits: {why}"));
         let _ = writeln!(
             text,
             "{}: {} -> {}, {} of {} slots, {} keys{waits}",
@@ -162,6 +164,15 @@ fn work(status: &StatusDocument) -> String {
         let _ = writeln!(text, "{} more moves wait for their turn", status.moves_waiting);
     }
     text
+}
+
+/// `; 120 keys a call of 1.8 ms (limit: block)`, nothing before the first call.
+fn pace(pace: &PaceDocument) -> String {
+    if pace.batch_keys == 0 {
+        return String::new();
+    }
+    let block = pace.block_s.map_or_else(String::new, |block| format!(" of {:.1} ms", block * 1_000.0));
+    format!("; up to {} keys a call{block} (limit: {})", pace.batch_keys, pace.limit)
 }
 
 fn set_aside(slots: &[SetAsideSlot]) -> String {

@@ -3,6 +3,7 @@
 //! Pure values: nothing here reads a clock, waits or talks to a server.
 
 mod agreement;
+mod calls;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod format;
@@ -15,6 +16,7 @@ mod topology;
 mod unclear;
 mod view;
 
+pub use calls::CallCount;
 pub use job::{JobError, JobKind, ServerJob};
 pub use node::{Address, AddressError, NodeId, NodeIdError};
 pub use observation::{

@@ -155,9 +155,13 @@ fn of_targets(targets: &Targets) -> [(&'static str, String); 4] {
     ]
 }
 
-fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 18] {
+fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 22] {
     let MigrationConfig {
         block_max,
+        latency_max,
+        slots_per_second,
+        keys_per_second,
+        bytes_per_second,
         migrate_timeout,
         call_timeout,
         connect_timeout,
@@ -178,6 +182,10 @@ fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 18] {
     } = migration;
     [
         ("migration.block_max", duration(*block_max)),
+        ("migration.latency_max", duration(*latency_max)),
+        ("migration.slots_per_second", optional(*slots_per_second)),
+        ("migration.keys_per_second", optional(*keys_per_second)),
+        ("migration.bytes_per_second", optional(*bytes_per_second)),
         ("migration.migrate_timeout", duration(*migrate_timeout)),
         ("migration.call_timeout", duration(*call_timeout)),
         ("migration.connect_timeout", duration(*connect_timeout)),

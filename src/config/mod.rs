@@ -105,6 +105,14 @@ pub struct TlsFiles {
 pub struct MigrationConfig {
     /// How long one `MIGRATE` may hold a node.
     pub block_max: Duration,
+    /// How long another client of the source or the target may wait for an answer, the network not counted.
+    pub latency_max: Duration,
+    /// How many slots are opened a second at most, by all moves together; `None` is no limit.
+    pub slots_per_second: Option<u64>,
+    /// The same of keys moved.
+    pub keys_per_second: Option<u64>,
+    /// The same of bytes moved, as estimated from the source's mean.
+    pub bytes_per_second: Option<u64>,
     /// `MIGRATE`'s own timeout, for each read and write.
     ///
     /// Must stay below half the cluster's node timeout, which only the cluster can tell: checked when it is known.
@@ -148,6 +156,11 @@ impl Default for MigrationConfig {
         Self {
             // Long enough for many small keys a call, short beside the time-outs that clients have.
             block_max: Duration::from_millis(2),
+            // Five calls, one behind the other: as many as a target may have to bear.
+            latency_max: Duration::from_millis(10),
+            slots_per_second: None,
+            keys_per_second: None,
+            bytes_per_second: None,
             // A target that hangs holds its source this long; 15 s is the servers' own default node timeout.
             migrate_timeout: Duration::from_secs(1),
             call_timeout: Duration::from_secs(5),

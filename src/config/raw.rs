@@ -71,6 +71,10 @@ pub(super) struct RawTarget {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct RawMigration {
     pub(super) block_max: Raw,
+    pub(super) latency_max: Raw,
+    pub(super) slots_per_second: Raw,
+    pub(super) keys_per_second: Raw,
+    pub(super) bytes_per_second: Raw,
     pub(super) migrate_timeout: Raw,
     pub(super) call_timeout: Raw,
     pub(super) connect_timeout: Raw,

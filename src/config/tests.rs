@@ -380,6 +380,10 @@ fn a_full_file_becomes_typed_values() {
         targets.default_weight: 1
         targets.nodes: [{ node = "10.0.0.7:6379", weight = 2, min_slots = 100, max_slots = 8000, slots = "0-99,866" }, { node = "07c37dfeb235", drain = true }, { node = "cache-3.example.com", ignore = true }]
         migration.block_max: 2ms
+        migration.latency_max: 10ms
+        migration.slots_per_second: 100
+        migration.keys_per_second: 50000
+        migration.bytes_per_second: 100000000
         migration.migrate_timeout: 1s
         migration.call_timeout: 5s
         migration.connect_timeout: 2s

@@ -122,6 +122,7 @@ fn address_map(raw: BTreeMap<Spanned<String>, Spanned<Value>>, v: &mut Validator
 fn migration(raw: RawMigration, v: &mut Validator<'_>) -> MigrationConfig {
     const MINUTE: Duration = Duration::from_mins(1);
     const TENTH: Duration = Duration::from_millis(100);
+    const PER_SECOND: RangeInclusive<u64> = 1..=1_000_000_000_000;
     const BIG_KEY_BLOCK: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
     let default = MigrationConfig::default();
     let big_keys_at = raw.big_keys.as_ref().map(Spanned::span);
@@ -129,6 +130,10 @@ fn migration(raw: RawMigration, v: &mut Validator<'_>) -> MigrationConfig {
     let delay_max_at = raw.retry_delay_max.as_ref().or(raw.retry_delay.as_ref()).map(Spanned::span);
     let config = MigrationConfig {
         block_max: v.duration(raw.block_max, Duration::from_micros(100)..=Duration::from_secs(1), default.block_max),
+        latency_max: v.duration(raw.latency_max, Duration::from_millis(1)..=MINUTE, default.latency_max),
+        slots_per_second: v.optional_integer(raw.slots_per_second, PER_SECOND),
+        keys_per_second: v.optional_integer(raw.keys_per_second, PER_SECOND),
+        bytes_per_second: v.optional_integer(raw.bytes_per_second, PER_SECOND),
         migrate_timeout: v.duration(raw.migrate_timeout, TENTH..=MINUTE, default.migrate_timeout),
         call_timeout: v.duration(raw.call_timeout, TENTH..=MINUTE, default.call_timeout),
         connect_timeout: v.duration(raw.connect_timeout, TENTH..=MINUTE, default.connect_timeout),
@@ -214,12 +219,21 @@ impl Validator<'_> {
     where
         T: Copy + Display + PartialOrd + TryFrom<i64>,
     {
-        let Some(raw) = raw else { return default };
+        self.optional_integer(raw, range).unwrap_or(default)
+    }
+
+    /// Absent is `None`.
+    pub(super) fn optional_integer<T>(&mut self, raw: Raw, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: Copy + Display + PartialOrd + TryFrom<i64>,
+    {
+        let raw = raw?;
         let number = raw.get_ref().as_integer().and_then(|number| T::try_from(number).ok());
-        number.filter(|number| range.contains(number)).unwrap_or_else(|| {
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
             self.not_allowed(raw.span(), format!("a whole number from {} to {}", range.start(), range.end()));
-            default
-        })
+        }
+        number
     }
 
     /// NaN lies in no range, so it is never let through.

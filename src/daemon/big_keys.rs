@@ -1,4 +1,5 @@
-//! Big keys, before the slots that hold them are opened: finding them, and what becomes of them.
+//! Big keys, before the slots that hold them are opened: finding them, and what becomes of them. Those that are only heavy
+//! enough to fill much of a call are found on the same way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::SettingsByNode;
 use super::ends::{Connections, Fault, no_answer};
 use crate::cluster::{NodeId, Product, Slot, SlotSet};
 use crate::config::{BigKeys, MigrationConfig, Window};
-use crate::migration::{End, Key, KeySize, Pair, Trouble, least_bytes};
+use crate::migration::{End, HeavyKeys, Key, KeySize, Pair, Trouble, least_bytes};
 use crate::redis::{CallError, Conn};
 
 /// Keys that one call looks at: 1.3 ms (Valkey 9.1) to 2 ms (Redis 6.2) of the source, measured.
@@ -29,6 +30,9 @@ pub(super) struct BigKey {
     pub(super) size: KeySize,
 }
 
+/// A key is heavy that fills more than this part of what one call may hold a node.
+const HEAVY_PART: u32 = 4;
+
 /// What is to become of big keys between two nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
@@ -37,6 +41,8 @@ pub(super) struct Rules {
     window: Option<Window>,
     /// How long a key may hold its node without being called big.
     limit: Duration,
+    /// How long a key may hold its node without being counted when a call is filled.
+    light: Duration,
     /// No key may hold its node longer, whatever the policy: a node that keeps silent for half its time-out is on its
     /// way to being failed over.
     ceiling: Duration,
@@ -51,8 +57,8 @@ pub(super) struct Rules {
 pub(super) struct Judged {
     /// Slots that are not opened, and why.
     pub(super) refused: BTreeMap<Slot, Trouble>,
-    /// Keys that move alone, by database and name, with how long each is expected to hold its node.
-    pub(super) alone: BTreeMap<(u32, Key), Duration>,
+    /// Keys that are counted when a call is filled.
+    pub(super) heavy: HeavyKeys,
 }
 
 impl Rules {
@@ -66,6 +72,7 @@ impl Rules {
             policy: config.big_keys,
             window: config.big_key_window.clone(),
             limit: config.big_key_block_max.min(ceiling),
+            light: config.block_max / HEAVY_PART,
             ceiling,
             node_timeout,
             payload_max: target.bulk_max(),
@@ -74,7 +81,7 @@ impl Rules {
 
     /// No key of fewer bytes is of interest.
     fn least_bytes(&self) -> u64 {
-        least_bytes(self.product, self.limit).min(self.payload_max)
+        least_bytes(self.product, self.limit.min(self.light)).min(self.payload_max)
     }
 
     /// Decides. `now` is for the window.
@@ -84,7 +91,7 @@ impl Rules {
             let block = big.size.blocks_for(self.product);
             match self.refuse(big, block, now) {
                 Some(why) => drop(judged.refused.entry(big.slot).or_insert(why)),
-                None if block > self.limit => drop(judged.alone.insert((big.db, big.key.clone()), block)),
+                None if block > self.light => drop(judged.heavy.insert((big.db, big.key.clone()), block)),
                 None => {}
             }
         }
@@ -210,23 +217,24 @@ mod tests {
         let size = KeySize { kind: KeyKind::Elements, elements: fields, bytes: fields * 60 };
         let found = [BigKey { db: 0, slot: slot(7), key: Key::from_static(b"k"), size }];
         let judged = rules.judge(&found, "2026-11-24T03:00:00Z".parse().unwrap());
-        let said = match (judged.refused.get(&slot(7)), judged.alone.len()) {
+        let said = match (judged.refused.get(&slot(7)), judged.heavy.len()) {
             (Some(why), 0) => why.to_string(),
-            (Some(why), alone) => panic!("{why}, and {alone} moved"),
-            (None, 0) => "moved".to_owned(),
-            (None, _) => "alone".to_owned(),
+            (Some(why), heavy) => panic!("{why}, and {heavy} moved"),
+            (None, 0) => "light".to_owned(),
+            (None, _) => "heavy".to_owned(),
         };
         assert!(said.contains(expect), "{said}, not {expect}");
         // What is of interest is found.
-        assert!(said == "moved" || size.bytes >= rules.least_bytes());
+        assert!(said == "light" || size.bytes >= rules.least_bytes());
     }
 
     #[test]
     fn a_big_key_is_refused_moved_or_left_to_its_hours() {
-        check(BigKeys::Refuse, "", 15_000, 100_000, "moved");
+        check(BigKeys::Refuse, "", 15_000, 300, "light");
+        check(BigKeys::Refuse, "", 15_000, 100_000, "heavy");
         check(BigKeys::Refuse, "", 15_000, 300_000, "for about 402 ms, and no more than 200 ms are allowed");
-        check(BigKeys::Move, "", 15_000, 300_000, "alone");
-        check(BigKeys::Window, "02:00-04:00 UTC", 15_000, 300_000, "alone");
+        check(BigKeys::Move, "", 15_000, 300_000, "heavy");
+        check(BigKeys::Window, "02:00-04:00 UTC", 15_000, 300_000, "heavy");
         check(BigKeys::Window, "04:00-06:00 UTC", 15_000, 300_000, "200 ms are allowed outside of 04:00-06:00 UTC");
     }
 

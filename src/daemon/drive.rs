@@ -8,12 +8,12 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::failpoints::{self, Moment, Phase};
-use crate::migration::{Ending, MigrateReply, Migration, Reply, Step, Trouble};
+use crate::migration::{CallLimit, Ending, MigrateReply, Migration, Reply, Step, Trouble};
 
 /// What carries out the steps of a move.
 pub(super) trait Carrier {
-    /// The most keys of the next call.
-    fn batch(&self) -> usize;
+    /// How much the next call may carry.
+    fn limit(&self) -> CallLimit;
 
     /// Whether the slots are to be left at the next step at which that is safe.
     fn is_to_leave(&self) -> bool;
@@ -61,7 +61,7 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
         } else if carrier.is_to_leave() {
             machine.interrupt(Trouble::Interrupted);
         }
-        let step = machine.next_step(carrier.batch());
+        let step = machine.next_step(carrier.limit());
         let phase = Phase::of(&step);
         failpoints::pass_before(&step, carrier).await;
         if !carrier.may_send(&step) {

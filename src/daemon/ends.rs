@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::followers::Followers;
 use crate::cluster::{
-    Address, Marker, MemoryUse, NodeId, NodeView, Observation, Product, Role, Slot, SlotSet, Topology,
+    Address, CallCount, Marker, MemoryUse, NodeId, NodeView, Observation, Product, Role, Slot, SlotSet, Topology,
 };
 use crate::config::{Config, SecretError, Secrets};
-use crate::migration::{Batch, End, EndFacts, Ends, Key, Pair, Reply, Step, Trouble};
+use crate::migration::{Batch, End, EndFacts, Ends, HeavyKeys, Key, Pair, Reply, Step, Trouble};
 use crate::redis::{CallError, Conn, Counted, Dialer, MigrateCall, MigrateLogin, OpenError};
 
 /// How often the source is asked, between `MIGRATE`s, whether it sends clients on to the target: each time costs about as
@@ -84,8 +84,7 @@ pub(super) struct Connections {
     /// By database.
     source_data: BTreeMap<u32, Conn>,
     round_trip: Duration,
-    /// Keys that take long, by database and name, with how long each is expected to hold the source.
-    pub(super) big: BTreeMap<(u32, Key), Duration>,
+    pub(super) heavy: HeavyKeys,
     /// No call at the source may be given longer, whatever it carries.
     timeout_max: Duration,
 }
@@ -133,7 +132,7 @@ impl Connections {
             target_control: None,
             source_data: BTreeMap::new(),
             round_trip: Duration::ZERO,
-            big: BTreeMap::new(),
+            heavy: HeavyKeys::new(),
             timeout_max: Duration::MAX,
         }))
     }
@@ -151,6 +150,20 @@ impl Connections {
         }
         self.round_trip = shortest;
         Ok(())
+    }
+
+    /// Both ends, and how they are dialled.
+    pub(super) fn addresses(&self) -> [(NodeId, &Address, Option<&str>); 2] {
+        let Pair { source, target } = self.pair;
+        [(source, &self.source), (target, &self.target)]
+            .map(|(node, end)| (node, &end.address, end.hostname.as_deref()))
+    }
+
+    /// How often the source has carried out a `MIGRATE`, and how long these held it.
+    pub(super) async fn migrate_count(&mut self) -> Result<CallCount, Fault> {
+        let at = End::Source;
+        let info = self.control(at).await?.info(Some("commandstats")).await.map_err(no_answer(at))?;
+        Ok(CallCount::of("migrate", &info))
     }
 
     /// The shortest of a few empty round trips to the source.
@@ -221,13 +234,12 @@ impl Connections {
         self.timeout_max = node_timeout / 2;
     }
 
-    /// How long the keys of a call are expected to hold the source, where one of them is a big one.
+    /// How long the heavy keys of a call are expected to hold the source.
     pub(super) fn expected(&self, batch: &Batch) -> Duration {
-        let [key] = batch.keys.as_slice() else { return Duration::ZERO };
-        if self.big.is_empty() {
+        if self.heavy.is_empty() {
             return Duration::ZERO;
         }
-        self.big.get(&(batch.db, key.clone())).copied().unwrap_or_default()
+        batch.keys.iter().filter_map(|key| self.heavy.get(&(batch.db, key.clone()))).sum()
     }
 
     /// Carries out one step on the servers.

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Counts of one move. All only grow, but for the batch.
+use super::PaceStatus;
+
+/// Counts of one move, which only grow, and its pace.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     slots: AtomicUsize,
     keys: AtomicU64,
-    batch: AtomicUsize,
+    pace: Mutex<PaceStatus>,
     waits_for: Mutex<String>,
 }
 
@@ -18,8 +20,8 @@ impl Meter {
         self.keys.fetch_add(keys, Ordering::Relaxed);
     }
 
-    pub(super) fn set_batch(&self, keys: usize) {
-        self.batch.store(keys, Ordering::Relaxed);
+    pub(super) fn set_pace(&self, pace: PaceStatus) {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
     }
 
     /// Shows what the move waits for; nothing clears it.
@@ -35,8 +37,8 @@ impl Meter {
         self.keys.load(Ordering::Relaxed)
     }
 
-    pub(super) fn batch(&self) -> usize {
-        self.batch.load(Ordering::Relaxed)
+    pub(super) fn pace(&self) -> PaceStatus {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn waiting(&self) -> String {

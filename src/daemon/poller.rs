@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::jobs::Jobs;
-use crate::cluster::{Address, NodeId, NodeInfo, NodeView, Observation, Observed, Role, Silent};
+use crate::cluster::{Address, CallCount, NodeId, NodeInfo, NodeView, Observation, Observed, Role, Silent};
 use crate::redis::{Conn, Dialer, OpenError};
 
 /// Nodes that are dialled or read side by side: enough to hide their latency, few enough for a file limit of 1,024.
@@ -320,14 +320,10 @@ async fn read_node(conn: &Conn, patience: Patience) -> (NodeId, Address, Result<
     (conn.node(), conn.address().clone(), read)
 }
 
-/// `cmdstat_migrate:calls=5,usec=…` and `cmdstat_cluster|setslot:calls=…` (from 7.0), added up.
+/// The calls of the commands that move slots. Those of `SETSLOT` are counted apart from Redis 7.0 on only.
 fn count_mover_calls(commandstats: &str) -> u64 {
-    let calls = |line: &str| {
-        let (name, rest) = line.split_once(":calls=")?;
-        matches!(name, "cmdstat_migrate" | "cmdstat_cluster|setslot" | "cmdstat_restore-asking")
-            .then(|| rest.split(',').next()?.parse::<u64>().ok())?
-    };
-    commandstats.lines().filter_map(calls).sum()
+    let movers = ["migrate", "cluster|setslot", "restore-asking"];
+    movers.iter().map(|command| CallCount::of(command, commandstats).calls).sum()
 }
 
 /// What the poller's task is told from outside.

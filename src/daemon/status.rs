@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{CertificateFile, Reason, SetAside, Tenure};
+use super::{CertificateFile, PaceStatus, Reason, SetAside, Tenure};
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
 use crate::journal::{Moved, Pause};
@@ -36,6 +36,8 @@ pub struct Status {
     pub reasons: Vec<Reason>,
     /// The moves that run now.
     pub moves: Vec<MoveStatus>,
+    /// How long other clients of the nodes that moves keep busy wait for an answer, beyond the time of the network.
+    pub latencies: BTreeMap<NodeId, Duration>,
     /// Moves of the plan that wait for their turn.
     pub waiting: usize,
     /// How far the present work has come.
@@ -71,6 +73,7 @@ impl Status {
             plan: None,
             reasons: vec![Reason::NoView { errors: Vec::new() }],
             moves: Vec::new(),
+            latencies: BTreeMap::new(),
             waiting: 0,
             work: Work::default(),
             history: Arc::default(),
@@ -112,8 +115,8 @@ pub struct MoveStatus {
     pub slots_moved: usize,
     /// Keys of acknowledged calls.
     pub keys_moved: u64,
-    /// The keys of one call at present.
-    pub batch: usize,
+    /// How fast it goes at present, and what keeps it from being faster.
+    pub pace: PaceStatus,
     /// When it began.
     pub since: Instant,
     /// What it waits for at present, in words; empty while it moves.

@@ -20,12 +20,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use super::account::Account;
+use super::canary::Canaries;
 use super::decide::{Decision, Goal, RunningMove, Situation, decide, shard_inputs};
 use super::drains::Drains;
 use super::finalise::Finalise;
 use super::memory::Memory;
 use super::meter::Meter;
 use super::own::OwnSlots;
+use super::pacer::Rates;
 use super::records::Records;
 use super::worker::FromWorker;
 use super::{
@@ -134,6 +136,8 @@ pub struct Supervisor {
     /// Every primary agrees about every slot, those of our own moves included.
     agreed: bool,
     running: BTreeMap<MoveId, Running>,
+    canaries: Canaries,
+    rates: Arc<Rates>,
     next_id: u64,
     ended: Vec<(SlotSet, Instant)>,
     own: OwnSlots,
@@ -195,6 +199,8 @@ impl Supervisor {
             picture: None,
             agreed: false,
             running: BTreeMap::new(),
+            canaries: Canaries::default(),
+            rates: Arc::new(Rates::new(&config.migration)),
             next_id: 0,
             ended: Vec::new(),
             own: OwnSlots::default(),
@@ -340,6 +346,7 @@ impl Supervisor {
 
     fn on_config(&mut self, config: &Arc<Config>) {
         self.policy = super::policy(&config.targets);
+        self.rates = Arc::new(Rates::new(&config.migration));
         self.config_generation += 1;
         self.checks = None;
         self.set_aside.clear();

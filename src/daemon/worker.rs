@@ -18,14 +18,15 @@ use super::big_keys::Rules;
 use super::drive::{Carrier, drive, pause_length};
 use super::ends::{Connections, Fault};
 use super::meter::Meter;
-use super::{Lease, MoveId, RoomRules, Sight, room};
+use super::pacer::{Pacer, Rates};
+use super::{Lease, MoveId, PaceStatus, RoomRules, Sight, room};
 use crate::cluster::{MemoryUse, Shard, Slot, SlotSet, Topology};
 use crate::config::Functions;
 use crate::metrics::{Metrics, StepName};
 use crate::migration::{
-    Blocked, End, Ending, Mark, MigrateReply, Migration, Pair, Predecessors, Purpose, Reply, Step, Trouble,
+    Blocked, CallLimit, End, Ending, Mark, MigrateReply, Migration, Pair, Predecessors, Purpose, Reply, Step, Trouble,
 };
-use crate::throttle::{BatchSize, GroupLimits, next_group};
+use crate::throttle::{GroupLimits, next_group};
 
 /// Slots that are counted ahead of the group that is opened next.
 const COUNT_AHEAD: usize = 1_024;
@@ -76,7 +77,8 @@ pub(super) struct Worker {
     /// Of open slots: we opened them ourselves.
     pub(super) on_record: bool,
     pub(super) ends: Connections,
-    pub(super) batch: BatchSize,
+    pub(super) pacer: Pacer,
+    pub(super) rates: Arc<Rates>,
     pub(super) group: GroupLimits,
     /// Estimate for the count of bytes: the source's data per key.
     pub(super) bytes_per_key: f64,
@@ -107,6 +109,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Runs to the end; the report goes to the caller, who passes it on even when this panics.
     pub(super) async fn run(mut self) -> Report {
+        self.meter.set_pace(self.pacer.status());
         let report = match self.ends.open().await {
             Ok(()) if self.purpose == Purpose::Resume => self.resume().await,
             Ok(()) => Box::pin(self.move_all()).await,
@@ -162,6 +165,11 @@ impl Worker {
             }
             if group.is_empty() {
                 continue;
+            }
+            let wait = self.rates.wait_for_slots(group.len());
+            if !wait.is_zero() {
+                self.pacer.waited_for_slots();
+                self.rest(wait).await;
             }
             let (recorded, on_record) = oneshot::channel();
             self.tell(FromWorker::Opening { id: self.id, slots: group.clone(), recorded }).await;
@@ -244,7 +252,7 @@ impl Worker {
         let mut group: SlotSet = counts.keys().copied().collect();
         let found = self.ends.big_keys(&self.big_keys, &counts, self.dataset).await?;
         let judged = self.big_keys.judge(&found, Timestamp::now());
-        self.ends.big = judged.alone;
+        self.ends.heavy = judged.heavy;
         if let Some(node_timeout) = self.big_keys.node_timeout {
             self.ends.keep_below(node_timeout);
         }
@@ -263,12 +271,11 @@ impl Worker {
     /// Drives one machine to its end. Says whether the next group may begin.
     async fn carry(&mut self, slots: SlotSet, purpose: Purpose, report: &mut Report) -> bool {
         let began = Instant::now();
-        let alone = self.ends.big.keys().cloned().collect();
         let mut machine = match purpose {
             Purpose::Move => Migration::new(self.pair, slots.clone(), purpose),
             Purpose::Resume => Migration::resume(self.pair, slots.clone(), self.before.clone(), self.on_record),
         }
-        .with_alone(alone);
+        .with_heavy(self.ends.heavy.clone());
         let ending = drive(&mut machine, self).await;
         let unfinished = machine.slots().clone();
         let troubled: SlotSet = machine.troubled().keys().copied().collect();
@@ -348,7 +355,7 @@ impl Worker {
             | Step::Pause(_)
             | Step::End(_) => (0, 0),
         };
-        let big = matches!(&step, Step::MoveKeys(batch) if !self.ends.expected(batch).is_zero());
+        let heavy = matches!(&step, Step::MoveKeys(batch) if !self.ends.expected(batch).is_zero());
         let began = Instant::now();
         let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
         let took = began.elapsed();
@@ -357,14 +364,33 @@ impl Worker {
             if matches!(reply, Reply::Moved(MigrateReply::Moved | MigrateReply::MovedUnmarked)) {
                 self.metrics.migrate_call(keys, took);
             }
-            // How long a big key takes says nothing about the next batch.
-            if !big {
-                self.batch.on_call(keys, took.saturating_sub(self.ends.round_trip()));
-            }
-            self.meter.set_batch(self.batch.keys());
+            self.learn(if heavy { 0 } else { keys }, took).await;
         }
-        debug!(step = ?name, keys, listed, took_us = took.as_micros(), "step");
+        let PaceStatus { batch_keys, block, limit, .. } = self.pacer.status();
+        debug!(step = ?name, keys, listed, took_us = took.as_micros(), batch_keys, ?block, %limit, "step");
         reply
+    }
+
+    /// Learns from a call how fast the next ones may be; keys that take long are not counted.
+    async fn learn(&mut self, keys: usize, took: Duration) {
+        self.pacer.on_call(keys, took.saturating_sub(self.ends.round_trip()));
+        // Without an answer there is what was seen of the calls; whatever is the matter, the next call meets it.
+        if self.pacer.wants_count()
+            && let Ok(count) = self.ends.migrate_count().await
+        {
+            self.pacer.on_count(count);
+        }
+        self.meter.set_pace(self.pacer.status());
+    }
+
+    /// Waits for so long, or until the slots are not wanted any more.
+    async fn rest(&self, wait: Duration) {
+        if !wait.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.is_not_wanted() => {}
+            }
+        }
     }
 
     /// The report, with slots that cannot be begun because of this.
@@ -385,8 +411,8 @@ impl Worker {
 }
 
 impl Carrier for Worker {
-    fn batch(&self) -> usize {
-        self.batch.keys()
+    fn limit(&self) -> CallLimit {
+        self.pacer.limit()
     }
 
     fn is_to_leave(&self) -> bool {
@@ -420,7 +446,9 @@ impl Carrier for Worker {
         if let Err(fault) = ready {
             return Some(fault.into_reply());
         }
-        if matches!(step, Step::MoveKeys(_)) {
+        if let Step::MoveKeys(batch) = &step {
+            let wait = self.pacer.wait_for(batch.keys.len());
+            self.rest(wait).await;
             let reached = tokio::select! {
                 reached = self.last_limit_reached() => reached,
                 () = failed_over.cancelled() => return None,

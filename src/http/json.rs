@@ -26,8 +26,8 @@ pub use orders::{
 };
 pub use plan::{MoveDocument, PlanDocument, PlanNode, PlanThreshold, PlanVerdict, plan_document};
 pub use status::{
-    CertificateDocument, ConfigDocument, LeaseDocument, LookDocument, RunningMove, SetAsideSlot, StatusDocument,
-    WorkDocument, status_document,
+    CertificateDocument, ConfigDocument, LeaseDocument, LookDocument, NodeLatency, PaceDocument, RunningMove,
+    SetAsideSlot, StatusDocument, WorkDocument, status_document,
 };
 pub use topology::{
     OpenSlotDocument, ServerDocument, ShardDocument, SlotMark, TopologyDocument, TopologyNode, topology_document,

@@ -12,6 +12,7 @@ use crate::config::Mode;
 use crate::daemon::{CertificateRole, Reason, Status};
 use crate::migration::Trouble;
 use crate::plan::Line;
+use crate::throttle::Limit;
 
 /// What a gauge says that has no value at present. Comparisons with it are false, so no alert fires by it.
 const NOT_KNOWN: f64 = f64::NAN;
@@ -150,12 +151,45 @@ fn moves(families: &Families, status: &Status, now: Now) -> Result<(), Error> {
         count(status.waiting as u64),
     )?;
     set_aside(families, status, now)?;
+    pace(families, status)?;
     let reasons: BTreeSet<&str> = status.reasons.iter().map(Reason::name).collect();
     families.gauges(
         "evenkeel_reason",
         "1 for each reason why no further slot is opened now.",
         ["reason"],
         Reason::names().map(|name| one_of(name, reasons.contains(name))),
+    )
+}
+
+/// Of each source, one move at a time.
+fn pace(families: &Families, status: &Status) -> Result<(), Error> {
+    let sources = || status.moves.iter().map(|running| (running.pair.source.to_string(), &running.pace));
+    families.gauges(
+        "evenkeel_node_batch_keys",
+        "The most keys of one MIGRATE at present, of each primary that gives slots away.",
+        ["node"],
+        sources().map(|(node, pace)| ([node], count(pace.batch_keys as u64))),
+    )?;
+    families.gauges(
+        "evenkeel_node_block_seconds",
+        "How long a MIGRATE held such a primary of late, by its own count.",
+        ["node"],
+        sources().filter_map(|(node, pace)| Some(([node], pace.block?.as_secs_f64()))),
+    )?;
+    families.gauges(
+        "evenkeel_node_limit",
+        "1 for what keeps such a primary from being faster: growing (nothing yet), keys, block, latency, network, rate.",
+        ["node", "limit"],
+        sources().flat_map(|(node, pace)| {
+            Limit::ALL.map(|limit| ([node.clone(), limit.name().to_owned()], flag(pace.limit == limit)))
+        }),
+    )?;
+    families.gauges(
+        "evenkeel_node_latency_seconds",
+        "How long other clients wait for an answer of a node that is part of a move, beyond the time of the network: \
+         nine in ten of a hundred calls a second took no longer.",
+        ["node"],
+        status.latencies.iter().map(|(node, latency)| ([node.to_string()], latency.as_secs_f64())),
     )
 }
 

@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use crate::clock::Now;
 use crate::cluster::{NodeId, NodeInfo, NodeView, Observation, Observed, Slot, SlotSet, Topology};
 use crate::config::Mode;
-use crate::daemon::{MoveStatus, Reason, SetAside, Status, Tenure, View, Work};
+use crate::daemon::{MoveStatus, PaceStatus, Reason, SetAside, Status, Tenure, View, Work};
 use crate::journal::Moved;
 use crate::migration::{Pair, Purpose};
 use crate::plan::{Member, Plan, Policy, ShardInput};
+use crate::throttle::Limit;
 
 /// The id of node `n`: its number in hexadecimal, first.
 pub(crate) fn id(n: u32) -> NodeId {
@@ -41,6 +42,7 @@ pub(crate) fn starting(now: Now) -> Status {
         plan: None,
         reasons: vec![Reason::NoView { errors: Vec::new() }],
         moves: Vec::new(),
+        latencies: BTreeMap::new(),
         waiting: 0,
         work: Work::default(),
         history: Arc::default(),
@@ -81,10 +83,16 @@ pub(crate) fn working(now: Now) -> Status {
             slots: "0-4,6-999".parse().unwrap(),
             slots_moved: 250,
             keys_moved: 3_000,
-            batch: 40,
+            pace: PaceStatus {
+                batch_keys: 40,
+                block: Some(Duration::from_micros(1_500)),
+                rest: Duration::ZERO,
+                limit: Limit::Block,
+            },
             since: ago(now, 12_500),
             waits_for: "the finalise of another move".to_owned(),
         }],
+        latencies: BTreeMap::from([(id(1), Duration::from_micros(2_500)), (id(3), Duration::from_micros(700))]),
         waiting: 2,
         work: Work {
             slots_planned: 1_000,

@@ -92,8 +92,16 @@ fn the_names_are_those_that_dashboards_know() {
             Moves that ended: done, not_started (nothing is open), left (slots are open still).
         gauge evenkeel_moves_waiting{}
             Moves of the plan that wait for their turn.
+        gauge evenkeel_node_batch_keys{node}
+            The most keys of one MIGRATE at present, of each primary that gives slots away.
+        gauge evenkeel_node_block_seconds{node}
+            How long a MIGRATE held such a primary of late, by its own count.
         gauge evenkeel_node_info{address,node,shard}
             Always 1; the labels tell a node's address and the least node id of its shard, which no failover changes.
+        gauge evenkeel_node_latency_seconds{node}
+            How long other clients wait for an answer of a node that is part of a move, beyond the time of the network: nine in ten of a hundred calls a second took no longer.
+        gauge evenkeel_node_limit{limit,node}
+            1 for what keeps such a primary from being faster: growing (nothing yet), keys, block, latency, network, rate.
         gauge evenkeel_node_slots{node}
             Slots that a primary owns by the word of all primaries.
         gauge evenkeel_node_target_slots{node}
@@ -395,10 +403,20 @@ fn the_status_is_shown_as_it_is() {
             evenkeel_moves_planned_slots 5461
             evenkeel_moves_running 1
             evenkeel_moves_waiting 2
+            evenkeel_node_batch_keys{node="0000000100000000000000000000000000000000"} 40
+            evenkeel_node_block_seconds{node="0000000100000000000000000000000000000000"} 0.0015
             evenkeel_node_info{address="10.0.0.1:6379",node="0000000100000000000000000000000000000000",shard="0000000100000000000000000000000000000000"} 1
             evenkeel_node_info{address="10.0.0.2:6379",node="0000000200000000000000000000000000000000",shard="0000000200000000000000000000000000000000"} 1
             evenkeel_node_info{address="10.0.0.3:6379",node="0000000300000000000000000000000000000000",shard="0000000300000000000000000000000000000000"} 1
             evenkeel_node_info{address="10.0.0.4:6379",node="0000000400000000000000000000000000000000",shard="0000000200000000000000000000000000000000"} 1
+            evenkeel_node_latency_seconds{node="0000000100000000000000000000000000000000"} 0.0025
+            evenkeel_node_latency_seconds{node="0000000300000000000000000000000000000000"} 0.0007
+            evenkeel_node_limit{limit="block",node="0000000100000000000000000000000000000000"} 1
+            evenkeel_node_limit{limit="growing",node="0000000100000000000000000000000000000000"} 0
+            evenkeel_node_limit{limit="keys",node="0000000100000000000000000000000000000000"} 0
+            evenkeel_node_limit{limit="latency",node="0000000100000000000000000000000000000000"} 0
+            evenkeel_node_limit{limit="network",node="0000000100000000000000000000000000000000"} 0
+            evenkeel_node_limit{limit="rate",node="0000000100000000000000000000000000000000"} 0
             evenkeel_node_slots{node="0000000100000000000000000000000000000000"} 8192
             evenkeel_node_slots{node="0000000200000000000000000000000000000000"} 8192
             evenkeel_node_slots{node="0000000300000000000000000000000000000000"} 0

@@ -3,13 +3,13 @@
 //! Every state says what the servers confirmed. After any doubt (no answer, a pause, an answer that does not fit) the
 //! machine looks at both ends again and goes on from what it finds; recovery after a crash enters the same way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::facts::Sorted;
 use super::transfer::Transfer;
 use super::{
-    Batch, Blocked, Comparison, End, Ending, Ends, ForeignMark, Key, Mark, MigrateReply, Pair, Predecessors, Progress,
-    Purpose, Reply, SetSlotReply, Standing, Step, Trouble, UnexpectedReply,
+    Batch, Blocked, CallLimit, Comparison, End, Ending, Ends, ForeignMark, HeavyKeys, Mark, MigrateReply, Pair,
+    Predecessors, Progress, Purpose, Reply, SetSlotReply, Standing, Step, Trouble, UnexpectedReply,
 };
 use crate::cluster::{NodeId, Slot, SlotSet};
 
@@ -95,8 +95,7 @@ pub struct Migration {
     /// Both processes are the ones that these slots were opened against, by this machine, and the source's marks have
     /// been there ever since.
     unbroken: bool,
-    /// Keys that share a call with no other, by database.
-    alone: BTreeSet<(u32, Key)>,
+    heavy: HeavyKeys,
     /// Keys that a call of ours without an answer may have left on both ends.
     suspect: Option<Batch>,
     /// The slots are to be closed again, because of this.
@@ -132,7 +131,7 @@ impl Migration {
             opened: SlotSet::new(),
             seen_open: SlotSet::new(),
             unbroken: purpose == Purpose::Move,
-            alone: BTreeSet::new(),
+            heavy: HeavyKeys::new(),
             suspect: None,
             withdrawing: None,
             interrupted: None,
@@ -152,10 +151,10 @@ impl Migration {
         Self { before, on_record, ..Self::new(pair, slots, Purpose::Resume) }
     }
 
-    /// The same move, with these keys (by database) moved each in a call of its own.
+    /// The same move, which takes of these keys no more into one call than its limit allows.
     #[must_use]
-    pub fn with_alone(self, alone: BTreeSet<(u32, Key)>) -> Self {
-        Self { alone, ..self }
+    pub fn with_heavy(self, heavy: HeavyKeys) -> Self {
+        Self { heavy, ..self }
     }
 
     /// The slots that are not finished yet.
@@ -198,8 +197,8 @@ impl Migration {
         }
     }
 
-    /// What to do next; `batch` is the most keys of one call. Asking twice gives the same step.
-    pub fn next_step(&mut self, batch: usize) -> Step {
+    /// What to do next; `limit` says how much one call may carry. Asking twice gives the same step.
+    pub fn next_step(&mut self, limit: CallLimit) -> Step {
         self.heed_interruption();
         match &self.state {
             // Asked is as good as done until the servers say otherwise.
@@ -220,7 +219,7 @@ impl Migration {
             | State::Ended(_) => {}
         }
         if let State::Open(transfer) = &mut self.state {
-            if let Some(batch) = transfer.next_batch(batch) {
+            if let Some(batch) = transfer.next_batch(limit) {
                 self.state = State::Moving(std::mem::take(transfer), batch);
             } else if transfer.next_list().is_none() {
                 self.state = State::Drained;
@@ -474,7 +473,7 @@ impl Migration {
         }
         self.seen_open = self.seen_open.union(&self.slots);
         let counts: BTreeMap<Slot, u64> = self.slots.iter().map(|slot| (slot, ends.source.keys_of(slot))).collect();
-        let mut transfer = Transfer::new(&counts, &ends.source.databases).keep_alone(&self.alone);
+        let mut transfer = Transfer::new(&counts, &ends.source.databases).with_heavy(&self.heavy);
         if let Some(batch) = self.suspect.take().filter(|batch| self.slots.contains(batch.slot)) {
             // At once, before any client can delete one of these at the source and read the copy at the target. Only
             // a source that was the same and marked throughout is surely newer than the copy that this very call left.

@@ -1,6 +1,7 @@
 //! The keys of the open slots of a pair: which to list next, which to move next.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -28,6 +29,20 @@ pub struct Batch {
     pub replace: bool,
 }
 
+/// How much one call may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallLimit {
+    /// The most keys; at least one.
+    pub keys: usize,
+    /// The most keys of a call that leaves none behind.
+    pub last: usize,
+    /// For how long the keys may hold the source together, as far as that is known of them; a single key may take longer.
+    pub block: Duration,
+}
+
+/// Keys that take long, by database and name, with how long each is expected to hold the source.
+pub type HeavyKeys = BTreeMap<(u32, Key), Duration>;
+
 /// How the copies of keys at both ends compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
@@ -44,8 +59,7 @@ pub struct Comparison {
 pub(super) struct Transfer {
     lists: VecDeque<(u32, Vec<Slot>)>,
     held: VecDeque<Batch>,
-    /// Keys that share a call with no other, by database.
-    alone: BTreeSet<(u32, Key)>,
+    heavy: HeavyKeys,
 }
 
 impl Transfer {
@@ -69,21 +83,26 @@ impl Transfer {
         Self { lists, ..Self::default() }
     }
 
-    /// Makes each of these keys a batch of its own.
-    pub(super) fn keep_alone(mut self, alone: &BTreeSet<(u32, Key)>) -> Self {
-        self.alone.clone_from(alone);
+    /// Takes of these keys no more into one call than its limit allows.
+    pub(super) fn with_heavy(mut self, heavy: &HeavyKeys) -> Self {
+        self.heavy.clone_from(heavy);
         self
     }
 
-    /// The next keys to move, at most `limit` of them unless they replace copies.
-    pub(super) fn next_batch(&mut self, limit: usize) -> Option<Batch> {
+    /// The next keys to move, as many as fit into one call unless they replace copies.
+    pub(super) fn next_batch(&mut self, limit: CallLimit) -> Option<Batch> {
         let front = self.held.front_mut()?;
-        let limit = limit.max(1);
+        let fitting = if self.heavy.is_empty() {
+            limit.keys.max(1)
+        } else {
+            how_many_fit(front.db, &front.keys, &self.heavy, limit)
+        };
         // Keys with copies at both ends go out together, as they did in the call that left the copies.
-        if front.replace || front.keys.len() <= limit {
+        // So do the last ones of a slot, rather than that a few of them make a call of their own.
+        if front.replace || front.keys.len() <= fitting || (self.heavy.is_empty() && front.keys.len() <= limit.last) {
             return self.held.pop_front();
         }
-        let rest = front.keys.split_off(limit);
+        let rest = front.keys.split_off(fitting);
         let keys = std::mem::replace(&mut front.keys, rest);
         Some(Batch { keys, ..*front })
     }
@@ -105,12 +124,9 @@ impl Transfer {
             if keys.len() >= LIST_PER_SLOT as usize {
                 self.lists.push_back((db, vec![slot]));
             }
-            let is_alone = |key: &Key| !self.alone.is_empty() && self.alone.contains(&(db, key.clone()));
-            let (alone, keys): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(is_alone);
             if !keys.is_empty() {
                 self.held.push_back(Batch { db, slot, keys, replace: false });
             }
-            self.held.extend(alone.into_iter().map(|key| Batch { db, slot, keys: vec![key], replace: false }));
         }
     }
 
@@ -120,6 +136,20 @@ impl Transfer {
             self.held.push_front(batch);
         }
     }
+}
+
+/// How many keys, from the first on, fit into one call; at least one. A key takes its share of the call's keys, or, if it is
+/// a heavy one, of the call's time.
+fn how_many_fit(db: u32, keys: &[Key], heavy: &HeavyKeys, limit: CallLimit) -> usize {
+    let light = 1.0 / limit.keys.max(1) as f64;
+    let mut free = 1.0;
+    let fits = |key: &&Key| {
+        let share = heavy.get(&(db, (*key).clone())).map(|block| block.as_secs_f64() / limit.block.as_secs_f64());
+        free -= share.map_or(light, |share| share.max(light));
+        // A billionth more or less is a matter of how computers count.
+        free > -1e-9
+    };
+    keys.iter().take_while(fits).count().max(1)
 }
 
 #[cfg(test)]
@@ -146,17 +176,45 @@ mod tests {
         assert_eq!(seen, [(0, vec![1, 3]), (0, vec![4, 5]), (3, vec![1, 3]), (3, vec![4, 5])]);
     }
 
+    fn limit(keys: usize) -> CallLimit {
+        CallLimit { keys, last: keys, block: Duration::from_millis(2) }
+    }
+
     #[test]
-    fn a_big_key_shares_a_call_with_no_other() {
-        let transfer = Transfer::new(&BTreeMap::from([(slot(7), 5)]), &[0]);
-        let mut transfer = transfer.keep_alone(&BTreeSet::from([(0, keys(5)[2].clone()), (3, keys(5)[0].clone())]));
-        transfer.on_listed(vec![(slot(7), keys(5))]);
-        let mut calls = Vec::new();
-        while let Some(batch) = transfer.next_batch(100) {
-            calls.push(batch.keys);
-        }
-        let [k0, k1, k2, k3, k4] = keys(5).try_into().unwrap();
-        assert_eq!(calls, [vec![k0, k1, k3, k4], vec![k2]]);
+    fn a_few_last_keys_make_no_call_of_their_own() {
+        let check = |count: usize, expect: &[usize]| {
+            let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), count as u64)]), &[0]);
+            transfer.on_listed(vec![(slot(7), keys(count))]);
+            let next = || transfer.next_batch(CallLimit { last: 125, ..limit(100) });
+            let calls: Vec<usize> = std::iter::from_fn(next).map(|batch| batch.keys.len()).collect();
+            assert_eq!(calls, expect);
+        };
+        check(125, &[125]);
+        check(126, &[100, 26]);
+        check(225, &[100, 125]);
+    }
+
+    #[test]
+    fn a_heavy_key_takes_its_time_of_a_call_and_one_beyond_it_goes_alone() {
+        let check = |heavy: &[(u32, usize, u64)], most: usize, expect: &[&[usize]]| {
+            let all = keys(5);
+            let heavy =
+                heavy.iter().map(|&(db, key, us)| ((db, all[key].clone()), Duration::from_micros(us))).collect();
+            let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), 5)]), &[0]).with_heavy(&heavy);
+            transfer.on_listed(vec![(slot(7), all.clone())]);
+            let mut calls = Vec::new();
+            while let Some(batch) = transfer.next_batch(limit(most)) {
+                calls.push(batch.keys);
+            }
+            let expect: Vec<Vec<Key>> =
+                expect.iter().map(|call| call.iter().map(|&key| all[key].clone()).collect()).collect();
+            assert_eq!(calls, expect);
+        };
+        check(&[(3, 0, 99_000)], 100, &[&[0, 1, 2, 3, 4]]);
+        check(&[(0, 2, 99_000)], 100, &[&[0, 1], &[2], &[3, 4]]);
+        check(&[(0, 1, 1_000), (0, 2, 900), (0, 3, 500)], 100, &[&[0, 1, 2], &[3, 4]]);
+        check(&[(0, 1, 1_000), (0, 3, 1)], 4, &[&[0, 1, 2], &[3, 4]]);
+        check(&[(0, 0, 2_000), (0, 1, 2_000)], 100, &[&[0], &[1], &[2, 3, 4]]);
     }
 
     #[test]
@@ -164,14 +222,14 @@ mod tests {
         let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), 1_200)]), &[0]);
         transfer.on_listed(vec![(slot(7), keys(1_000))]);
         let mut moved = 0;
-        while let Some(batch) = transfer.next_batch(300) {
+        while let Some(batch) = transfer.next_batch(limit(300)) {
             assert!(batch.keys.len() <= 300 && batch.slot == slot(7) && !batch.replace);
             moved += batch.keys.len();
         }
         assert_eq!(moved, 1_000);
         assert_eq!(transfer.next_list(), Some((0, [slot(7)].as_slice(), 1_000)));
         transfer.on_listed(vec![(slot(7), keys(200))]);
-        assert_eq!(transfer.next_batch(300).map(|batch| batch.keys.len()), Some(200));
-        assert_eq!((transfer.next_batch(300), transfer.next_list()), (None, None));
+        assert_eq!(transfer.next_batch(limit(300)).map(|batch| batch.keys.len()), Some(200));
+        assert_eq!((transfer.next_batch(limit(300)), transfer.next_list()), (None, None));
     }
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::cluster::{Slot, SlotSet};
 
+/// So many times as many slots where none of them holds a key: nothing is moved that could be caught half-moved.
+const EMPTY: usize = 4;
+
 /// How much may be open at once between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimits {
-    /// Slots; at least one.
+    /// Slots, at least one; four times as many where all of them are empty.
     pub slots: usize,
     /// Keys, over all slots of the group; a slot with more makes a group of its own.
     pub keys: u64,
@@ -22,7 +25,8 @@ pub fn next_group(counts: &BTreeMap<Slot, u64>, limits: GroupLimits) -> SlotSet 
     let (mut slots, mut keys) = (0, 0u64);
     for (&slot, &count) in counts {
         keys = keys.saturating_add(count);
-        if slots > 0 && (slots >= limits.slots || keys > limits.keys) {
+        let most = if keys == 0 { limits.slots.saturating_mul(EMPTY) } else { limits.slots };
+        if slots > 0 && (slots >= most || keys > limits.keys) {
             break;
         }
         group.insert(slot);
@@ -42,9 +46,12 @@ mod tests {
             assert_eq!(next_group(&counts, GroupLimits { slots: 3, keys: 100 }).to_string(), expect);
         };
         check(&[], "");
-        check(&[(1, 0), (2, 0), (5, 0), (6, 0)], "1-2,5");
+        check(&[(1, 0), (2, 1), (5, 0), (6, 0)], "1-2,5");
         check(&[(1, 60), (2, 60)], "1");
         check(&[(1, 60), (2, 40), (3, 1)], "1-2");
         check(&[(9, 1_000_000), (10, 0)], "9");
+        let empty = (0..20).map(|slot| (slot, 0)).collect::<Vec<_>>();
+        check(&empty, "0-11");
+        check(&[&empty[..8], &[(8, 1)]].concat(), "0-7");
     }
 }

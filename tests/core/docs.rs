@@ -183,6 +183,10 @@ default_weight = 3
 nodes = [{ node = "x", weight = 3 }]
 [migration]
 block_max = "3ms"
+latency_max = "3ms"
+slots_per_second = 3
+keys_per_second = 3
+bytes_per_second = 3
 migrate_timeout = "3s"
 call_timeout = "3s"
 connect_timeout = "3s"

@@ -21,6 +21,7 @@ mod interrupted;
 mod layouts;
 mod lease;
 mod others;
+mod pace;
 mod page;
 mod pauses;
 mod permissions;

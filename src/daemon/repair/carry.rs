@@ -10,12 +10,13 @@ use tracing::warn;
 
 use super::super::drive::{Carrier, drive, pause_length};
 use super::super::ends::{Connections, Fault};
+use super::super::pacer::{Pacer, Rates};
 use super::super::{Lease, RoomRules};
 use super::obey::Failures;
 use super::{Diagnosis, Doctor, Left, Prefer, Repair};
 use crate::cluster::{NodeId, Product, Shard, Slot, SlotSet};
-use crate::migration::{End, Ending, Migration, Pair, Purpose, Reply, Step, Trouble};
-use crate::throttle::BatchSize;
+use crate::config::MigrationConfig;
+use crate::migration::{CallLimit, End, Ending, Migration, Pair, Purpose, Reply, Step, Trouble};
 
 /// How long a move may wait under the finalise, all pauses together, before the repair gives up altogether.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -25,7 +26,7 @@ struct OnlyOne<'a> {
     doctor: &'a mut Doctor,
     ends: Connections,
     pair: Pair,
-    batch: BatchSize,
+    pacer: Pacer,
     leave: CancellationToken,
     lease: Lease,
     waiting_since: Option<Instant>,
@@ -144,7 +145,8 @@ impl Repair<'_> {
             doctor: &mut self.doctor,
             ends,
             pair,
-            batch: BatchSize::new(migration.block_max, migration.batch_keys_max),
+            // One thing after the other, and no longer than need be: what is broken is worse than what is slow.
+            pacer: Pacer::new(migration, Arc::new(Rates::new(&MigrationConfig::default())), Vec::new(), 0.0),
             leave: self.leave.clone(),
             lease: self.lease.clone(),
             waiting_since: None,
@@ -212,8 +214,8 @@ impl OnlyOne<'_> {
 }
 
 impl Carrier for OnlyOne<'_> {
-    fn batch(&self) -> usize {
-        self.batch.keys()
+    fn limit(&self) -> CallLimit {
+        self.pacer.limit()
     }
 
     fn is_to_leave(&self) -> bool {
@@ -229,7 +231,7 @@ impl Carrier for OnlyOne<'_> {
         let began = Instant::now();
         let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
         if keys > 0 {
-            self.batch.on_call(keys, began.elapsed().saturating_sub(self.ends.round_trip()));
+            self.pacer.on_call(keys, began.elapsed().saturating_sub(self.ends.round_trip()));
         }
         Some(reply)
     }

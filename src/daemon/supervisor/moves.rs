@@ -12,6 +12,7 @@ use super::super::big_keys::Rules;
 use super::super::decide::Start;
 use super::super::ends::Connections;
 use super::super::meter::Meter;
+use super::super::pacer::Pacer;
 use super::super::worker::{FromWorker, Report, Worker};
 use super::super::{MoveId, RoomRules};
 use super::{Running, SetAside, Supervisor};
@@ -21,7 +22,7 @@ use crate::journal::{HISTORY_MAX, Moved, Opened};
 use crate::metrics::MoveOutcome;
 use crate::migration::{Pair, Purpose, Trouble};
 use crate::plan::Why;
-use crate::throttle::{BatchSize, GroupLimits};
+use crate::throttle::GroupLimits;
 
 impl Supervisor {
     /// Starts a worker for these slots.
@@ -47,6 +48,10 @@ impl Supervisor {
             self.own(|own| own.insert(&start.slots, start.pair));
         }
         let settings = self.checks.as_ref().map(|(found, _)| found.settings.clone()).unwrap_or_default();
+        let bytes_per_key = info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64;
+        let canaries =
+            ends.addresses().map(|(node, address, name)| self.canaries.at(node, address, name, &self.dialer));
+        let canaries = canaries.into_iter().collect();
         let product = info.map_or(Product::Redis, |info| info.version.product);
         let worker = Worker {
             id,
@@ -56,9 +61,13 @@ impl Supervisor {
             before: start.before,
             on_record: start.on_record,
             ends,
-            batch: BatchSize::new(config.migration.block_max, config.migration.batch_keys_max),
-            group: GroupLimits { slots: config.migration.group_slots, keys: config.migration.group_keys },
-            bytes_per_key: info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64,
+            pacer: Pacer::new(&config.migration, Arc::clone(&self.rates), canaries, bytes_per_key),
+            rates: Arc::clone(&self.rates),
+            group: GroupLimits {
+                slots: config.migration.group_slots.min(self.rates.slots_at_once()),
+                keys: config.migration.group_keys,
+            },
+            bytes_per_key,
             room: RoomRules::new(&config.migration),
             memory_due: Instant::now(),
             functions: config.migration.functions,

@@ -74,7 +74,7 @@ impl Supervisor {
             slots: running.slots.clone(),
             slots_moved: running.meter.slots(),
             keys_moved: running.meter.keys(),
-            batch: running.meter.batch(),
+            pace: running.meter.pace(),
             since: running.since,
             waits_for: running.meter.waiting(),
         });
@@ -89,6 +89,7 @@ impl Supervisor {
             plan: self.plan.clone(),
             reasons: self.reasons.clone(),
             moves: moves.collect(),
+            latencies: self.canaries.felt(),
             waiting: self.waiting,
             work: self.work.as_ref().map_or(self.done_work, |work| self.work_of(work)),
             history: Arc::clone(&self.history),

@@ -1,12 +1,14 @@
 //! What runs, how far it has come, and why nothing (more) is moved.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{PauseDocument, ReasonDocument, Slots, pause_document, reason_document, seconds};
 use crate::clock::{Now, rfc3339};
-use crate::cluster::{Slot, SlotSet};
+use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::config::Mode;
-use crate::daemon::{CertificateFile, MoveStatus, SetAside, Status, Tenure, Work};
+use crate::daemon::{CertificateFile, MoveStatus, PaceStatus, SetAside, Status, Tenure, Work};
 use crate::migration::Purpose;
 
 /// The state of one evenkeel.
@@ -30,6 +32,8 @@ pub struct StatusDocument {
     pub reasons: Vec<ReasonDocument>,
     /// The moves that run now.
     pub moves: Vec<RunningMove>,
+    /// The nodes that these moves keep busy: how long other clients wait for an answer.
+    pub latencies: Vec<NodeLatency>,
     /// Moves of the plan that wait for their turn.
     pub moves_waiting: usize,
     /// How far the present work has come.
@@ -65,12 +69,34 @@ pub struct RunningMove {
     pub slots_moved: usize,
     /// Keys of acknowledged calls.
     pub keys_moved: u64,
-    /// The keys of one call at present.
-    pub batch_keys: usize,
+    /// How fast it goes at present, and what keeps it from being faster.
+    pub pace: PaceDocument,
     /// How long it has been running.
     pub running_s: f64,
     /// What it waits for at present, for people; `null` while it moves.
     pub waits_for: Option<String>,
+}
+
+/// The pace of a running move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PaceDocument {
+    /// The most keys of one call.
+    pub batch_keys: usize,
+    /// How long a call held the source of late, by the source's own count; `null` before it was asked.
+    pub block_s: Option<f64>,
+    /// How long the source rests between two calls.
+    pub rest_s: f64,
+    /// What keeps it from being faster: `growing` (nothing yet), `keys`, `block`, `latency`, `network` or `rate`.
+    pub limit: String,
+}
+
+/// What other clients of a node wait for an answer while it is part of a move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeLatency {
+    /// The node.
+    pub node: String,
+    /// Nine in ten answers took no longer, beyond the time of the network.
+    pub latency_s: f64,
 }
 
 /// Progress from the first move after a time of rest to the next rest.
@@ -174,6 +200,7 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         turn_age_s: seconds(now.since(status.turned)),
         reasons: status.reasons.iter().map(reason_document).collect(),
         moves: status.moves.iter().map(|m| running_move(m, now)).collect(),
+        latencies: status.latencies.iter().map(|(node, &latency)| node_latency(*node, latency)).collect(),
         moves_waiting: status.waiting,
         work: work(&status.work),
         set_aside: status.set_aside.iter().map(|(&slot, why)| set_aside(slot, why, now)).collect(),
@@ -203,9 +230,22 @@ fn running_move(m: &MoveStatus, now: Now) -> RunningMove {
         slots: Slots::from(&m.slots),
         slots_moved: m.slots_moved,
         keys_moved: m.keys_moved,
-        batch_keys: m.batch,
+        pace: pace(&m.pace),
         running_s: seconds(now.since(m.since)),
         waits_for: Some(m.waits_for.clone()).filter(|text| !text.is_empty()),
+    }
+}
+
+fn node_latency(node: NodeId, latency: Duration) -> NodeLatency {
+    NodeLatency { node: node.to_string(), latency_s: seconds(latency) }
+}
+
+fn pace(pace: &PaceStatus) -> PaceDocument {
+    PaceDocument {
+        batch_keys: pace.batch_keys,
+        block_s: pace.block.map(seconds),
+        rest_s: seconds(pace.rest),
+        limit: pace.limit.name().to_owned(),
     }
 }
 

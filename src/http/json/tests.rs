@@ -48,9 +48,24 @@ fn the_status_of_a_daemon_in_mid_work() {
                   },
                   "slots_moved": 250,
                   "keys_moved": 3000,
-                  "batch_keys": 40,
+                  "pace": {
+                    "batch_keys": 40,
+                    "block_s": 0.0015,
+                    "rest_s": 0.0,
+                    "limit": "block"
+                  },
                   "running_s": 12.5,
                   "waits_for": "the finalise of another move"
+                }
+              ],
+              "latencies": [
+                {
+                  "node": "id-1",
+                  "latency_s": 0.0025
+                },
+                {
+                  "node": "id-3",
+                  "latency_s": 0.0007
                 }
               ],
               "moves_waiting": 2,
@@ -117,6 +132,7 @@ fn the_status_of_a_daemon_that_has_seen_nothing() {
                 }
               ],
               "moves": [],
+              "latencies": [],
               "moves_waiting": 0,
               "work": {
                 "active": false,

@@ -258,6 +258,18 @@ function showProgress({ work, moves }) {
   at("figures").replaceChildren(...figures.map((text) => element("span", {}, text)));
 }
 
+/** Why a move is not faster, by the names that the API has. */
+const LIMITS = {
+  growing: "getting faster", keys: "as many keys a call as are allowed", block: "as fast as a call's time allows",
+  latency: "slowed: other clients wait", network: "slowed by the network", rate: "at the configured rate",
+};
+
+function pace({ batch_keys: keys, block_s: block, limit }) {
+  if (keys === 0) return [];
+  const blocks = block === null ? "" : ` of ${(block * 1000).toFixed(1)} ms`;
+  return [`up to ${plural(keys, "key")} a call${blocks}`, LIMITS[limit] ?? limit];
+}
+
 function showMoves({ moves, moves_waiting: waiting }) {
   at("moves-section").hidden = moves.length === 0;
   const item = (move) => element("li", {},
@@ -266,7 +278,7 @@ function showMoves({ moves, moves_waiting: waiting }) {
       element("span", { className: "end" }, `${count(move.slots_moved)} of ${plural(move.slots.count, "slot")}`)),
     element("progress", { max: Math.max(1, move.slots.count), value: move.slots_moved, ariaLabel: "slots moved" }),
     element("div", { className: "small" }, [
-      plural(move.keys_moved, "key"), span(move.running_s), `${count(move.batch_keys)} keys a call`,
+      plural(move.keys_moved, "key"), span(move.running_s), ...pace(move.pace),
       ...(move.waits_for === null ? [] : [`waits for ${move.waits_for}`]),
     ].join(" · ")));
   at("moves").replaceChildren(...moves.map(item), ...(waiting === 0 ? [] : [

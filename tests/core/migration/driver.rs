@@ -1,9 +1,10 @@
 //! Carries out a machine's steps against the model, and asserts what must be true of every one of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use evenkeel::cluster::{Slot, SlotSet};
-use evenkeel::migration::{End, Ending, Key, Mark, Migration, Predecessors, Purpose, Reply, Step};
+use evenkeel::migration::{CallLimit, End, Ending, Key, Mark, Migration, Predecessors, Purpose, Reply, Step};
 
 use super::model::{Call, Model, Place};
 
@@ -80,8 +81,9 @@ impl Driver {
 
     /// The step that the machine wants, which it wants again when it is asked again.
     pub(crate) fn wants(&mut self) -> Step {
-        let step = self.machine.next_step(self.batch);
-        assert_eq!(self.machine.next_step(self.batch), step, "asked twice");
+        let limit = CallLimit { keys: self.batch, last: self.batch, block: Duration::from_millis(2) };
+        let step = self.machine.next_step(limit);
+        assert_eq!(self.machine.next_step(limit), step, "asked twice");
         step
     }
 

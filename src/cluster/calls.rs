@@ -1,0 +1,53 @@
+//! How often a server has carried out a command, and how long that took it.
+
+use std::time::Duration;
+
+/// The counters of one command in `INFO commandstats`: since the start of the server, or the last `CONFIG RESETSTAT`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallCount {
+    /// Calls.
+    pub calls: u64,
+    /// For how long they held the server.
+    pub time: Duration,
+}
+
+impl CallCount {
+    /// The counters of a command; zero where it has none, which is so before its first call.
+    ///
+    /// Subcommands have counters of their own from Redis 7.0 on: `cluster|setslot`.
+    #[must_use]
+    pub fn of(command: &str, commandstats: &str) -> Self {
+        // `cmdstat_migrate:calls=5,usec=1234,usec_per_call=246.80,…`
+        let counters = |line: &str| {
+            let fields = line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(':')?;
+            let number = |name: &str| {
+                let mut fields = fields.split(',').filter_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+                fields.next()?.trim_end().parse().ok()
+            };
+            Some(Self { calls: number("calls")?, time: Duration::from_micros(number("usec")?) })
+        };
+        commandstats.lines().find_map(counters).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commands_counters_are_told_from_those_of_others() {
+        let text = "# Commandstats\r\n\
+                    cmdstat_migrate:calls=5,usec=1234,usec_per_call=246.80,rejected_calls=0,failed_calls=0\r\n\
+                    cmdstat_migrate2:calls=7,usec=1\r\n\
+                    cmdstat_cluster|setslot:calls=12,usec=34\r\n\
+                    cmdstat_cluster:calls=3,usec=broken\r\n";
+        let check = |command: &str, calls: u64, us: u64| {
+            let expect = CallCount { calls, time: Duration::from_micros(us) };
+            assert_eq!(CallCount::of(command, text), expect, "{command}");
+        };
+        check("migrate", 5, 1_234);
+        check("cluster|setslot", 12, 34);
+        check("cluster", 0, 0);
+        check("restore-asking", 0, 0);
+    }
+}

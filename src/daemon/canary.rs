@@ -1,0 +1,102 @@
+//! What other clients of the nodes that moves keep busy feel: an ordinary client of ours asks each of them again and again,
+//! on a connection of its own.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use crate::cluster::{Address, NodeId};
+use crate::redis::Dialer;
+use crate::throttle::Latency;
+
+/// How often a node is asked: a two-hundredth of what it can do costs it nothing that is felt, and two hundred
+/// milliseconds bring a figure.
+const EVERY: Duration = Duration::from_millis(10);
+/// After a connection that was not made.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long clients of one node wait for an answer, beyond the time of the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Felt {
+    /// Figures so far, so that each is heeded once.
+    pub(super) number: u64,
+    /// The last one.
+    pub(super) latency: Duration,
+}
+
+/// Asks one node for as long as anybody holds it.
+#[derive(Debug)]
+pub(super) struct Canary {
+    felt: watch::Receiver<Felt>,
+    task: JoinHandle<()>,
+}
+
+impl Canary {
+    /// The newest figure; all zero before the first.
+    pub(super) fn felt(&self) -> Felt {
+        *self.felt.borrow()
+    }
+}
+
+impl Drop for Canary {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One canary a node, however many moves it has a part in.
+#[derive(Debug, Default)]
+pub(super) struct Canaries(BTreeMap<NodeId, Weak<Canary>>);
+
+impl Canaries {
+    /// The canary of a node; a new one where none is at work.
+    pub(super) fn at(
+        &mut self,
+        node: NodeId,
+        address: &Address,
+        hostname: Option<&str>,
+        dialer: &Dialer,
+    ) -> Arc<Canary> {
+        self.0.retain(|_, canary| canary.strong_count() > 0);
+        if let Some(canary) = self.0.get(&node).and_then(Weak::upgrade) {
+            return canary;
+        }
+        let (sender, felt) = watch::channel(Felt::default());
+        let asking = ask(dialer.clone(), node, address.clone(), hostname.map(str::to_owned), sender);
+        let canary = Arc::new(Canary { felt, task: tokio::spawn(asking) });
+        self.0.insert(node, Arc::downgrade(&canary));
+        canary
+    }
+
+    /// The newest figure of every node that is asked at present.
+    pub(super) fn felt(&self) -> BTreeMap<NodeId, Duration> {
+        let canaries = self.0.iter().filter_map(|(&node, canary)| Some((node, canary.upgrade()?.felt())));
+        canaries.filter(|(_, felt)| felt.number > 0).map(|(node, felt)| (node, felt.latency)).collect()
+    }
+}
+
+/// What does not answer is for others to deal with: here it only counts as slow, until its connection is given up.
+async fn ask(dialer: Dialer, node: NodeId, address: Address, hostname: Option<String>, felt: watch::Sender<Felt>) {
+    let mut latency = Latency::new(EVERY);
+    loop {
+        let Ok(conn) = dialer.open(&address, hostname.as_deref(), node).await else {
+            sleep(AGAIN_AFTER).await;
+            continue;
+        };
+        let mut turns = interval(EVERY);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !conn.is_dead() {
+            turns.tick().await;
+            let began = Instant::now();
+            // Whatever it answers, it has answered; and a call that ran into its time-out took at least that long.
+            let _ = conn.call("PING", Vec::new()).await;
+            if let Some(latency) = latency.on_call(began.elapsed()) {
+                felt.send_modify(|felt| *felt = Felt { number: felt.number + 1, latency });
+            }
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! How fast a source may move keys: how many of them one `MIGRATE` carries, and how long the source rests between two.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::block::BlockEstimate;
+use super::cost::Cost;
+use crate::cluster::CallCount;
+
+/// Keys of the first call: about 0.5 ms of the source for small keys (measured on Redis 7.0 and Valkey 9.1).
+const FIRST: usize = 100;
+/// Never fewer, …
+const FLOOR: usize = 10;
+/// … nor so few that they take less than this part of what the call costs without them: fewer would hold the source hardly
+/// shorter, and all the more often.
+const WORTH_A_CALL: f64 = 0.5;
+/// Calls that are judged together. A single one that took long on a busy machine is no measure of the next.
+const WINDOW: usize = 10;
+/// Of these so many may take longer than twice the budget: one in ten.
+const SLOWER: usize = 1;
+/// One call that takes so many times as long as it may is heeded at once.
+const FAR_BEYOND: u32 = 8;
+/// What the batch grows by: half of it, or a twentieth near the batch that was too big last, …
+const GROWTH: usize = 2;
+const CAREFUL_GROWTH: usize = 20;
+/// … until so many judgements found nothing amiss: what slowed the source down may be over.
+const FORGET_AFTER: u32 = 20;
+/// The shortest rest, and the longest.
+const RESTS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+
+/// How much a source and its target may be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// By one call.
+    pub block: Duration,
+    /// How long another client may wait for an answer meanwhile, the network not counted.
+    pub latency: Duration,
+    /// The most keys of one call.
+    pub keys: usize,
+}
+
+/// What keeps a source from moving faster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Limit {
+    /// Nothing yet: the batch is growing.
+    #[default]
+    Growing,
+    /// The most keys of one call.
+    Keys,
+    /// How long one call may hold the source.
+    Block,
+    /// How long other clients wait for an answer.
+    Latency,
+    /// Even the smallest call takes longer than it may: the source waits for the network, and fewer keys change little.
+    Network,
+    /// The keys, bytes or slots a second that the configuration allows.
+    Rate,
+}
+
+impl Limit {
+    /// Every limit.
+    pub const ALL: [Self; 6] = [Self::Growing, Self::Keys, Self::Block, Self::Latency, Self::Network, Self::Rate];
+
+    /// Its name in metrics, on the page and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Growing => "growing",
+            Self::Keys => "keys",
+            Self::Block => "block",
+            Self::Latency => "latency",
+            Self::Network => "network",
+            Self::Rate => "rate",
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The pace of one source, learnt from its calls and from what other clients feel.
+///
+/// The batch grows while calls stay within the budget in the mean, and nine in ten of them within twice the budget; else it
+/// shrinks in proportion. Near the size that was too big last it grows slowly. Clients that wait too long halve it, and where it is at its floor the source
+/// rests between calls.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    budget: Budget,
+    keys: usize,
+    /// The batch that was too big last, and how many judgements found nothing amiss since.
+    too_big: Option<(usize, u32)>,
+    /// Keys and blocks of the calls since the last judgement.
+    window: Vec<(usize, Duration)>,
+    block: BlockEstimate,
+    cost: Cost,
+    rest: Duration,
+    /// Clients wait too long, as they last said.
+    crowded: bool,
+    limit: Limit,
+}
+
+impl Pace {
+    /// A pace that has learnt nothing yet.
+    #[must_use]
+    pub fn new(budget: Budget) -> Self {
+        let budget = Budget { keys: budget.keys.max(1), ..budget };
+        Self {
+            budget,
+            keys: FIRST.min(budget.keys),
+            too_big: None,
+            window: Vec::with_capacity(WINDOW),
+            block: BlockEstimate::new(),
+            cost: Cost::default(),
+            rest: Duration::ZERO,
+            crowded: false,
+            limit: Limit::Growing,
+        }
+    }
+
+    /// The most keys of the next call: at least one.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// How long the source rests before the next call.
+    #[must_use]
+    pub fn rest(&self) -> Duration {
+        self.rest
+    }
+
+    /// What keeps the source from moving faster.
+    #[must_use]
+    pub fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    /// How long a call held the source of late, by the source's own count; `None` before that was asked for.
+    #[must_use]
+    pub fn block(&self) -> Option<Duration> {
+        self.block.mean()
+    }
+
+    /// Learns from one call: how many keys it carried, and how long it took as we saw it, less the time of an empty one.
+    pub fn on_call(&mut self, keys: usize, took: Duration) {
+        let block = self.block.of_call(took);
+        if keys == 0 {
+            return;
+        }
+        self.cost.on_call(keys, block);
+        self.window.push((keys, block));
+        if block > self.budget.block * FAR_BEYOND || self.window.len() == WINDOW {
+            self.judge();
+        }
+    }
+
+    /// The source's own counters, asked for after a call was answered.
+    pub fn on_count(&mut self, count: CallCount) {
+        self.block.on_count(count);
+    }
+
+    /// How long other clients of the source or the target have waited of late.
+    pub fn on_latency(&mut self, latency: Duration) {
+        let was_crowded = std::mem::replace(&mut self.crowded, latency > self.budget.latency);
+        if !self.crowded {
+            self.rest = if self.rest > RESTS.0 { self.rest / 2 } else { Duration::ZERO };
+            return;
+        }
+        self.limit = Limit::Latency;
+        if self.keys > self.floor() {
+            if !was_crowded {
+                self.too_big = Some((self.keys, 0));
+            }
+            self.keys = (self.keys / 2).max(self.floor());
+        } else {
+            self.rest = (self.rest * 2).clamp(RESTS.0, RESTS.1);
+        }
+    }
+
+    /// The configuration's limits a second made the source wait.
+    pub fn on_rate(&mut self) {
+        self.limit = Limit::Rate;
+    }
+
+    fn floor(&self) -> usize {
+        let worth_it = self.cost.keys_worth_a_call().unwrap_or_default() * WORTH_A_CALL;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturating")]
+        let floor = FLOOR.max(worth_it as usize);
+        floor.min(self.budget.keys)
+    }
+
+    fn judge(&mut self) {
+        let mut window = std::mem::take(&mut self.window);
+        window.sort_unstable_by_key(|&(_, block)| block);
+        let (calls, budget) = (window.len(), self.budget.block.as_secs_f64());
+        // Where one call was far beyond the budget it is that one that counts, else the one that nine in ten do not exceed.
+        let slow = window.iter().rev().nth(if calls < WINDOW { 0 } else { SLOWER });
+        let slow = slow.map_or(0.0, |(_, block)| block.as_secs_f64() / 2.0);
+        let all: Duration = window.iter().map(|(_, block)| block).sum();
+        let excess = slow.max(all.as_secs_f64() / calls.max(1) as f64) / budget;
+        let most = window.iter().map(|&(keys, _)| keys).max().unwrap_or_default();
+        if excess > 1.0 {
+            self.shrink(most, excess);
+        } else if !self.crowded && window.iter().filter(|&&(keys, _)| keys >= self.keys).count() * 2 >= calls {
+            // Short calls say nothing about longer ones.
+            self.grow();
+        }
+        window.clear();
+        self.window = window;
+    }
+
+    /// Calls of so many keys took so many times as long as they may.
+    fn shrink(&mut self, keys: usize, excess: f64) {
+        let floor = self.floor();
+        if self.keys.min(keys) <= floor {
+            self.keys = floor.min(grown(self.keys, GROWTH));
+            self.limit = Limit::Network;
+            return;
+        }
+        self.limit = Limit::Block;
+        self.too_big = Some((keys, 0));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and `keys`")]
+        let shrunk = ((keys as f64 / excess) as usize).max(self.keys / 2);
+        self.keys = shrunk.clamp(floor, self.keys);
+    }
+
+    fn grow(&mut self) {
+        let fast = grown(self.keys, GROWTH);
+        if self.keys < self.floor() {
+            // Whatever was too big, that much is worth a call.
+            self.keys = fast.min(self.floor());
+            return;
+        }
+        let (grown, careful) = match &mut self.too_big {
+            Some((too_big, _)) if fast < *too_big => (fast, true),
+            Some((_, good)) if *good < FORGET_AFTER => {
+                *good += 1;
+                (grown(self.keys, CAREFUL_GROWTH), true)
+            }
+            Some(_) | None => (fast, false),
+        };
+        if !careful {
+            self.too_big = None;
+        }
+        self.keys = grown.min(self.budget.keys);
+        self.limit = match (self.keys == self.budget.keys, careful) {
+            (true, _) => Limit::Keys,
+            (false, true) => Limit::Block,
+            (false, false) => Limit::Growing,
+        };
+    }
+}
+
+/// So many keys, and that part of them more.
+fn grown(keys: usize, part: usize) -> usize {
+    keys + (keys / part).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::RangeInclusive;
+
+    use super::*;
+
+    fn pace(keys: usize) -> Pace {
+        let [block, latency] = [2, 10].map(Duration::from_millis);
+        Pace::new(Budget { block, latency, keys })
+    }
+
+    /// So many windows of calls, each with so many keys and of so many microseconds.
+    fn after(windows: &[(usize, u64)]) -> (usize, Limit) {
+        let mut pace = pace(1_000);
+        for &(keys, micros) in windows {
+            call(&mut pace, keys, micros);
+        }
+        (pace.keys(), pace.limit())
+    }
+
+    /// Calls that are all alike, and tell nothing of what is the network's part of them.
+    fn call(pace: &mut Pace, keys: usize, micros: u64) {
+        for _ in 0..WINDOW {
+            pace.cost = Cost::default();
+            pace.on_call(keys, Duration::from_micros(micros));
+        }
+    }
+
+    #[test]
+    fn the_batch_grows_while_calls_are_short_and_shrinks_in_proportion_to_how_long_they_are() {
+        assert_eq!(after(&[]), (100, Limit::Growing));
+        assert_eq!(after(&[(100, 500), (150, 600)]), (225, Limit::Growing));
+        assert_eq!(after(&[(30, 100)]).0, 100, "short calls say nothing about longer ones");
+        assert_eq!(after(&[(100, 2_500)]), (80, Limit::Block));
+        assert_eq!(after(&[(1_000, 1); 99]), (1_000, Limit::Keys), "never above the limit");
+    }
+
+    #[test]
+    fn one_slow_call_in_ten_is_no_measure_unless_it_is_far_beyond_the_budget() {
+        let mut pace = pace(1_000);
+        for micros in [100, 15_000, 100, 100, 100, 100, 100, 100, 100, 100] {
+            pace.on_call(100, Duration::from_micros(micros));
+        }
+        assert_eq!(pace.keys(), 150);
+        for micros in [100, 15_000, 7_000, 100, 100, 100, 100, 100, 100, 100] {
+            pace.on_call(150, Duration::from_micros(micros));
+        }
+        assert_eq!(pace.keys(), 85, "two in ten beyond twice the budget, by the second's share");
+        pace.on_call(150, Duration::from_secs(1));
+        assert_eq!(pace.keys(), 42, "half at the most");
+    }
+
+    #[test]
+    fn on_a_slow_network_calls_are_not_made_smaller_than_is_worth_it() {
+        let check = |fixed_us: u64, per_key_us: u64, expect: (RangeInclusive<usize>, Limit)| {
+            let mut pace = pace(1_000);
+            for at in 0..600 {
+                // The last call for a slot carries what is left of it.
+                let keys = if at % 2 == 0 { pace.keys() } else { pace.keys() / 3 };
+                pace.on_call(keys, Duration::from_micros(fixed_us + per_key_us * keys as u64));
+            }
+            assert!(expect.0.contains(&pace.keys()) && pace.limit() == expect.1, "{} {}", pace.keys(), pace.limit());
+        };
+        // The budget is 2 ms, for the mean.
+        check(100, 20, (100..=150, Limit::Block));
+        check(1_900, 20, (40..=60, Limit::Network));
+        check(3_000, 20, (70..=80, Limit::Network));
+        check(9_000, 20, (220..=230, Limit::Network));
+    }
+
+    #[test]
+    fn at_its_floor_a_call_that_takes_too_long_is_the_networks_affair() {
+        let far = [(100, 4_000), (50, 4_000), (25, 4_000), (12, 4_000)];
+        let mut pace = pace(1_000);
+        for (at, (keys, micros)) in far.into_iter().enumerate() {
+            assert!(at == 0 || pace.limit() == Limit::Block);
+            call(&mut pace, keys, micros);
+        }
+        call(&mut pace, 10, 3_000);
+        assert_eq!((pace.keys(), pace.limit()), (10, Limit::Network));
+    }
+
+    #[test]
+    fn near_the_batch_that_was_too_big_it_grows_carefully_until_that_is_forgotten() {
+        let mut pace = pace(10_000);
+        call(&mut pace, 200, 4_000);
+        let mut sizes = vec![pace.keys()];
+        for _ in 0..3 + FORGET_AFTER {
+            let keys = pace.keys();
+            call(&mut pace, keys, 1_000);
+            sizes.push(pace.keys());
+        }
+        assert_eq!(sizes[..4], [100, 150, 157, 164]);
+        let [.., careful, forgotten] = sizes[..] else { panic!("{sizes:?}") };
+        assert_eq!(forgotten, careful + careful / 2);
+    }
+
+    #[test]
+    fn clients_that_wait_halve_the_batch_and_then_make_the_source_rest() {
+        let mut pace = pace(1_000);
+        let (long, short) = (Duration::from_millis(11), Duration::from_millis(9));
+        let mut seen = Vec::new();
+        for latency in [long, long, long, long, long, long, short, short] {
+            pace.on_latency(latency);
+            seen.push((pace.keys(), pace.rest().as_millis()));
+        }
+        assert_eq!(seen, [(50, 0), (25, 0), (12, 0), (10, 0), (10, 1), (10, 2), (10, 1), (10, 0)]);
+        assert_eq!(pace.limit(), Limit::Latency);
+        call(&mut pace, 10, 1_000);
+        assert_eq!(pace.keys(), 15, "it goes on as before");
+    }
+
+    #[test]
+    fn while_clients_wait_the_batch_does_not_grow() {
+        let mut pace = pace(1_000);
+        pace.on_latency(Duration::from_millis(11));
+        call(&mut pace, 50, 1);
+        assert_eq!(pace.keys(), 50);
+    }
+
+    #[test]
+    fn a_limit_below_the_floor_is_kept() {
+        let mut pace = pace(1);
+        pace.on_call(1, Duration::from_secs(1));
+        pace.on_latency(Duration::from_secs(1));
+        call(&mut pace, 1, 0);
+        assert_eq!(pace.keys(), 1);
+    }
+}
