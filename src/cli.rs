@@ -256,6 +256,9 @@ pub struct StatusArgs {
     /// Print one JSON document instead of text
     #[arg(long)]
     pub json: bool,
+    /// Print what is so now, on a terminal too, instead of following the work to its end first
+    #[arg(long)]
+    pub once: bool,
     /// Which daemon.
     #[command(flatten)]
     pub daemon: DaemonArgs,

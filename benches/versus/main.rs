@@ -4,6 +4,7 @@
 //! run has a fresh cluster of three primaries and an empty one, which is to take a quarter of the slots. What a run
 //! leaves is checked; a run that moved wrongly is no figure but a failure.
 
+mod client;
 mod load;
 mod network;
 mod options;
@@ -18,7 +19,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use load::Load;
+use client::Clients;
+use load::{Item, Load, fill};
 use network::Network;
 use options::Options;
 use report::Table;
@@ -57,19 +59,34 @@ fn compare(options: &Options, flavour: Flavour, load: Load) -> Table {
 /// One run of one tool on a fresh cluster.
 fn run(options: &Options, flavour: Flavour, load: Load, tool: Tool) -> Run {
     let cluster = Cluster::start(Spec::new(flavour).empty_primaries(1));
-    let keys = load.fill(&cluster, options.keys);
+    let items = load.items(options.keys);
+    fill(&cluster, &items);
     let network = Network::of(&cluster, Duration::from_secs_f64(options.rtt_ms / 1_000.0));
-    let run = tool.run(network.seed());
-    check(&cluster, keys);
+    let fourth = cluster.node_id(cluster.empty_primaries()[0]);
+    let mut run = Run::default();
+    for pass in 0..options.passes {
+        let back = pass % 2 == 1;
+        let clients = Clients::start(network.seed(), options.rate, &items);
+        let once = tool.run(network.seed(), fourth, if back { BACK } else { 1.0 });
+        let felt = clients.stop();
+        assert!(felt.errors.is_empty(), "{tool}: {} errors, as {:?}", felt.errors.len(), felt.errors[0]);
+        run.add(once, felt);
+        check(&cluster, &items, back);
+    }
     run
 }
 
+/// The weight of the fourth primary when it is to give most of its slots back. Not zero: it would become a replica.
+const BACK: f64 = 0.1;
+
 /// Panics unless the slots are level, none is open and every key is there.
-fn check(cluster: &Cluster, keys: usize) {
+fn check(cluster: &Cluster, items: &[Item], back: bool) {
     let nodes = cluster.nodes();
-    let level = evenkeel::cluster::Slot::COUNT / nodes.len();
-    let expected: Vec<_> = nodes.iter().map(|&node| (node, level)).collect();
-    cluster.assert_settled(&expected);
+    // Tools round weights in their own ways: on the way back they are taken at their word.
+    if !back {
+        let level = evenkeel::cluster::Slot::COUNT / nodes.len();
+        cluster.assert_settled(&nodes.iter().map(|&node| (node, level)).collect::<Vec<_>>());
+    }
     let held: usize = nodes.iter().map(|&node| cluster.cmd::<usize>(node, &["DBSIZE"])).sum();
-    assert_eq!(held, keys, "keys after the move");
+    assert!(held >= items.len(), "{held} keys after the move, of {}", items.len());
 }

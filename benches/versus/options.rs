@@ -12,10 +12,10 @@ pub(crate) struct Options {
     /// Runs of each tool with each load and server
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
-    /// Keys of the load `small`
+    /// Keys of the load `small`; other loads have as many or a part of them
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) keys: usize,
-    /// What the slots hold: `empty`, or `small` for many keys of 64 bytes
+    /// What the slots hold
     #[arg(long, value_enum, value_delimiter = ',', default_value = "empty,small")]
     pub(crate) loads: Vec<Load>,
     /// The servers
@@ -24,6 +24,15 @@ pub(crate) struct Options {
     /// `--cluster-pipeline` of redis-cli, whose own default is 10: one more tool for each number
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000")]
     pub(crate) pipelines: Vec<u32>,
+    /// `migration.block_max` of evenkeel in milliseconds: one more tool for each number beside the one with the default
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) blocks_ms: Vec<f64>,
+    /// Requests a second of verifying clients beside; 0 is none
+    #[arg(long, default_value_t = 0)]
+    pub(crate) rate: u32,
+    /// How often slots are moved in one run: to the empty primary, then most of them back, and so on
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) passes: u32,
     /// A round trip between any two processes, in milliseconds; 0 is the bare loopback
     #[arg(long, default_value_t = 0.0, value_parser = round_trip)]
     pub(crate) rtt_ms: f64,
@@ -39,10 +48,16 @@ impl Options {
     pub(crate) fn tools(&self, load: Load) -> Vec<Tool> {
         let differing = match load {
             Load::Empty => 1,
-            Load::Small => self.pipelines.len(),
+            Load::Small | Load::Dense | Load::Kilobyte | Load::Mixed | Load::Collections => self.pipelines.len(),
         };
         let others = self.pipelines.iter().take(differing).map(|&pipeline| Tool::RedisCli { pipeline });
-        std::iter::once(Tool::Evenkeel).chain(others).collect()
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "evenkeel refuses what is no such time"
+        )]
+        let blocks = self.blocks_ms.iter().map(|ms| Tool::Evenkeel { block_us: Some((ms * 1_000.0) as u32) });
+        std::iter::once(Tool::Evenkeel { block_us: None }).chain(blocks).chain(others).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::client::Felt;
 use super::load::Load;
 use super::options::Options;
 use super::support::Flavour;
@@ -20,15 +21,17 @@ pub(crate) struct Table {
 impl Table {
     /// A table without figures.
     pub(crate) fn new(flavour: Flavour, load: Load, options: &Options, tools: &[Tool]) -> Self {
-        let what = match load {
-            Load::Empty => "4,096 empty slots".to_owned(),
-            Load::Small => format!("4,096 slots of a cluster of {} keys of 64 bytes", thousands(options.keys)),
-        };
+        let what = load.describe(load.items(options.keys).len());
         let network = match options.rtt_ms {
             0.0 => "loopback".to_owned(),
             ms => format!("a round trip of {ms} ms"),
         };
-        let title = format!("{}: {what}, {network}", flavour.name());
+        let passes = if options.passes == 1 { String::new() } else { format!(", to and fro {} times", options.passes) };
+        let clients = match options.rate {
+            0 => String::new(),
+            rate => format!(", beside {rate} requests a second"),
+        };
+        let title = format!("{}: {what}, {network}{passes}{clients}", flavour.name());
         Self { title, tools: tools.to_vec(), runs: BTreeMap::new() }
     }
 
@@ -46,24 +49,64 @@ impl Table {
     }
 }
 
+/// The tool that the others are compared with.
+const OURS: Tool = Tool::Evenkeel { block_us: None };
+
+impl Table {
+    /// What clients felt in all runs together, where there were any.
+    fn latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let felt = |tool: Tool| {
+            self.runs.get(&tool).into_iter().flatten().fold(Felt::default(), |mut all, run| {
+                all.add(run.felt.clone());
+                all
+            })
+        };
+        let ours = felt(OURS);
+        if ours.took.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\n| tool | requests | errors | p50, ms | p99, ms | p99.9, ms | longest, ms | p99, to evenkeel's | p99.9 |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
+        for &tool in &self.tools {
+            let felt = felt(tool);
+            let quantiles = [0.5, 0.99, 0.999, 1.0].map(|part| felt.quantile(part));
+            let [p50, p99, p999, longest] = quantiles.map(|took| format!("{:.2}", took.as_secs_f64() * 1_000.0));
+            let to_ours = |part| felt.quantile(part).as_secs_f64() / ours.quantile(part).as_secs_f64();
+            writeln!(
+                f,
+                "| {tool} | {} | {} | {p50} | {p99} | {p999} | {longest} | {:.2} × | {:.2} × |",
+                thousands(felt.took.len()),
+                felt.errors.len(),
+                to_ours(0.99),
+                to_ours(0.999),
+            )?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "### {}\n", self.title)?;
         writeln!(f, "| tool | each run, s | median, s | evenkeel is faster, whole run | … moving alone |")?;
         writeln!(f, "|---|---|---|---|---|")?;
-        let [whole, moving] = [self.whole(Tool::Evenkeel), self.moving(Tool::Evenkeel)];
+        let [whole, moving] = [self.whole(OURS), self.moving(OURS)];
         for &tool in &self.tools {
             let runs = self.whole(tool);
             let [to_whole, to_moving] = match tool {
-                Tool::Evenkeel => [String::new(), String::new()],
+                Tool::Evenkeel { .. } => [String::new(), String::new()],
                 Tool::RedisCli { .. } => [ratio(&runs, &whole), ratio(&runs, &moving)],
             };
             writeln!(f, "| {tool} | {} | {} | {to_whole} | {to_moving} |", each(&runs), seconds(median(&runs)))?;
-            if tool == Tool::Evenkeel {
+            if let Tool::Evenkeel { .. } = tool {
+                let moving = self.moving(tool);
                 writeln!(f, "| … of that moving | {} | {} | | |", each(&moving), seconds(median(&moving)))?;
             }
         }
-        Ok(())
+        self.latencies(f)
     }
 }
 
@@ -92,7 +135,7 @@ fn seconds(duration: Duration) -> String {
 }
 
 /// `1234567` as `1,234,567`.
-fn thousands(number: usize) -> String {
+pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let grouped: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();

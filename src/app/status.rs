@@ -21,7 +21,7 @@ const ASIDE_MAX: usize = 20;
 /// `evenkeel status`.
 pub(super) async fn status(args: &StatusArgs) -> anyhow::Result<ExitStatus> {
     let remote = Remote::new(&args.daemon);
-    if !args.json && std::io::stderr().is_terminal() {
+    if !args.json && !args.once && std::io::stderr().is_terminal() {
         follow(&remote).await?;
     }
     let document = Document::ask(&remote).await?;

@@ -351,7 +351,7 @@ fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel status",
         expect![[r#"
-            StatusArgs { json: false, daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+            StatusArgs { json: false, once: false, daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
         "#]],
     );
     check(
