@@ -15,8 +15,8 @@ use redis::{Client, Cmd, Connection, ConnectionLike, ErrorKind, RedisError, Redi
 
 use super::load::Item;
 
-/// Clients that ask side by side.
-const CLIENTS: usize = 4;
+/// Clients that ask side by side: enough that none is late because it still waits for the answer before, short of an outage.
+const CLIENTS: usize = 32;
 /// One request in so many writes.
 const WRITES: usize = 5;
 /// How often one request is sent on.

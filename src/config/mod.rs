@@ -156,8 +156,8 @@ impl Default for MigrationConfig {
         Self {
             // Long enough for many small keys a call, short beside the time-outs that clients have.
             block_max: Duration::from_millis(2),
-            // Five calls, one behind the other: as many as a target may have to bear.
-            latency_max: Duration::from_millis(10),
+            // Two calls and a half, one behind the other.
+            latency_max: Duration::from_millis(5),
             slots_per_second: None,
             keys_per_second: None,
             bytes_per_second: None,
@@ -167,7 +167,8 @@ impl Default for MigrationConfig {
             connect_timeout: Duration::from_secs(2),
             parallel: 8,
             per_target: 4,
-            group_slots: 64,
+            // On loopback as fast as 64 within a twentieth, and clients' p99 is half as long: all nodes hear of each group.
+            group_slots: 16,
             group_keys: 10_000,
             batch_keys_max: 1_000,
             attempts: 10,

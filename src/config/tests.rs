@@ -380,7 +380,7 @@ fn a_full_file_becomes_typed_values() {
         targets.default_weight: 1
         targets.nodes: [{ node = "10.0.0.7:6379", weight = 2, min_slots = 100, max_slots = 8000, slots = "0-99,866" }, { node = "07c37dfeb235", drain = true }, { node = "cache-3.example.com", ignore = true }]
         migration.block_max: 2ms
-        migration.latency_max: 10ms
+        migration.latency_max: 5ms
         migration.slots_per_second: 100
         migration.keys_per_second: 50000
         migration.bytes_per_second: 100000000
@@ -389,7 +389,7 @@ fn a_full_file_becomes_typed_values() {
         migration.connect_timeout: 2s
         migration.parallel: 8
         migration.per_target: 4
-        migration.group_slots: 64
+        migration.group_slots: 16
         migration.group_keys: 10000
         migration.batch_keys_max: 1000
         migration.attempts: 10

@@ -187,7 +187,7 @@ fn pace(families: &Families, status: &Status) -> Result<(), Error> {
     families.gauges(
         "evenkeel_node_latency_seconds",
         "How long other clients wait for an answer of a node that is part of a move, beyond the time of the network: \
-         nine in ten of a hundred calls a second took no longer.",
+         nineteen in twenty of a hundred calls a second took no longer.",
         ["node"],
         status.latencies.iter().map(|(node, latency)| ([node.to_string()], latency.as_secs_f64())),
     )

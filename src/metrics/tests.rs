@@ -99,7 +99,7 @@ fn the_names_are_those_that_dashboards_know() {
         gauge evenkeel_node_info{address,node,shard}
             Always 1; the labels tell a node's address and the least node id of its shard, which no failover changes.
         gauge evenkeel_node_latency_seconds{node}
-            How long other clients wait for an answer of a node that is part of a move, beyond the time of the network: nine in ten of a hundred calls a second took no longer.
+            How long other clients wait for an answer of a node that is part of a move, beyond the time of the network: nineteen in twenty of a hundred calls a second took no longer.
         gauge evenkeel_node_limit{limit,node}
             1 for what keeps such a primary from being faster: growing (nothing yet), keys, block, latency, network, rate.
         gauge evenkeel_node_slots{node}

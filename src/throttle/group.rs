@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use crate::cluster::{Slot, SlotSet};
 
 /// So many times as many slots where none of them holds a key: nothing is moved that could be caught half-moved.
-const EMPTY: usize = 4;
+const EMPTY: usize = 16;
 
 /// How much may be open at once between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimits {
-    /// Slots, at least one; four times as many where all of them are empty.
+    /// Slots, at least one; sixteen times as many where all of them are empty.
     pub slots: usize,
     /// Keys, over all slots of the group; a slot with more makes a group of its own.
     pub keys: u64,
@@ -50,8 +50,8 @@ mod tests {
         check(&[(1, 60), (2, 60)], "1");
         check(&[(1, 60), (2, 40), (3, 1)], "1-2");
         check(&[(9, 1_000_000), (10, 0)], "9");
-        let empty = (0..20).map(|slot| (slot, 0)).collect::<Vec<_>>();
-        check(&empty, "0-11");
+        let empty = (0..60).map(|slot| (slot, 0)).collect::<Vec<_>>();
+        check(&empty, "0-47");
         check(&[&empty[..8], &[(8, 1)]].concat(), "0-7");
     }
 }

@@ -84,8 +84,8 @@ impl fmt::Display for Limit {
 /// The pace of one source, learnt from its calls and from what other clients feel.
 ///
 /// The batch grows while calls stay within the budget in the mean, and nine in ten of them within twice the budget; else it
-/// shrinks in proportion. Near the size that was too big last it grows slowly. Clients that wait too long halve it, and where it is at its floor the source
-/// rests between calls.
+/// shrinks in proportion. Near the size that was too big last it grows slowly. When clients wait too long, calls that are long themselves are halved, and where they
+/// are not the source rests between them.
 #[derive(Clone, Debug)]
 pub struct Pace {
     budget: Budget,
@@ -170,7 +170,9 @@ impl Pace {
             return;
         }
         self.limit = Limit::Latency;
-        if self.keys > self.floor() {
+        // Where the calls are short beside what clients may wait, it is not their length that keeps clients waiting.
+        let is_long = self.block.mean().is_none_or(|block| block > self.budget.latency / 2);
+        if is_long && self.keys > self.floor() {
             if !was_crowded {
                 self.too_big = Some((self.keys, 0));
             }

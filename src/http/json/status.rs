@@ -95,7 +95,7 @@ pub struct PaceDocument {
 pub struct NodeLatency {
     /// The node.
     pub node: String,
-    /// Nine in ten answers took no longer, beyond the time of the network.
+    /// Nineteen in twenty answers took no longer, beyond the time of the network.
     pub latency_s: f64,
 }
 
