@@ -109,15 +109,30 @@ impl One {
             thread::sleep(early);
             // Woken late is the machine's affair; still at the request before is the servers'.
             let began = if early.is_zero() { due } else { Instant::now() };
-            let asked = if number % WRITES == 0 { self.write(number / WRITES) } else { self.read(number) };
+            let asked = if number % WRITES == 0 {
+                self.write(number / WRITES)
+            } else {
+                self.read(number - number / WRITES - 1)
+            };
             felt.took.push(began.elapsed());
             felt.errors.extend(asked.err());
+        }
+        // What is counted afterwards is what the slots hold.
+        for at in 0..self.written.len().min(felt.took.len()) {
+            let key = self.own_key(at);
+            let mut command = redis::cmd("DEL");
+            command.arg(&key);
+            felt.errors.extend(self.ask(&key, &command).err().map(|error| error.to_string()));
         }
         felt
     }
 
+    fn own_key(&self, at: usize) -> String {
+        format!("client:{}:{at}", self.number)
+    }
+
     fn read(&mut self, number: usize) -> Result<(), String> {
-        // A stride that has nothing in common with the count visits all of them, and slot after slot.
+        // A prime stride visits all of them, and ever other slots.
         let Some(item) = self.items.get(number.wrapping_mul(7_919) % self.items.len().max(1)).copied() else {
             return self.write(number);
         };
@@ -134,7 +149,7 @@ impl One {
 
     fn write(&mut self, number: usize) -> Result<(), String> {
         let at = number % self.written.len();
-        let key = format!("client:{}:{at}", self.number);
+        let key = self.own_key(at);
         let mut command = redis::cmd("SET");
         command.arg(&key).arg(number + 1).arg("GET");
         let found = self.ask(&key, &command).map_err(|error| format!("{key}: {error}"))?;

@@ -166,7 +166,7 @@ fn work(status: &StatusDocument) -> String {
     text
 }
 
-/// `; 120 keys a call of 1.8 ms (limit: block)`, nothing before the first call.
+/// `; up to 120 keys a call of 1.8 ms (limit: block)`; nothing before the move has begun.
 fn pace(pace: &PaceDocument) -> String {
     if pace.batch_keys == 0 {
         return String::new();

@@ -103,7 +103,7 @@ pub struct TlsFiles {
 /// `[migration]`: how slots are moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrationConfig {
-    /// How long one `MIGRATE` may hold a node.
+    /// How long one `MIGRATE` may hold a node, in the mean; nine in ten may take up to twice as long.
     pub block_max: Duration,
     /// How long another client of the source or the target may wait for an answer, the network not counted.
     pub latency_max: Duration,

@@ -79,6 +79,11 @@ impl Rules {
         }
     }
 
+    /// Whether a key is not only heavy.
+    pub(super) fn is_big(&self, big: &BigKey) -> bool {
+        big.size.blocks_for(self.product) > self.limit
+    }
+
     /// No key of fewer bytes is of interest.
     fn least_bytes(&self) -> u64 {
         least_bytes(self.product, self.limit.min(self.light)).min(self.payload_max)

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::cluster::{Address, NodeId};
-use crate::redis::Dialer;
+use crate::redis::{CallError, Dialer};
 use crate::throttle::Latency;
 
 /// How often a node is asked: a two-hundredth of what it can do costs it nothing that is felt, and two hundred
@@ -24,19 +24,20 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(super) struct Felt {
     /// Figures so far, so that each is heeded once.
     pub(super) number: u64,
-    /// The last one.
-    pub(super) latency: Duration,
+    /// The last one; `None` before the first, and while there is no connection.
+    pub(super) latency: Option<Duration>,
 }
 
 /// Asks one node for as long as anybody holds it.
 #[derive(Debug)]
 pub(super) struct Canary {
+    address: Address,
     felt: watch::Receiver<Felt>,
     task: JoinHandle<()>,
 }
 
 impl Canary {
-    /// The newest figure; all zero before the first.
+    /// The newest figure.
     pub(super) fn felt(&self) -> Felt {
         *self.felt.borrow()
     }
@@ -62,41 +63,51 @@ impl Canaries {
         dialer: &Dialer,
     ) -> Arc<Canary> {
         self.0.retain(|_, canary| canary.strong_count() > 0);
-        if let Some(canary) = self.0.get(&node).and_then(Weak::upgrade) {
+        let known = self.0.get(&node).and_then(Weak::upgrade);
+        if let Some(canary) = known.filter(|canary| canary.address == *address) {
             return canary;
         }
         let (sender, felt) = watch::channel(Felt::default());
         let asking = ask(dialer.clone(), node, address.clone(), hostname.map(str::to_owned), sender);
-        let canary = Arc::new(Canary { felt, task: tokio::spawn(asking) });
+        let canary = Arc::new(Canary { address: address.clone(), felt, task: tokio::spawn(asking) });
         self.0.insert(node, Arc::downgrade(&canary));
         canary
     }
 
+    /// The configuration has changed: whoever begins from now on has canaries that are dialled by the new one.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
     /// The newest figure of every node that is asked at present.
     pub(super) fn felt(&self) -> BTreeMap<NodeId, Duration> {
-        let canaries = self.0.iter().filter_map(|(&node, canary)| Some((node, canary.upgrade()?.felt())));
-        canaries.filter(|(_, felt)| felt.number > 0).map(|(node, felt)| (node, felt.latency)).collect()
+        self.0.iter().filter_map(|(&node, canary)| Some((node, canary.upgrade()?.felt().latency?))).collect()
     }
 }
 
 /// What does not answer is for others to deal with: here it only counts as slow, until its connection is given up.
 async fn ask(dialer: Dialer, node: NodeId, address: Address, hostname: Option<String>, felt: watch::Sender<Felt>) {
-    let mut latency = Latency::new(EVERY);
     loop {
         let Ok(conn) = dialer.open(&address, hostname.as_deref(), node).await else {
             sleep(AGAIN_AFTER).await;
             continue;
         };
+        let mut latency = Latency::new(EVERY);
         let mut turns = interval(EVERY);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !conn.is_dead() {
             turns.tick().await;
             let began = Instant::now();
-            // Whatever it answers, it has answered; and a call that ran into its time-out took at least that long.
-            let _ = conn.call("PING", Vec::new()).await;
-            if let Some(latency) = latency.on_call(began.elapsed()) {
-                felt.send_modify(|felt| *felt = Felt { number: felt.number + 1, latency });
+            // Whatever it answers, it has answered.
+            let answered = !matches!(conn.call("PING", Vec::new()).await, Err(CallError::NoAnswer { .. }));
+            let took = began.elapsed();
+            // A connection that is closed says so at once, which is no time of the network's.
+            if (answered || took > EVERY)
+                && let Some(figure) = latency.on_call(took)
+            {
+                felt.send_modify(|felt| *felt = Felt { number: felt.number + 1, latency: Some(figure) });
             }
         }
+        felt.send_modify(|felt| felt.latency = None);
     }
 }

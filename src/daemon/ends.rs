@@ -84,6 +84,7 @@ pub(super) struct Connections {
     /// By database.
     source_data: BTreeMap<u32, Conn>,
     round_trip: Duration,
+    /// Keys of the group that take long.
     pub(super) heavy: HeavyKeys,
     /// No call at the source may be given longer, whatever it carries.
     timeout_max: Duration,
@@ -159,11 +160,12 @@ impl Connections {
             .map(|(node, end)| (node, &end.address, end.hostname.as_deref()))
     }
 
-    /// How often the source has carried out a `MIGRATE`, and how long these held it.
-    pub(super) async fn migrate_count(&mut self) -> Result<CallCount, Fault> {
-        let at = End::Source;
-        let info = self.control(at).await?.info(Some("commandstats")).await.map_err(no_answer(at))?;
-        Ok(CallCount::of("migrate", &info))
+    /// How often the source has carried out a `MIGRATE`, and how long these held it; `None` where it does not answer.
+    ///
+    /// Nothing is dialled for that: another process at the source is told of once only, and is for a step to find.
+    pub(super) async fn migrate_count(&self) -> Option<CallCount> {
+        let control = self.source_control.as_ref().filter(|conn| !conn.is_dead())?;
+        Some(CallCount::of("migrate", &control.info(Some("commandstats")).await.ok()?))
     }
 
     /// The shortest of a few empty round trips to the source.

@@ -13,6 +13,8 @@ use crate::throttle::{Budget, Limit, Pace, Rate};
 
 /// How often a source is asked for how long its calls held it.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
+/// How many tenths of a second the keys of a group may take under a plain limit.
+const GROUP_LASTS: u64 = 50;
 /// The last keys of a slot go along with a call where they are no more than this part of it.
 const LAST_PART: usize = 4;
 
@@ -26,21 +28,27 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    pub(super) fn new(config: &MigrationConfig) -> Self {
+    /// No limits.
+    pub(super) fn unlimited() -> Self {
         Self {
             began: Instant::now(),
-            slots: SharedRate::new(config.slots_per_second),
-            keys: SharedRate::new(config.keys_per_second),
-            bytes: SharedRate::new(config.bytes_per_second),
+            slots: SharedRate::default(),
+            keys: SharedRate::default(),
+            bytes: SharedRate::default(),
         }
     }
 
-    /// How long to wait before so many slots are opened.
-    pub(super) fn wait_for_slots(&self, slots: usize) -> Duration {
+    /// Those of a configuration from now on, for moves that run as well.
+    pub(super) fn set(&self, config: &MigrationConfig) {
+        self.slots.set(config.slots_per_second);
+        self.keys.set(config.keys_per_second);
+        self.bytes.set(config.bytes_per_second);
+    }
+
+    fn wait_for_slots(&self, slots: usize) -> Duration {
         self.slots.take(slots as u64, self.began.elapsed())
     }
 
-    /// How long to wait before so many keys are moved, of about so many bytes.
     fn wait_for_keys(&self, keys: u64, bytes: u64) -> Duration {
         let now = self.began.elapsed();
         self.keys.take(keys, now).max(self.bytes.take(bytes, now))
@@ -50,19 +58,25 @@ impl Rates {
     pub(super) fn slots_at_once(&self) -> usize {
         self.slots.at_once()
     }
+
+    /// The most keys of slots that are opened together: what the limit lets through in some seconds, so that a group is
+    /// finished soon after it is asked for.
+    pub(super) fn keys_of_a_group(&self) -> u64 {
+        (self.keys.at_once() as u64).saturating_mul(GROUP_LASTS)
+    }
 }
 
 /// A rate that several moves take from, or no limit.
-#[derive(Debug)]
-struct SharedRate(Option<Mutex<Rate>>);
+#[derive(Debug, Default)]
+struct SharedRate(Mutex<Option<Rate>>);
 
 impl SharedRate {
-    fn new(per_second: Option<u64>) -> Self {
-        Self(per_second.map(|per_second| Mutex::new(Rate::new(per_second))))
+    fn set(&self, per_second: Option<u64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = per_second.map(Rate::new);
     }
 
     fn with<T>(&self, unlimited: T, of: impl FnOnce(&mut Rate) -> T) -> T {
-        self.0.as_ref().map_or(unlimited, |rate| of(&mut rate.lock().unwrap_or_else(PoisonError::into_inner)))
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map_or(unlimited, of)
     }
 
     fn take(&self, amount: u64, now: Duration) -> Duration {
@@ -94,9 +108,12 @@ pub(super) struct Pacer {
     block_max: Duration,
     keys_max: usize,
     canaries: Vec<Arc<Canary>>,
-    /// Figures of the canaries that were heeded.
-    heeded: u64,
+    /// Of each canary the number of the figure that was heeded last.
+    heeded: Vec<u64>,
     rates: Arc<Rates>,
+    /// A plain limit made the last group of slots wait, or the last call.
+    slots_waited: bool,
+    keys_waited: bool,
     bytes_per_key: f64,
     counted: Option<Instant>,
 }
@@ -115,8 +132,10 @@ impl Pacer {
             block_max: config.block_max,
             keys_max: config.batch_keys_max,
             canaries,
-            heeded: 0,
+            heeded: Vec::new(),
             rates,
+            slots_waited: false,
+            keys_waited: false,
             bytes_per_key,
             counted: None,
         }
@@ -127,7 +146,7 @@ impl Pacer {
         let by_rate = self.rates.keys.at_once().min(self.keys_of(self.rates.bytes.at_once()));
         let keys = self.pace.keys().min(by_rate);
         let last = (keys + keys / LAST_PART).min(self.keys_max).min(by_rate);
-        CallLimit { keys, last, block: self.block_max }
+        CallLimit { keys, last, block: self.block_max.div_f64(self.pace.heavy_factor()) }
     }
 
     fn keys_of(&self, bytes: usize) -> usize {
@@ -138,30 +157,40 @@ impl Pacer {
 
     /// How long to wait before a call with so many keys.
     pub(super) fn wait_for(&mut self, keys: usize) -> Duration {
-        let felt: Vec<_> = self.canaries.iter().map(|canary| canary.felt()).collect();
-        let figures = felt.iter().map(|felt| felt.number).sum();
-        if figures > self.heeded {
-            self.heeded = figures;
-            self.pace.on_latency(felt.iter().map(|felt| felt.latency).max().unwrap_or_default());
-        }
+        self.heed_canaries();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
         let bytes = (keys as f64 * self.bytes_per_key) as u64;
         let by_rate = self.rates.wait_for_keys(keys as u64, bytes);
-        if !by_rate.is_zero() {
-            self.pace.on_rate();
-        }
+        self.keys_waited = !by_rate.is_zero();
         by_rate.max(self.pace.rest())
     }
 
-    /// A limit a second made the move wait before it opened slots.
-    pub(super) fn waited_for_slots(&mut self) {
-        self.pace.on_rate();
+    /// Once for each round of figures; where there is none there is nothing to go by, and what was is not true any more.
+    fn heed_canaries(&mut self) {
+        let felt: Vec<_> = self.canaries.iter().map(|canary| canary.felt()).collect();
+        self.heeded.resize(felt.len(), 0);
+        let is_new =
+            felt.iter().zip(&self.heeded).all(|(felt, heeded)| felt.latency.is_none() || felt.number > *heeded);
+        if is_new {
+            self.heeded = felt.iter().map(|felt| felt.number).collect();
+            self.pace.on_latency(felt.iter().filter_map(|felt| felt.latency).max().unwrap_or_default());
+        }
     }
 
-    /// Learns from a call; `took` is without the time of an empty one, and keys of which it is known that they take long
-    /// teach nothing of the others: their calls are left out.
-    pub(super) fn on_call(&mut self, keys: usize, took: Duration) {
-        self.pace.on_call(keys, took);
+    /// How long to wait before so many slots are opened.
+    pub(super) fn wait_for_slots(&mut self, slots: usize) -> Duration {
+        let wait = self.rates.wait_for_slots(slots);
+        self.slots_waited = !wait.is_zero();
+        wait
+    }
+
+    /// Learns from a call; `took` is without the time of an empty one, `expected` what its heavy keys were expected to take.
+    pub(super) fn on_call(&mut self, keys: usize, expected: Duration, took: Duration) {
+        if expected.is_zero() {
+            self.pace.on_call(keys, took);
+        } else {
+            self.pace.on_heavy_call(expected, took);
+        }
     }
 
     /// Whether the source is to be asked for its own count now.
@@ -183,7 +212,7 @@ impl Pacer {
             batch_keys: self.limit().keys,
             block: self.pace.block(),
             rest: self.pace.rest(),
-            limit: self.pace.limit(),
+            limit: if self.slots_waited || self.keys_waited { Limit::Rate } else { self.pace.limit() },
         }
     }
 }

@@ -191,6 +191,8 @@ impl Supervisor {
     pub fn new(parts: Parts) -> Self {
         let config = Arc::clone(&parts.config.borrow());
         let dialer = parts.poll_settings.borrow().dialer.clone();
+        let rates = Rates::unlimited();
+        rates.set(&config.migration);
         Self {
             policy: super::policy(&config.targets),
             drains: Drains::default(),
@@ -200,7 +202,7 @@ impl Supervisor {
             agreed: false,
             running: BTreeMap::new(),
             canaries: Canaries::default(),
-            rates: Arc::new(Rates::new(&config.migration)),
+            rates: Arc::new(rates),
             next_id: 0,
             ended: Vec::new(),
             own: OwnSlots::default(),
@@ -346,7 +348,8 @@ impl Supervisor {
 
     fn on_config(&mut self, config: &Arc<Config>) {
         self.policy = super::policy(&config.targets);
-        self.rates = Arc::new(Rates::new(&config.migration));
+        self.rates.set(&config.migration);
+        self.canaries.forget();
         self.config_generation += 1;
         self.checks = None;
         self.set_aside.clear();

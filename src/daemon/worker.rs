@@ -18,7 +18,7 @@ use super::big_keys::Rules;
 use super::drive::{Carrier, drive, pause_length};
 use super::ends::{Connections, Fault};
 use super::meter::Meter;
-use super::pacer::{Pacer, Rates};
+use super::pacer::Pacer;
 use super::{Lease, MoveId, PaceStatus, RoomRules, Sight, room};
 use crate::cluster::{MemoryUse, Shard, Slot, SlotSet, Topology};
 use crate::config::Functions;
@@ -78,7 +78,6 @@ pub(super) struct Worker {
     pub(super) on_record: bool,
     pub(super) ends: Connections,
     pub(super) pacer: Pacer,
-    pub(super) rates: Arc<Rates>,
     pub(super) group: GroupLimits,
     /// Estimate for the count of bytes: the source's data per key.
     pub(super) bytes_per_key: f64,
@@ -166,10 +165,9 @@ impl Worker {
             if group.is_empty() {
                 continue;
             }
-            let wait = self.rates.wait_for_slots(group.len());
-            if !wait.is_zero() {
-                self.pacer.waited_for_slots();
-                self.rest(wait).await;
+            if !self.may_begin(group.len()).await {
+                rest = rest.union(&group);
+                break;
             }
             let (recorded, on_record) = oneshot::channel();
             self.tell(FromWorker::Opening { id: self.id, slots: group.clone(), recorded }).await;
@@ -256,7 +254,7 @@ impl Worker {
         if let Some(node_timeout) = self.big_keys.node_timeout {
             self.ends.keep_below(node_timeout);
         }
-        for big in &found {
+        for big in found.iter().filter(|big| self.big_keys.is_big(big)) {
             debug!(slot = %big.slot, db = big.db, key = %big.key.escape_ascii(), size = ?big.size, "big key");
         }
         for (slot, trouble) in judged.refused {
@@ -355,42 +353,45 @@ impl Worker {
             | Step::Pause(_)
             | Step::End(_) => (0, 0),
         };
-        let heavy = matches!(&step, Step::MoveKeys(batch) if !self.ends.expected(batch).is_zero());
+        let expected = if let Step::MoveKeys(batch) = &step { self.ends.expected(batch) } else { Duration::ZERO };
         let began = Instant::now();
         let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
         let took = began.elapsed();
         self.metrics.step_ended(name, took);
-        if name == StepName::Migrate {
-            if matches!(reply, Reply::Moved(MigrateReply::Moved | MigrateReply::MovedUnmarked)) {
-                self.metrics.migrate_call(keys, took);
-            }
-            self.learn(if heavy { 0 } else { keys }, took).await;
+        if matches!(reply, Reply::Moved(MigrateReply::Moved | MigrateReply::MovedUnmarked)) {
+            self.metrics.migrate_call(keys, took);
+            self.learn(keys, expected, took).await;
         }
         let PaceStatus { batch_keys, block, limit, .. } = self.pacer.status();
         debug!(step = ?name, keys, listed, took_us = took.as_micros(), batch_keys, ?block, %limit, "step");
         reply
     }
 
-    /// Learns from a call how fast the next ones may be; keys that take long are not counted.
-    async fn learn(&mut self, keys: usize, took: Duration) {
-        self.pacer.on_call(keys, took.saturating_sub(self.ends.round_trip()));
-        // Without an answer there is what was seen of the calls; whatever is the matter, the next call meets it.
+    /// Learns from a call how fast the next ones may be; `expected` is what its heavy keys were expected to take.
+    async fn learn(&mut self, keys: usize, expected: Duration, took: Duration) {
+        // The round trip was timed once, when the source may have been busy.
+        let took = took.saturating_sub(self.ends.round_trip()).max(took / 10);
+        self.pacer.on_call(keys, expected, took);
         if self.pacer.wants_count()
-            && let Ok(count) = self.ends.migrate_count().await
+            && let Some(count) = self.ends.migrate_count().await
         {
             self.pacer.on_count(count);
         }
         self.meter.set_pace(self.pacer.status());
     }
 
-    /// Waits for so long, or until the slots are not wanted any more.
-    async fn rest(&self, wait: Duration) {
+    /// Waits until so many slots may be opened by the plain limit. Says whether they are wanted then.
+    async fn may_begin(&mut self, slots: usize) -> bool {
+        let wait = self.pacer.wait_for_slots(slots);
+        self.meter.set_pace(self.pacer.status());
         if !wait.is_zero() {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                () = self.stop.cancelled() => {}
                 () = self.is_not_wanted() => {}
             }
         }
+        !self.is_to_end()
     }
 
     /// The report, with slots that cannot be begun because of this.
@@ -448,7 +449,12 @@ impl Carrier for Worker {
         }
         if let Step::MoveKeys(batch) = &step {
             let wait = self.pacer.wait_for(batch.keys.len());
-            self.rest(wait).await;
+            if !wait.is_zero() {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.is_not_wanted() => {}
+                }
+            }
             let reached = tokio::select! {
                 reached = self.last_limit_reached() => reached,
                 () = failed_over.cancelled() => return None,
@@ -461,6 +467,10 @@ impl Carrier for Worker {
                 // answer, after which copies at the target are overwritten.
                 Ok(None) | Err(Fault::NoAnswer { .. }) => {}
             }
+        }
+        // Much may have happened while it rested, and asked: the machine is to be asked anew.
+        if matches!(step, Step::MoveKeys(_)) && (self.failed_over.is_cancelled() || !self.may_send(&step)) {
+            return None;
         }
         let only_reads = matches!(step, Step::ReadEnds { .. } | Step::ListKeys { .. } | Step::CompareKeys(_));
         tokio::select! {

@@ -16,10 +16,6 @@ use crate::migration::{Batch, Comparison, Key, Mark, MigrateReply, Pair, SetSlot
 /// group of slots up for two seconds each time one replica hangs.
 const SETSLOT_TIMEOUT_MS: u32 = 500;
 
-/// Slots whose `SETSLOT`s travel together. Redis 7.0 tells every other node of each by a message of its own, and to take one
-/// in costs these about 50 us: more at once would hold them, and so their clients, for milliseconds.
-const SETSLOTS_AT_ONCE: usize = 16;
-
 /// Keys counted slot by slot.
 pub type Counted = BTreeMap<Slot, u64>;
 
@@ -155,8 +151,7 @@ impl Conn {
         }
     }
 
-    /// `CLUSTER SETSLOT` for every slot, some at a time: these the server saves and spreads together, and between them
-    /// everybody's clients have their turn.
+    /// `CLUSTER SETSLOT` for every slot, all asked at once: the server saves and spreads them together.
     ///
     /// An error means that at least one reply is missing; the others may have been carried out.
     pub async fn set_slots(
@@ -173,8 +168,7 @@ impl Conn {
             Mark::Stable => vec!["STABLE".into()],
             Mark::Redirected => vec!["NODE".into(), id(pair.source)],
         };
-        let call = |slot: &Slot| {
-            let slot = *slot;
+        let calls = slots.iter().map(|slot| {
             let mut args: Vec<Bytes> = vec!["SETSLOT".into(), slot.to_string().into()];
             args.extend(words.iter().cloned());
             if valkey {
@@ -187,15 +181,8 @@ impl Conn {
                     Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
                 }
             }
-        };
-        let slots: Vec<Slot> = slots.iter().collect();
-        let mut replies = Vec::with_capacity(slots.len());
-        for together in slots.chunks(SETSLOTS_AT_ONCE) {
-            for reply in join_all(together.iter().map(call)).await {
-                replies.push(reply?);
-            }
-        }
-        Ok(replies)
+        });
+        join_all(calls).await.into_iter().collect()
     }
 
     /// `CLUSTER ADDSLOTS`: these slots, which nobody has, are the node's. All or none.

@@ -40,8 +40,8 @@ impl BlockEstimate {
         let Some(mean) = u32::try_from(calls).ok().and_then(|calls| time.checked_div(calls)) else { return };
         self.mean = Some(mean);
         if seen.calls > 0 && !seen.time.is_zero() {
-            // Ours are nearly always all of them. A part above one: the round trip was measured while all was busy.
-            self.part = (mean.as_secs_f64() * seen.calls as f64 / seen.time.as_secs_f64()).clamp(0.05, 1.5);
+            // Ours are nearly always all of them. A part above one: the round trip was timed while all was busy.
+            self.part = (mean.as_secs_f64() * seen.calls as f64 / seen.time.as_secs_f64()).clamp(0.05, 20.0);
         }
     }
 

@@ -5,15 +5,25 @@ use std::collections::BTreeMap;
 use crate::cluster::{Slot, SlotSet};
 
 /// So many times as many slots where none of them holds a key: nothing is moved that could be caught half-moved.
-const EMPTY: usize = 16;
+const EMPTY: usize = 4;
 
 /// How much may be open at once between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimits {
-    /// Slots, at least one; sixteen times as many where all of them are empty.
+    /// Slots; at least one.
     pub slots: usize,
+    /// Slots where all of them are empty; not less.
+    pub empty_slots: usize,
     /// Keys, over all slots of the group; a slot with more makes a group of its own.
     pub keys: u64,
+}
+
+impl GroupLimits {
+    /// So many slots and keys, four times as many slots where all are empty, but never more slots than `at_once`.
+    #[must_use]
+    pub fn new(slots: usize, keys: u64, at_once: usize) -> Self {
+        Self { slots: slots.min(at_once), empty_slots: slots.saturating_mul(EMPTY).min(at_once), keys }
+    }
 }
 
 /// The next slots to open, from the lowest on: as many as the limits allow, and at least one if any is left.
@@ -25,7 +35,7 @@ pub fn next_group(counts: &BTreeMap<Slot, u64>, limits: GroupLimits) -> SlotSet 
     let (mut slots, mut keys) = (0, 0u64);
     for (&slot, &count) in counts {
         keys = keys.saturating_add(count);
-        let most = if keys == 0 { limits.slots.saturating_mul(EMPTY) } else { limits.slots };
+        let most = if keys == 0 { limits.empty_slots } else { limits.slots };
         if slots > 0 && (slots >= most || keys > limits.keys) {
             break;
         }
@@ -43,7 +53,7 @@ mod tests {
     fn a_group_ends_at_the_limit_of_slots_or_keys() {
         let check = |counts: &[(u16, u64)], expect: &str| {
             let counts = counts.iter().map(|&(slot, keys)| (Slot::new(slot).unwrap(), keys)).collect();
-            assert_eq!(next_group(&counts, GroupLimits { slots: 3, keys: 100 }).to_string(), expect);
+            assert_eq!(next_group(&counts, GroupLimits::new(3, 100, 100)).to_string(), expect);
         };
         check(&[], "");
         check(&[(1, 0), (2, 1), (5, 0), (6, 0)], "1-2,5");
@@ -51,7 +61,7 @@ mod tests {
         check(&[(1, 60), (2, 40), (3, 1)], "1-2");
         check(&[(9, 1_000_000), (10, 0)], "9");
         let empty = (0..60).map(|slot| (slot, 0)).collect::<Vec<_>>();
-        check(&empty, "0-47");
+        check(&empty, "0-11");
         check(&[&empty[..8], &[(8, 1)]].concat(), "0-7");
     }
 }

@@ -25,13 +25,17 @@ const GROWTH: usize = 2;
 const CAREFUL_GROWTH: usize = 20;
 /// … until so many judgements found nothing amiss: what slowed the source down may be over.
 const FORGET_AFTER: u32 = 20;
+/// The least and the most times as long as expected that heavy keys are taken to need, and the part of each call's factor
+/// that is heeded.
+const FACTORS: (f64, f64) = (0.1, 10.0);
+const HEEDED: f64 = 0.1;
 /// The shortest rest, and the longest.
 const RESTS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
 /// How much a source and its target may be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// By one call.
+    /// By one call, in the mean; nine in ten may take up to twice as long.
     pub block: Duration,
     /// How long another client may wait for an answer meanwhile, the network not counted.
     pub latency: Duration,
@@ -42,7 +46,7 @@ pub struct Budget {
 /// What keeps a source from moving faster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Limit {
-    /// Nothing yet: the batch is growing.
+    /// Nothing yet: the batch grows, where slots have enough keys for bigger ones.
     #[default]
     Growing,
     /// The most keys of one call.
@@ -96,9 +100,11 @@ pub struct Pace {
     window: Vec<(usize, Duration)>,
     block: BlockEstimate,
     cost: Cost,
+    heavy_factor: f64,
     rest: Duration,
     /// Clients wait too long, as they last said.
     crowded: bool,
+    /// As far as calls tell.
     limit: Limit,
 }
 
@@ -114,6 +120,7 @@ impl Pace {
             window: Vec::with_capacity(WINDOW),
             block: BlockEstimate::new(),
             cost: Cost::default(),
+            heavy_factor: 1.0,
             rest: Duration::ZERO,
             crowded: false,
             limit: Limit::Growing,
@@ -135,7 +142,7 @@ impl Pace {
     /// What keeps the source from moving faster.
     #[must_use]
     pub fn limit(&self) -> Limit {
-        self.limit
+        if self.crowded || !self.rest.is_zero() { Limit::Latency } else { self.limit }
     }
 
     /// How long a call held the source of late, by the source's own count; `None` before that was asked for.
@@ -157,6 +164,19 @@ impl Pace {
         }
     }
 
+    /// Learns from a call whose heavy keys were expected to hold the source for so long.
+    pub fn on_heavy_call(&mut self, expected: Duration, took: Duration) {
+        let block = self.block.of_call(took);
+        let factor = block.as_secs_f64() / expected.as_secs_f64().max(1e-6);
+        self.heavy_factor += (factor.clamp(FACTORS.0, FACTORS.1) - self.heavy_factor) * HEEDED;
+    }
+
+    /// So many times as long as expected heavy keys take here.
+    #[must_use]
+    pub fn heavy_factor(&self) -> f64 {
+        self.heavy_factor
+    }
+
     /// The source's own counters, asked for after a call was answered.
     pub fn on_count(&mut self, count: CallCount) {
         self.block.on_count(count);
@@ -169,7 +189,6 @@ impl Pace {
             self.rest = if self.rest > RESTS.0 { self.rest / 2 } else { Duration::ZERO };
             return;
         }
-        self.limit = Limit::Latency;
         // Where the calls are short beside what clients may wait, it is not their length that keeps clients waiting.
         let is_long = self.block.mean().is_none_or(|block| block > self.budget.latency / 2);
         if is_long && self.keys > self.floor() {
@@ -180,11 +199,6 @@ impl Pace {
         } else {
             self.rest = (self.rest * 2).clamp(RESTS.0, RESTS.1);
         }
-    }
-
-    /// The configuration's limits a second made the source wait.
-    pub fn on_rate(&mut self) {
-        self.limit = Limit::Rate;
     }
 
     fn floor(&self) -> usize {
@@ -217,7 +231,7 @@ impl Pace {
     /// Calls of so many keys took so many times as long as they may.
     fn shrink(&mut self, keys: usize, excess: f64) {
         let floor = self.floor();
-        if self.keys.min(keys) <= floor {
+        if self.keys <= floor {
             self.keys = floor.min(grown(self.keys, GROWTH));
             self.limit = Limit::Network;
             return;
@@ -226,7 +240,7 @@ impl Pace {
         self.too_big = Some((keys, 0));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and `keys`")]
         let shrunk = ((keys as f64 / excess) as usize).max(self.keys / 2);
-        self.keys = shrunk.clamp(floor, self.keys);
+        self.keys = shrunk.clamp(floor, self.keys.max(floor));
     }
 
     fn grow(&mut self) {
@@ -309,7 +323,7 @@ mod tests {
             pace.on_call(150, Duration::from_micros(micros));
         }
         assert_eq!(pace.keys(), 85, "two in ten beyond twice the budget, by the second's share");
-        pace.on_call(150, Duration::from_secs(1));
+        pace.on_call(3, Duration::from_secs(1));
         assert_eq!(pace.keys(), 42, "half at the most");
     }
 
@@ -368,9 +382,32 @@ mod tests {
             seen.push((pace.keys(), pace.rest().as_millis()));
         }
         assert_eq!(seen, [(50, 0), (25, 0), (12, 0), (10, 0), (10, 1), (10, 2), (10, 1), (10, 0)]);
-        assert_eq!(pace.limit(), Limit::Latency);
+        assert_eq!(pace.limit(), Limit::Growing, "nothing keeps it any more");
         call(&mut pace, 10, 1_000);
         assert_eq!(pace.keys(), 15, "it goes on as before");
+    }
+
+    #[test]
+    fn heavy_keys_are_taken_for_as_heavy_as_they_prove() {
+        let mut pace = pace(1_000);
+        let ms = Duration::from_millis;
+        for _ in 0..100 {
+            pace.on_heavy_call(ms(1), ms(3));
+        }
+        assert!((2.9..3.1).contains(&pace.heavy_factor()), "{}", pace.heavy_factor());
+        pace.on_heavy_call(ms(1), Duration::from_secs(100));
+        assert!(pace.heavy_factor() < 4.0, "one call is no measure");
+        assert_eq!(pace.keys(), 100, "of others they tell nothing");
+    }
+
+    #[test]
+    fn where_calls_are_short_it_is_a_rest_that_helps_clients() {
+        let mut pace = pace(1_000);
+        for calls in [0, 1_000] {
+            pace.on_count(CallCount { calls, time: Duration::from_millis(calls) });
+        }
+        pace.on_latency(Duration::from_millis(11));
+        assert_eq!((pace.keys(), pace.rest(), pace.limit()), (100, RESTS.0, Limit::Latency));
     }
 
     #[test]

@@ -15,7 +15,6 @@ use super::super::{Lease, RoomRules};
 use super::obey::Failures;
 use super::{Diagnosis, Doctor, Left, Prefer, Repair};
 use crate::cluster::{NodeId, Product, Shard, Slot, SlotSet};
-use crate::config::MigrationConfig;
 use crate::migration::{CallLimit, End, Ending, Migration, Pair, Purpose, Reply, Step, Trouble};
 
 /// How long a move may wait under the finalise, all pauses together, before the repair gives up altogether.
@@ -146,7 +145,7 @@ impl Repair<'_> {
             ends,
             pair,
             // One thing after the other, and no longer than need be: what is broken is worse than what is slow.
-            pacer: Pacer::new(migration, Arc::new(Rates::new(&MigrationConfig::default())), Vec::new(), 0.0),
+            pacer: Pacer::new(migration, Arc::new(Rates::unlimited()), Vec::new(), 0.0),
             leave: self.leave.clone(),
             lease: self.lease.clone(),
             waiting_since: None,
@@ -231,7 +230,7 @@ impl Carrier for OnlyOne<'_> {
         let began = Instant::now();
         let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
         if keys > 0 {
-            self.pacer.on_call(keys, began.elapsed().saturating_sub(self.ends.round_trip()));
+            self.pacer.on_call(keys, Duration::ZERO, began.elapsed().saturating_sub(self.ends.round_trip()));
         }
         Some(reply)
     }

@@ -62,11 +62,11 @@ impl Supervisor {
             on_record: start.on_record,
             ends,
             pacer: Pacer::new(&config.migration, Arc::clone(&self.rates), canaries, bytes_per_key),
-            rates: Arc::clone(&self.rates),
-            group: GroupLimits {
-                slots: config.migration.group_slots.min(self.rates.slots_at_once()),
-                keys: config.migration.group_keys,
-            },
+            group: GroupLimits::new(
+                config.migration.group_slots,
+                config.migration.group_keys.min(self.rates.keys_of_a_group()),
+                self.rates.slots_at_once(),
+            ),
             bytes_per_key,
             room: RoomRules::new(&config.migration),
             memory_due: Instant::now(),
