@@ -10,13 +10,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::cluster::{Address, NodeId};
-use crate::redis::{CallError, Dialer};
+use crate::redis::{CallError, Conn, Dialer};
 use crate::throttle::Latency;
 
-/// How often a node is asked: a two-hundredth of what it can do costs it nothing that is felt, and two hundred
-/// milliseconds bring a figure.
+/// How often a node is asked: about a thousandth of what it can answer, and a figure every 200 ms.
 const EVERY: Duration = Duration::from_millis(10);
-/// After a connection that was not made.
+/// After a connection that was not made, or was lost.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How long clients of one node wait for an answer, beyond the time of the network.
@@ -88,26 +87,30 @@ impl Canaries {
 /// What does not answer is for others to deal with: here it only counts as slow, until its connection is given up.
 async fn ask(dialer: Dialer, node: NodeId, address: Address, hostname: Option<String>, felt: watch::Sender<Felt>) {
     loop {
-        let Ok(conn) = dialer.open(&address, hostname.as_deref(), node).await else {
-            sleep(AGAIN_AFTER).await;
-            continue;
-        };
-        let mut latency = Latency::new(EVERY);
-        let mut turns = interval(EVERY);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !conn.is_dead() {
-            turns.tick().await;
-            let began = Instant::now();
-            // Whatever it answers, it has answered.
-            let answered = !matches!(conn.call("PING", Vec::new()).await, Err(CallError::NoAnswer { .. }));
-            let took = began.elapsed();
-            // A connection that is closed says so at once, which is no time of the network's.
-            if (answered || took > EVERY)
-                && let Some(figure) = latency.on_call(took)
-            {
-                felt.send_modify(|felt| *felt = Felt { number: felt.number + 1, latency: Some(figure) });
-            }
+        if let Ok(conn) = dialer.open(&address, hostname.as_deref(), node).await {
+            ask_on(&conn, &felt).await;
+            felt.send_modify(|felt| felt.latency = None);
         }
-        felt.send_modify(|felt| felt.latency = None);
+        sleep(AGAIN_AFTER).await;
+    }
+}
+
+/// Until the connection is lost.
+async fn ask_on(conn: &Conn, felt: &watch::Sender<Felt>) {
+    let mut latency = Latency::new(EVERY);
+    let mut turns = interval(EVERY);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !conn.is_dead() {
+        turns.tick().await;
+        let began = Instant::now();
+        // Whatever it answers, it has answered.
+        let answered = !matches!(conn.call("PING", Vec::new()).await, Err(CallError::NoAnswer { .. }));
+        let took = began.elapsed();
+        // A connection that is closed says so at once, which is no time of the network's.
+        if (answered || took > EVERY)
+            && let Some(figure) = latency.on_call(took)
+        {
+            felt.send_modify(|felt| *felt = Felt { number: felt.number + 1, latency: Some(figure) });
+        }
     }
 }

@@ -13,8 +13,8 @@ use crate::throttle::{Budget, Limit, Pace, Rate};
 
 /// How often a source is asked for how long its calls held it.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
-/// How many tenths of a second the keys of a group may take under a plain limit.
-const GROUP_LASTS: u64 = 50;
+/// How long the keys of a group may take under a plain limit, so that it is finished soon after that is asked for.
+const GROUP_LASTS: Duration = Duration::from_secs(5);
 /// The last keys of a slot go along with a call where they are no more than this part of it.
 const LAST_PART: usize = 4;
 
@@ -59,10 +59,9 @@ impl Rates {
         self.slots.at_once()
     }
 
-    /// The most keys of slots that are opened together: what the limit lets through in some seconds, so that a group is
-    /// finished soon after it is asked for.
+    /// The most keys of slots that are opened together.
     pub(super) fn keys_of_a_group(&self) -> u64 {
-        (self.keys.at_once() as u64).saturating_mul(GROUP_LASTS)
+        self.keys.with(usize::MAX, |rate| rate.within(GROUP_LASTS)) as u64
     }
 }
 
@@ -105,8 +104,6 @@ pub struct PaceStatus {
 #[derive(Debug)]
 pub(super) struct Pacer {
     pace: Pace,
-    block_max: Duration,
-    keys_max: usize,
     canaries: Vec<Arc<Canary>>,
     /// Of each canary the number of the figure that was heeded last.
     heeded: Vec<u64>,
@@ -129,8 +126,6 @@ impl Pacer {
         let budget = Budget { block: config.block_max, latency: config.latency_max, keys: config.batch_keys_max };
         Self {
             pace: Pace::new(budget),
-            block_max: config.block_max,
-            keys_max: config.batch_keys_max,
             canaries,
             heeded: Vec::new(),
             rates,
@@ -145,8 +140,9 @@ impl Pacer {
     pub(super) fn limit(&self) -> CallLimit {
         let by_rate = self.rates.keys.at_once().min(self.keys_of(self.rates.bytes.at_once()));
         let keys = self.pace.keys().min(by_rate);
-        let last = (keys + keys / LAST_PART).min(self.keys_max).min(by_rate);
-        CallLimit { keys, last, block: self.block_max.div_f64(self.pace.heavy_factor()) }
+        let budget = self.pace.budget();
+        let last = (keys + keys / LAST_PART).min(budget.keys).min(by_rate);
+        CallLimit { keys, last, block: budget.block.div_f64(self.pace.heavy_factor()) }
     }
 
     fn keys_of(&self, bytes: usize) -> usize {

@@ -372,10 +372,12 @@ impl Worker {
         // The round trip was timed once, when the source may have been busy.
         let took = took.saturating_sub(self.ends.round_trip()).max(took / 10);
         self.pacer.on_call(keys, expected, took);
-        if self.pacer.wants_count()
-            && let Some(count) = self.ends.migrate_count().await
-        {
-            self.pacer.on_count(count);
+        if self.pacer.wants_count() {
+            // A source that hangs by now is not waited for once it is replaced.
+            tokio::select! {
+                count = self.ends.migrate_count() => if let Some(count) = count { self.pacer.on_count(count) },
+                () = self.failed_over.cancelled() => {}
+            }
         }
         self.meter.set_pace(self.pacer.status());
     }

@@ -88,8 +88,8 @@ impl fmt::Display for Limit {
 /// The pace of one source, learnt from its calls and from what other clients feel.
 ///
 /// The batch grows while calls stay within the budget in the mean, and nine in ten of them within twice the budget; else it
-/// shrinks in proportion. Near the size that was too big last it grows slowly. When clients wait too long, calls that are long themselves are halved, and where they
-/// are not the source rests between them.
+/// shrinks in proportion. Near the size that was too big last it grows slowly. When clients wait too long, calls that are
+/// long themselves are halved, and where they are not the source rests between them.
 #[derive(Clone, Debug)]
 pub struct Pace {
     budget: Budget,
@@ -125,6 +125,12 @@ impl Pace {
             crowded: false,
             limit: Limit::Growing,
         }
+    }
+
+    /// What it keeps to.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.budget
     }
 
     /// The most keys of the next call: at least one.

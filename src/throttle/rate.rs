@@ -29,12 +29,18 @@ impl Rate {
         begins.saturating_sub(now)
     }
 
-    /// What a single step should take at the most, so that the rate is kept evenly.
+    /// What a single step should take at the most, so that the rate is kept evenly; at least one.
     #[must_use]
     pub fn at_once(&self) -> usize {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 0.1, and saturating")]
-        let at_once = (self.per_second * BURST.as_secs_f64()) as usize;
-        at_once.max(1)
+        self.within(BURST)
+    }
+
+    /// What it lets through in so much time; at least one.
+    #[must_use]
+    pub fn within(&self, time: Duration) -> usize {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and saturating")]
+        let within = (self.per_second * time.as_secs_f64()) as usize;
+        within.max(1)
     }
 }
 
@@ -56,7 +62,7 @@ mod tests {
         assert_eq!(waited, [0, 0, 500, 1, 0]);
         assert_eq!(rate.take(1, now + ms(10_000)), Duration::ZERO, "rest brings a burst, and no more");
         assert_eq!(rate.at_once(), 100);
-        assert_eq!(Rate::new(3).at_once(), 1);
+        assert_eq!((Rate::new(3).at_once(), Rate::new(3).within(ms(5_000))), (1, 15));
     }
 
     #[test]
