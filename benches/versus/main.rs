@@ -8,7 +8,9 @@ mod client;
 mod load;
 mod network;
 mod options;
+mod raw;
 mod report;
+mod spent;
 #[path = "../../tests/live/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the stories of the live tests need more of it than a comparison does")]
 mod support;
@@ -24,6 +26,7 @@ use load::{Item, Load, fill};
 use network::Network;
 use options::Options;
 use report::Table;
+use spent::Meter;
 use support::{Cluster, Flavour, Spec};
 use tool::{Run, Tool};
 
@@ -58,21 +61,28 @@ fn compare(options: &Options, flavour: Flavour, load: Load) -> Table {
 
 /// One run of one tool on a fresh cluster.
 fn run(options: &Options, flavour: Flavour, load: Load, tool: Tool) -> Run {
-    let cluster = Cluster::start(Spec::new(flavour).empty_primaries(1));
+    let spec = Spec::new(flavour);
+    let cluster = Cluster::start(if options.pairs {
+        spec.primaries(2).empty_primaries(2)
+    } else {
+        spec.empty_primaries(1)
+    });
     let items = load.items(options.keys);
     fill(&cluster, &items);
     let network = Network::of(&cluster, Duration::from_secs_f64(options.rtt_ms / 1_000.0));
-    let fourth = cluster.node_id(cluster.empty_primaries()[0]);
     let mut run = Run::default();
+    let meter = Meter::start(&cluster);
     for pass in 0..options.passes {
         let back = pass % 2 == 1;
         let clients = Clients::start(network.seed(), options.rate, &items);
-        let once = tool.run(network.seed(), fourth, if back { BACK } else { 1.0 });
+        let weight = (options.passes > 1).then(|| (cluster.empty_primaries()[0], if back { BACK } else { 1.0 }));
+        let once = tool.run(&cluster, &network, &items, weight);
         let felt = clients.stop();
         assert!(felt.errors.is_empty(), "{tool}: {} errors, as {:?}", felt.errors.len(), felt.errors[0]);
         run.add(once, felt);
         check(&cluster, &items, back);
     }
+    run.spent = meter.stop(&cluster);
     run
 }
 

@@ -4,6 +4,7 @@
 //! proxy as its own address: tools, and nodes that send keys to each other, go through it. The nodes' bus does not, and
 //! bandwidth is not limited.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
@@ -23,34 +24,37 @@ const CHUNK: usize = 64 * 1024;
 
 /// How tools reach the nodes of one cluster.
 #[derive(Debug)]
-pub(crate) struct Network {
-    seed: Address,
-}
+pub(crate) struct Network(BTreeMap<Node, Address>);
 
 impl Network {
     /// The bare loopback where `round_trip` is zero. Otherwise proxies, which end when their nodes do.
     pub(crate) fn of(cluster: &Cluster, round_trip: Duration) -> Self {
-        let first = cluster.nodes()[0];
+        let nodes = cluster.nodes().into_iter();
         if round_trip.is_zero() {
-            return Self { seed: cluster.address(first) };
+            return Self(nodes.map(|node| (node, cluster.address(node))).collect());
         }
-        let proxies: Vec<Address> =
-            cluster.nodes().into_iter().map(|node| announce_proxy(cluster, node, round_trip / 2)).collect();
+        let proxies: BTreeMap<Node, Address> =
+            nodes.map(|node| (node, announce_proxy(cluster, node, round_trip / 2))).collect();
         eventually("every node lists the proxies", HEARD_WITHIN, || {
             for node in cluster.nodes() {
                 let text = cluster.cluster_nodes_text(node);
-                if let Some(unknown) = proxies.iter().find(|proxy| !text.contains(&format!("{proxy}@"))) {
+                if let Some(unknown) = proxies.values().find(|proxy| !text.contains(&format!("{proxy}@"))) {
                     return Err(format!("{} does not list {unknown}", cluster.name(node)));
                 }
             }
             Ok(())
         });
-        Self { seed: proxies[0].clone() }
+        Self(proxies)
     }
 
     /// Where a tool begins.
     pub(crate) fn seed(&self) -> &Address {
-        &self.seed
+        self.0.values().next().expect("a cluster has nodes")
+    }
+
+    /// Where a node is reached.
+    pub(crate) fn address(&self, node: Node) -> &Address {
+        &self.0[&node]
     }
 }
 

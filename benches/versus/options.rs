@@ -27,6 +27,15 @@ pub(crate) struct Options {
     /// `migration.block_max` of evenkeel in milliseconds: one more tool for each number beside the one with the default
     #[arg(long, value_delimiter = ',')]
     pub(crate) blocks_ms: Vec<f64>,
+    /// Lines of evenkeel's section `[migration]`, separated by semicolons: one more tool each time that it is given
+    #[arg(long)]
+    pub(crate) settings: Vec<String>,
+    /// The raw limit too: bare `MIGRATE` calls of keys whose names are known
+    #[arg(long, conflicts_with_all = ["rate", "passes"])]
+    pub(crate) raw: bool,
+    /// Two primaries that have all slots and two empty ones, instead of three and one: two disjoint pairs
+    #[arg(long, conflicts_with = "passes")]
+    pub(crate) pairs: bool,
     /// Requests a second of verifying clients beside; 0 is none
     #[arg(long, default_value_t = 0)]
     pub(crate) rate: u32,
@@ -51,13 +60,12 @@ impl Options {
             Load::Small | Load::Dense | Load::Kilobyte | Load::Mixed | Load::Collections => self.pipelines.len(),
         };
         let others = self.pipelines.iter().take(differing).map(|&pipeline| Tool::RedisCli { pipeline });
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "evenkeel refuses what is no such time"
-        )]
-        let blocks = self.blocks_ms.iter().map(|ms| Tool::Evenkeel { block_us: Some((ms * 1_000.0) as u32) });
-        std::iter::once(Tool::Evenkeel { block_us: None }).chain(blocks).chain(others).collect()
+        let blocks = self.blocks_ms.iter().map(|ms| format!("block_max = \"{ms}ms\""));
+        let settings = blocks.chain(self.settings.iter().cloned());
+        // Read once, and needed to the end.
+        let ours = settings.map(|settings| Tool::Evenkeel { settings: settings.leak() });
+        let raw = self.raw.then_some(Tool::Raw).filter(|_| load != Load::Empty);
+        std::iter::once(Tool::Evenkeel { settings: "" }).chain(ours).chain(others).chain(raw).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::client::Felt;
 use super::load::Load;
 use super::options::Options;
+use super::spent::Spent;
 use super::support::Flavour;
 use super::tool::{Run, Tool};
 
@@ -50,7 +51,7 @@ impl Table {
 }
 
 /// The tool that the others are compared with.
-const OURS: Tool = Tool::Evenkeel { block_us: None };
+const OURS: Tool = Tool::Evenkeel { settings: "" };
 
 impl Table {
     /// What clients felt in all runs together, where there were any.
@@ -88,6 +89,25 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Whose time the processors spent, in the mean of all runs.
+    fn spent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n| tool | its processor time, s | the servers', s | what held the servers, by their own count |")?;
+        writeln!(f, "|---|---|---|---|")?;
+        for &tool in &self.tools {
+            let runs = self.runs.get(&tool).map_or(&[][..], Vec::as_slice);
+            let Some(count) = u32::try_from(runs.len()).ok().filter(|&count| count > 0) else { continue };
+            let mut spent = Spent::default();
+            for run in runs {
+                spent.add(&run.spent);
+            }
+            let [own, servers] = [spent.tool, spent.servers].map(|time| seconds(time / count));
+            writeln!(f, "| {tool} | {own} | {servers} | {} |", spent.commands(runs.len()))?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "### {}\n", self.title)?;
@@ -98,7 +118,7 @@ impl fmt::Display for Table {
             let runs = self.whole(tool);
             let [to_whole, to_moving] = match tool {
                 Tool::Evenkeel { .. } => [String::new(), String::new()],
-                Tool::RedisCli { .. } => [ratio(&runs, &whole), ratio(&runs, &moving)],
+                Tool::RedisCli { .. } | Tool::Raw => [ratio(&runs, &whole), ratio(&runs, &moving)],
             };
             writeln!(f, "| {tool} | {} | {} | {to_whole} | {to_moving} |", each(&runs), seconds(median(&runs)))?;
             if let Tool::Evenkeel { .. } = tool {
@@ -106,7 +126,8 @@ impl fmt::Display for Table {
                 writeln!(f, "| … of that moving | {} | {} | | |", each(&moving), seconds(median(&moving)))?;
             }
         }
-        self.latencies(f)
+        self.latencies(f)?;
+        self.spent(f)
     }
 }
 

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use evenkeel::cluster::{Address, NodeId};
-
 use super::client::Felt;
-use super::support::Flavour;
+use super::load::Item;
+use super::network::Network;
+use super::raw;
+use super::spent::Spent;
+use super::support::{Cluster, Flavour, Node};
 
 /// Seconds after which a run is a failure: several times what the slowest takes with the default loads.
 const LIMIT: &str = "900";
@@ -16,10 +18,12 @@ const LIMIT: &str = "900";
 /// A program that can level a cluster, and how it is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tool {
-    /// With its defaults, but for how long a call may hold a node where that is said.
-    Evenkeel { block_us: Option<u32> },
+    /// With its defaults, but for these settings of `[migration]`, separated by semicolons.
+    Evenkeel { settings: &'static str },
     /// With so many keys in one `MIGRATE`; everything else as it is by default.
     RedisCli { pipeline: u32 },
+    /// Bare calls: see [`raw`].
+    Raw,
 }
 
 /// How long one run took, and what clients felt meanwhile.
@@ -31,6 +35,8 @@ pub(crate) struct Run {
     pub(crate) moving: Option<Duration>,
     /// What clients felt.
     pub(crate) felt: Felt,
+    /// Time of processors.
+    pub(crate) spent: Spent,
 }
 
 impl Run {
@@ -43,38 +49,36 @@ impl Run {
 }
 
 impl Tool {
-    /// Levels the cluster that has a node at this address, one of its primaries by this weight. Panics, with what the tool
-    /// wrote, when it fails.
-    pub(crate) fn run(self, seed: &Address, node: NodeId, weight: f64) -> Run {
-        let (seed, weight) = (seed.to_string(), format!("{node}={weight}"));
+    /// Levels the cluster, the node of this weight by it. Panics, with what the tool wrote, when it fails.
+    pub(crate) fn run(self, cluster: &Cluster, network: &Network, items: &[Item], weight: Option<(Node, f64)>) -> Run {
+        let seed = network.seed().to_string();
+        let weight = weight.map(|(node, weight)| format!("{}={weight}", cluster.node_id(node)));
         match self {
-            Self::Evenkeel { block_us } => {
+            Self::Evenkeel { settings } => {
                 let program = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
-                let file = block_us.map(|block| {
-                    let file = tempfile::NamedTempFile::new().expect("a file in the directory for temporary ones");
-                    let text = format!("[cluster]\nseeds = [\"{seed}\"]\n[migration]\nblock_max = \"{block}us\"\n");
-                    std::fs::write(file.path(), text).expect("our own file");
-                    file
-                });
-                let file_name = file.as_ref().map(|file| file.path().display().to_string());
-                let from = file_name.as_ref().map_or(["--seed", &seed], |file| ["--config", file]);
-                let args = ["rebalance", "--json", "--weight", &weight];
-                let (whole, output) = time(program, &[&args[..], &from[..]].concat());
+                let file = tempfile::NamedTempFile::new().expect("a file in the directory for temporary ones");
+                let settings = settings.replace(';', "\n");
+                let text = format!("[cluster]\nseeds = [\"{seed}\"]\n[migration]\n{settings}\n");
+                std::fs::write(file.path(), text).expect("our own file");
+                let mut args = vec!["rebalance", "--json", "--config", file.path().to_str().expect("a plain name")];
+                args.extend(weight.iter().flat_map(|weight| ["--weight", weight]));
+                let (whole, output) = time(program, &args);
                 // Its log, where RUST_LOG asks for one.
                 eprint!("{}", String::from_utf8_lossy(&output.stderr));
                 let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a JSON document");
                 let moving = document["seconds"].as_f64().map(Duration::from_secs_f64);
-                Run { whole, moving, felt: Felt::default() }
+                Run { whole, moving, ..Run::default() }
             }
             Self::RedisCli { pipeline } => {
                 // The one redis-cli that is fetched serves all: it speaks to Valkey as valkey-cli does.
                 let program = Flavour::Redis70.server().with_file_name("redis-cli");
                 let pipeline = pipeline.to_string();
-                let args =
-                    ["--cluster", "rebalance", &seed, "--cluster-use-empty-masters", "--cluster-weight", &weight];
-                let (whole, _) = time(&program, &[&args[..], &["--cluster-pipeline", &pipeline]].concat());
-                Run { whole, ..Run::default() }
+                let mut args = vec!["--cluster", "rebalance", &seed, "--cluster-use-empty-masters"];
+                args.extend(["--cluster-pipeline", &pipeline]);
+                args.extend(weight.iter().flat_map(|weight| ["--cluster-weight", weight]));
+                Run { whole: time(&program, &args).0, ..Run::default() }
             }
+            Self::Raw => Run { whole: raw::level(cluster, network, items), ..Run::default() },
         }
     }
 }
@@ -82,11 +86,10 @@ impl Tool {
 impl fmt::Display for Tool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Evenkeel { block_us: None } => f.write_str("evenkeel"),
-            Self::Evenkeel { block_us: Some(block) } => {
-                write!(f, "evenkeel, block_max {} ms", f64::from(*block) / 1_000.0)
-            }
+            Self::Evenkeel { settings: "" } => f.write_str("evenkeel"),
+            Self::Evenkeel { settings } => write!(f, "evenkeel, {settings}"),
             Self::RedisCli { pipeline } => write!(f, "redis-cli, pipeline {pipeline}"),
+            Self::Raw => f.write_str("bare MIGRATE calls"),
         }
     }
 }

@@ -247,9 +247,14 @@ impl Connections {
     /// Carries out one step on the servers.
     pub(super) async fn perform(&mut self, step: Step) -> Result<Reply, Fault> {
         match step {
-            Step::ReadEnds { slots, count_target } => {
-                let target = self.read_end(End::Target, &slots, count_target).await?;
-                let source = self.read_end(End::Source, &slots, true).await?;
+            Step::ReadEnds { slots, count_source, count_target } => {
+                self.control(End::Target).await?;
+                self.control(End::Source).await?;
+                let target = self.read_end(End::Target, &slots, count_target);
+                let source = self.read_end(End::Source, &slots, count_source);
+                let (target, source) = tokio::join!(target, source);
+                let target = self.with_other_databases(End::Target, &slots, target?).await?;
+                let source = self.with_other_databases(End::Source, &slots, source?).await?;
                 // Read last: a mark of ours is ours before it is set.
                 let ours = Arc::clone(&self.ours.borrow());
                 Ok(Reply::Ends(Box::new(Ends::new(self.pair, source, target, &ours))))
@@ -294,20 +299,27 @@ impl Connections {
     }
 
     /// A node's own line, and after it the counts, so that a count of zero is later than the mark that keeps it so.
-    async fn read_end(&mut self, at: End, slots: &SlotSet, count: bool) -> Result<EndFacts, Fault> {
-        let conn = self.control(at).await?;
+    async fn read_end(&self, at: End, slots: &SlotSet, count: bool) -> Result<EndFacts, Fault> {
+        let conn = self.opened(at)?;
         // Sent together and answered in this order. Nearly always the keys are in the first database only.
-        let counting = async { if count { conn.count_keys(slots).await } else { Ok(Counted::new()) } };
-        let (view, databases, mut keys) =
-            tokio::try_join!(conn.cluster_nodes(), conn.databases(), counting).map_err(no_answer(at))?;
+        let counting = async {
+            if count { tokio::try_join!(conn.databases(), conn.count_keys(slots)) } else { Ok(Default::default()) }
+        };
+        let (view, (databases, keys)) = tokio::try_join!(conn.cluster_nodes(), counting).map_err(no_answer(at))?;
         let view = NodeView::parse(&view).map_err(|error| Fault::NoAnswer { at, why: error.to_string() })?;
-        let others: Vec<u32> = databases.iter().copied().filter(|&db| db != 0).collect();
-        if count && !others.is_empty() {
+        Ok(facts(&view, slots, keys, databases))
+    }
+
+    /// What an end said, with the keys that it holds elsewhere than in the first database, where any were counted.
+    async fn with_other_databases(&mut self, at: End, slots: &SlotSet, end: EndFacts) -> Result<EndFacts, Fault> {
+        let others: Vec<u32> = end.databases.iter().copied().filter(|&db| db != 0).collect();
+        let mut keys = end.keys;
+        if !others.is_empty() {
             for (slot, more) in self.count_databases(at, slots, &others).await? {
                 *keys.entry(slot).or_default() += more;
             }
         }
-        Ok(facts(&view, slots, keys, databases))
+        Ok(EndFacts { keys, ..end })
     }
 
     async fn count_databases(&mut self, at: End, slots: &SlotSet, databases: &[u32]) -> Result<Counted, Fault> {
@@ -356,6 +368,10 @@ impl Connections {
                 End::Target => self.target_control = Some(conn),
             }
         }
+        self.opened(at)
+    }
+
+    fn opened(&self, at: End) -> Result<&Conn, Fault> {
         let opened = match at {
             End::Source => &self.source_control,
             End::Target => &self.target_control,

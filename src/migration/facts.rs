@@ -22,7 +22,7 @@ pub struct EndFacts {
     pub ownerless: SlotSet,
     /// Keys it holds of each slot asked for, over all databases; slots without a key may be absent.
     pub keys: BTreeMap<Slot, u64>,
-    /// The databases in which it holds any key.
+    /// The databases in which it holds any key, where keys were counted.
     pub databases: Vec<u32>,
 }
 

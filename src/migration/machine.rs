@@ -107,6 +107,8 @@ pub struct Migration {
     doubts: u32,
     /// Looks at a source that had not heard of the target's claim.
     unheard: u32,
+    /// Slots are to be assigned of which the last look did not count the keys.
+    uncounted: bool,
     /// Slots that the target was given by this machine, and of which the source was told nothing since. A source that has
     /// heard of it is told all the same: on Redis its mark is left, and a Valkey passes it on to its replicas.
     untold: SlotSet,
@@ -139,6 +141,7 @@ impl Migration {
             pauses: 0,
             doubts: 0,
             unheard: 0,
+            uncounted: false,
             untold: SlotSet::new(),
             progress: Progress::default(),
         }
@@ -226,7 +229,11 @@ impl Migration {
             }
         }
         match &self.state {
-            State::Looking => Step::ReadEnds { slots: self.slots.clone(), count_target: !self.holds_finalise },
+            State::Looking => Step::ReadEnds {
+                slots: self.slots.clone(),
+                count_source: self.counts_source(),
+                count_target: !self.holds_finalise,
+            },
             State::Redirecting(slots) => {
                 Step::SetSlots { at: End::Target, mark: Mark::Redirected, slots: slots.clone() }
             }
@@ -341,9 +348,17 @@ impl Migration {
         if untouched { Ending::NotStarted(why) } else { Ending::Left(why) }
     }
 
+    /// What was counted empty under this finalise, and assigned without any doubt, is not counted again: it can gain no key
+    /// while its mark is there, and the target's claim is what drops them.
+    fn counts_source(&self) -> bool {
+        let is_assigned = self.is_bound() && self.changed.is_none();
+        !is_assigned || self.uncounted || (self.pauses, self.doubts) != (0, 0)
+    }
+
     /// What to do about what both ends said. The one place that decides where a move stands.
     fn after_look(&mut self, ends: &Ends) -> State {
         self.looks += 1;
+        let counted = self.counts_source();
         if self.pauses >= PAUSES_WITHOUT_PROGRESS && !ends.target.owned.intersects(&self.told) {
             // The target was asked without a clear answer, and after all these pauses its own line still shows no
             // claim: it was never heard, and will not be. The connection that asked was reset, so nothing of it is
@@ -372,7 +387,8 @@ impl Migration {
             return self.leave(Trouble::NotPrimary { node });
         }
         if self.holds_finalise {
-            return self.under_finalise(ends, &sorted);
+            self.uncounted = !counted;
+            return if counted { self.under_finalise(ends, &sorted) } else { State::Looking };
         }
         if let Some(why) = self.withdrawing.clone() {
             return self.withdraw(ends, &sorted, why);
@@ -590,7 +606,7 @@ impl Migration {
 
     fn after_assigned(&mut self, slots: SlotSet, replies: &[(Slot, SetSlotReply)]) -> State {
         if replies.iter().all(|(_, reply)| *reply == SetSlotReply::Ok) {
-            (self.doubts, self.unheard) = (0, 0);
+            (self.doubts, self.unheard, self.uncounted) = (0, 0, false);
             self.untold = self.untold.union(&slots);
             return State::Looking;
         }

@@ -17,10 +17,12 @@ pub enum Purpose {
 /// What to ask of the servers (or of the supervisor) next. Any step may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Read both ends' own lines and then count the slots' keys at the source, and at the target where asked.
+    /// Read both ends' own lines, and then count the slots' keys where asked.
     ReadEnds {
         /// The slots to count.
         slots: SlotSet,
+        /// Whether the source counts.
+        count_source: bool,
         /// Whether the target counts too.
         count_target: bool,
     },

@@ -168,8 +168,8 @@ impl Driver {
 
     fn perform(&mut self, step: &Step, call: Call) -> Reply {
         match step {
-            Step::ReadEnds { slots, count_target } => {
-                let ends = self.model.ends(slots, *count_target, &self.slots);
+            Step::ReadEnds { slots, count_source, count_target } => {
+                let ends = self.model.ends(slots, [*count_source, *count_target], &self.slots);
                 self.counted = ends.target.keys.clone();
                 Reply::Ends(Box::new(ends))
             }

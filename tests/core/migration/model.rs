@@ -138,9 +138,9 @@ impl Model {
         slots.iter().filter(open).collect()
     }
 
-    pub(crate) fn ends(&self, slots: &SlotSet, count_target: bool, ours: &SlotSet) -> Ends {
-        let (source, target) = (self.source.facts(Some(slots)), self.target.facts(count_target.then_some(slots)));
-        Ends::new(self.pair, source, target, ours)
+    pub(crate) fn ends(&self, slots: &SlotSet, counts: [bool; 2], ours: &SlotSet) -> Ends {
+        let [source, target] = counts.map(|counts| counts.then_some(slots));
+        Ends::new(self.pair, self.source.facts(source), self.target.facts(target), ours)
     }
 
     pub(crate) fn list(&self, place: Place, count: u32) -> Vec<Key> {
