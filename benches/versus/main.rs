@@ -62,11 +62,8 @@ fn compare(options: &Options, flavour: Flavour, load: Load) -> Table {
 /// One run of one tool on a fresh cluster.
 fn run(options: &Options, flavour: Flavour, load: Load, tool: Tool) -> Run {
     let spec = Spec::new(flavour);
-    let cluster = Cluster::start(if options.pairs {
-        spec.primaries(2).empty_primaries(2)
-    } else {
-        spec.empty_primaries(1)
-    });
+    let cluster =
+        Cluster::start(if options.pairs { spec.primaries(2).empty_primaries(2) } else { spec.empty_primaries(1) });
     let items = load.items(options.keys);
     fill(&cluster, &items);
     let network = Network::of(&cluster, Duration::from_secs_f64(options.rtt_ms / 1_000.0));

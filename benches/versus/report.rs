@@ -92,7 +92,10 @@ impl Table {
 impl Table {
     /// Whose time the processors spent, in the mean of all runs.
     fn spent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n| tool | its processor time, s | the servers', s | what held the servers, by their own count |")?;
+        writeln!(
+            f,
+            "\n| tool | its processor time, s | the servers', s | what held the servers, by their own count |"
+        )?;
         writeln!(f, "|---|---|---|---|")?;
         for &tool in &self.tools {
             let runs = self.runs.get(&tool).map_or(&[][..], Vec::as_slice);

@@ -138,6 +138,25 @@ impl Connections {
         }))
     }
 
+    /// The same ends, by connections of their own that are to be opened.
+    pub(super) fn another(&self) -> Self {
+        Self {
+            dialer: self.dialer.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            migrate_to: self.migrate_to.clone(),
+            login: self.login.clone(),
+            ours: self.ours.clone(),
+            source_followers: self.source_followers.another(),
+            target_followers: self.target_followers.another(),
+            source_control: None,
+            target_control: None,
+            source_data: BTreeMap::new(),
+            heavy: HeavyKeys::new(),
+            ..*self
+        }
+    }
+
     /// Opens the connections, proves both processes, and times an empty round trip to the source.
     pub(super) async fn open(&mut self) -> Result<(), Fault> {
         self.control(End::Target).await?;

@@ -36,6 +36,18 @@ impl Followers {
         Self(followers.collect())
     }
 
+    /// The same replicas, none of them connected.
+    pub(super) fn another(&self) -> Self {
+        let followers = self.0.iter().map(|follower| Follower {
+            node: follower.node,
+            address: follower.address.clone(),
+            hostname: follower.hostname.clone(),
+            conn: None,
+            unreachable: false,
+        });
+        Self(followers.collect())
+    }
+
     pub(super) fn close(&mut self) {
         for follower in &mut self.0 {
             follower.conn = None;

@@ -11,7 +11,8 @@ pub(super) struct Meter {
     slots: AtomicUsize,
     keys: AtomicU64,
     pace: Mutex<PaceStatus>,
-    waits_for: Mutex<String>,
+    /// Of each lane.
+    waits_for: Mutex<[String; 2]>,
 }
 
 impl Meter {
@@ -24,9 +25,9 @@ impl Meter {
         *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
     }
 
-    /// Shows what the move waits for; nothing clears it.
-    pub(super) fn waits_for(&self, what: &str) {
-        what.clone_into(&mut self.waits_for.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Shows what a lane of the move waits for; nothing clears it.
+    pub(super) fn waits_for(&self, lane: usize, what: &str) {
+        what.clone_into(&mut self.waits_for.lock().unwrap_or_else(PoisonError::into_inner)[lane]);
     }
 
     pub(super) fn slots(&self) -> usize {
@@ -42,6 +43,7 @@ impl Meter {
     }
 
     pub(super) fn waiting(&self) -> String {
-        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let lanes = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.iter().find(|what| !what.is_empty()).cloned().unwrap_or_default()
     }
 }

@@ -335,7 +335,7 @@ impl Supervisor {
         for (id, target) in self.finalise.finishing() {
             if let (Some(node), Some(running)) = (self.may_come_back(target), self.running.get(&id)) {
                 let waits_for = format!("{node}, which {target} took over from, to be back as a replica or forgotten");
-                running.meter.waits_for(&waits_for);
+                running.meter.waits_for(0, &waits_for);
                 too_early.insert(target);
             }
         }

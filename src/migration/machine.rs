@@ -32,6 +32,8 @@ const ASSIGNMENTS_AT_ONCE: u32 = 20;
 enum State {
     /// Both ends are to be read; nothing is taken for granted.
     Looking,
+    /// The same, and what was assigned is to be counted again.
+    Recounting,
     /// The target takes a node that has been replaced for the owner of these, and is to be told of the source.
     Redirecting(SlotSet),
     /// The target is to be told of these; then the source of its own.
@@ -107,8 +109,6 @@ pub struct Migration {
     doubts: u32,
     /// Looks at a source that had not heard of the target's claim.
     unheard: u32,
-    /// Slots are to be assigned of which the last look did not count the keys.
-    uncounted: bool,
     /// Slots that the target was given by this machine, and of which the source was told nothing since. A source that has
     /// heard of it is told all the same: on Redis its mark is left, and a Valkey passes it on to its replicas.
     untold: SlotSet,
@@ -141,7 +141,6 @@ impl Migration {
             pauses: 0,
             doubts: 0,
             unheard: 0,
-            uncounted: false,
             untold: SlotSet::new(),
             progress: Progress::default(),
         }
@@ -210,6 +209,7 @@ impl Migration {
             }
             State::Assigning(slots) | State::Telling(slots) => self.told = self.told.union(slots),
             State::Looking
+            | State::Recounting
             | State::Redirecting(_)
             | State::Open(_)
             | State::Moving(..)
@@ -229,9 +229,9 @@ impl Migration {
             }
         }
         match &self.state {
-            State::Looking => Step::ReadEnds {
+            State::Looking | State::Recounting => Step::ReadEnds {
                 slots: self.slots.clone(),
-                count_source: self.counts_source(),
+                count_source: self.state == State::Recounting || self.counts_source(),
                 count_target: !self.holds_finalise,
             },
             State::Redirecting(slots) => {
@@ -264,7 +264,8 @@ impl Migration {
     pub fn on_reply(&mut self, reply: Reply) -> Result<(), UnexpectedReply> {
         let state = std::mem::replace(&mut self.state, State::Looking);
         self.state = match (state, reply) {
-            (State::Looking, Reply::Ends(ends)) => self.after_look(&ends),
+            (State::Looking, Reply::Ends(ends)) => self.after_look(&ends, self.counts_source()),
+            (State::Recounting, Reply::Ends(ends)) => self.after_look(&ends, true),
             (State::Redirecting(_), Reply::Marked(replies)) => self.after_redirected(&replies),
             (State::MarkingTarget { source, .. }, Reply::Marked(replies)) => {
                 let next = if source.is_empty() { State::Looking } else { State::MarkingSource { source } };
@@ -329,6 +330,7 @@ impl Migration {
             // Once the target has marks the source gets its own: a slot is left with both or with none.
             State::MarkingTarget { .. } => self.opened.is_empty(),
             State::Moving(..)
+            | State::Recounting
             | State::Redirecting(_)
             | State::MarkingSource { .. }
             | State::Assigning(_)
@@ -352,13 +354,12 @@ impl Migration {
     /// while its mark is there, and the target's claim is what drops them.
     fn counts_source(&self) -> bool {
         let is_assigned = self.is_bound() && self.changed.is_none();
-        !is_assigned || self.uncounted || (self.pauses, self.doubts) != (0, 0)
+        !is_assigned || (self.pauses, self.doubts) != (0, 0)
     }
 
     /// What to do about what both ends said. The one place that decides where a move stands.
-    fn after_look(&mut self, ends: &Ends) -> State {
+    fn after_look(&mut self, ends: &Ends, counted: bool) -> State {
         self.looks += 1;
-        let counted = self.counts_source();
         if self.pauses >= PAUSES_WITHOUT_PROGRESS && !ends.target.owned.intersects(&self.told) {
             // The target was asked without a clear answer, and after all these pauses its own line still shows no
             // claim: it was never heard, and will not be. The connection that asked was reset, so nothing of it is
@@ -387,8 +388,7 @@ impl Migration {
             return self.leave(Trouble::NotPrimary { node });
         }
         if self.holds_finalise {
-            self.uncounted = !counted;
-            return if counted { self.under_finalise(ends, &sorted) } else { State::Looking };
+            return if counted { self.under_finalise(ends, &sorted) } else { State::Recounting };
         }
         if let Some(why) = self.withdrawing.clone() {
             return self.withdraw(ends, &sorted, why);
@@ -606,7 +606,7 @@ impl Migration {
 
     fn after_assigned(&mut self, slots: SlotSet, replies: &[(Slot, SetSlotReply)]) -> State {
         if replies.iter().all(|(_, reply)| *reply == SetSlotReply::Ok) {
-            (self.doubts, self.unheard, self.uncounted) = (0, 0, false);
+            (self.doubts, self.unheard) = (0, 0);
             self.untold = self.untold.union(&slots);
             return State::Looking;
         }

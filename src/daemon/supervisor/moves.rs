@@ -1,7 +1,7 @@
 //! The running moves: how one is started, what it needs, and what its end leaves.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -60,8 +60,7 @@ impl Supervisor {
             purpose,
             before: start.before,
             on_record: start.on_record,
-            ends,
-            pacer: Pacer::new(&config.migration, Arc::clone(&self.rates), canaries, bytes_per_key),
+            pacer: Mutex::new(Pacer::new(&config.migration, Arc::clone(&self.rates), canaries, bytes_per_key)),
             group: GroupLimits::new(
                 config.migration.group_slots,
                 config.migration.group_keys.min(self.rates.keys_of_a_group()),
@@ -69,7 +68,6 @@ impl Supervisor {
             ),
             bytes_per_key,
             room: RoomRules::new(&config.migration),
-            memory_due: Instant::now(),
             functions: config.migration.functions,
             big_keys: Rules::new(product, start.pair, &config.migration, &settings),
             dataset: info.map_or(0, |info| info.dataset_bytes),
@@ -87,7 +85,7 @@ impl Supervisor {
         let (supervisor, lost) = (self.mailbox.0.clone(), slots.clone());
         self.tasks.spawn(async move {
             // A task of its own, so that a panic ends the move and not the bookkeeping.
-            let report = tokio::spawn(worker.run().instrument(span)).await.unwrap_or_else(|error| {
+            let report = tokio::spawn(worker.run(ends).instrument(span)).await.unwrap_or_else(|error| {
                 error!(%error, "a move ended by a bug");
                 Report { left_open: lost, troubled: BTreeMap::new(), not_begun: SlotSet::new() }
             });

@@ -1,0 +1,305 @@
+//! One lane of a move: carries one group of slots after the other from its first mark to its last.
+
+mod carrier;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Mutex, MutexGuard, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{FromWorker, Report, Worker};
+use crate::cluster::{Slot, SlotSet};
+use crate::config::Functions;
+use crate::daemon::drive::drive;
+use crate::daemon::ends::{Connections, Fault};
+use crate::daemon::room;
+use crate::migration::{Blocked, Ending, Migration, Purpose, Trouble};
+use crate::throttle::next_group;
+
+/// Slots that are counted ahead of the group that is opened next.
+const COUNT_AHEAD: usize = 1_024;
+
+/// What the lanes of a move share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// The source's time for keys: one group's after another's, one `MIGRATE` at a time.
+    turn: Mutex<()>,
+    queue: Mutex<Queue>,
+    /// No further group is to be begun, for what was met with one of them.
+    end: CancellationToken,
+    /// Open slots are to be left as they are.
+    leave: CancellationToken,
+}
+
+/// The slots that no lane has taken yet.
+#[derive(Debug)]
+struct Queue {
+    rest: SlotSet,
+    /// Keys of the next ones of them.
+    counts: BTreeMap<Slot, u64>,
+    /// Keys of what the lanes have taken and not finished.
+    taken: u64,
+}
+
+impl Shared {
+    pub(super) fn new(worker: &Worker) -> Self {
+        let queue = Queue { rest: worker.slots.clone(), counts: BTreeMap::new(), taken: 0 };
+        let (turn, queue) = (Mutex::new(()), Mutex::new(queue));
+        Self { turn, queue, end: worker.stop.child_token(), leave: worker.leave.child_token() }
+    }
+
+    /// Nothing is left that a lane could take.
+    pub(super) async fn is_empty(&self) -> bool {
+        self.queue.lock().await.rest.is_empty()
+    }
+
+    /// The report of what no lane has taken.
+    pub(super) async fn not_begun(&self) -> Report {
+        Report { not_begun: std::mem::take(&mut self.queue.lock().await.rest), ..Report::default() }
+    }
+}
+
+/// Slots that a lane has taken.
+#[derive(Debug)]
+pub(super) struct Group {
+    slots: SlotSet,
+    /// As they were counted.
+    keys: u64,
+}
+
+/// One lane.
+pub(super) struct Lane<'a> {
+    worker: &'a Worker,
+    shared: &'a Shared,
+    number: usize,
+    pub(super) ends: Connections,
+    /// Held while keys of this lane's group are listed and moved.
+    turn: Option<MutexGuard<'a, ()>>,
+    /// When the target's memory is to be read again, at the latest.
+    memory_due: Instant,
+    report: Report,
+}
+
+impl<'a> Lane<'a> {
+    pub(super) fn new(worker: &'a Worker, shared: &'a Shared, ends: Connections, number: usize) -> Self {
+        let (memory_due, report) = (Instant::now(), Report::default());
+        Self { worker, shared, number, ends, turn: None, memory_due, report }
+    }
+
+    /// Ends it: what it has to report.
+    pub(super) fn end(mut self) -> Report {
+        self.ends.close();
+        self.report
+    }
+
+    /// Finishes slots that are open already.
+    pub(super) async fn resume(&mut self) {
+        let slots = std::mem::take(&mut self.shared.queue.lock().await.rest);
+        self.carry(slots, Purpose::Resume).await;
+    }
+
+    /// Whether the target has the functions that it needs; it may be given them.
+    pub(super) async fn compare_functions(&mut self) -> bool {
+        // Loading some changes the target.
+        let functions = if self.worker.lease.may_act() { self.worker.functions } else { Functions::Ignore };
+        let trouble = match self.ends.compare_functions(functions).await {
+            Ok(None) => return true,
+            Ok(Some(trouble)) => trouble,
+            Err(fault) => fault.trouble(self.worker.pair),
+        };
+        self.give_up(SlotSet::new(), trouble).await;
+        false
+    }
+
+    /// Moves group after group, this one first.
+    pub(super) async fn move_groups(&mut self, mut first: Option<Group>) {
+        loop {
+            let next = match first.take() {
+                Some(group) => Some(group),
+                None => self.take_group().await,
+            };
+            let Some(Group { slots, keys }) = next else { break };
+            let (recorded, on_record) = oneshot::channel();
+            self.worker.tell(FromWorker::Opening { id: self.worker.id, slots: slots.clone(), recorded }).await;
+            let goes_on = on_record.await.is_ok() && self.carry(slots, Purpose::Move).await;
+            self.shared.queue.lock().await.taken -= keys;
+            if !goes_on {
+                self.shared.end.cancel();
+                break;
+            }
+        }
+    }
+
+    /// The next group that may be opened; `None` when none is left, or none is to be begun.
+    pub(super) async fn take_group(&mut self) -> Option<Group> {
+        while !self.is_to_end() {
+            let counted = match self.take_counted().await {
+                Ok(counted) if counted.is_empty() => break,
+                Ok(counted) => counted,
+                Err(fault) => {
+                    self.give_up(SlotSet::new(), fault.trouble(self.worker.pair)).await;
+                    break;
+                }
+            };
+            let (all, keys) = (counted.keys().copied().collect(), counted.values().sum());
+            let allowed = match self.no_room_for_taken().await {
+                Ok(Some(full)) => Err(full),
+                Ok(None) => self.without_big_keys(counted).await.map_err(|fault| fault.trouble(self.worker.pair)),
+                Err(fault) => Err(fault.trouble(self.worker.pair)),
+            };
+            match allowed {
+                Ok(slots) if slots.is_empty() => self.shared.queue.lock().await.taken -= keys,
+                Ok(slots) if self.may_begin(slots.len()).await => return Some(Group { slots, keys }),
+                Ok(slots) => {
+                    let mut queue = self.shared.queue.lock().await;
+                    queue.rest.extend(slots.iter());
+                    break;
+                }
+                Err(trouble) => {
+                    self.give_up(all, trouble).await;
+                    break;
+                }
+            }
+        }
+        None
+    }
+
+    /// The slots of the next group, with how many keys they hold; none when no slot is left.
+    async fn take_counted(&mut self) -> Result<BTreeMap<Slot, u64>, Fault> {
+        let mut queue = self.shared.queue.lock().await;
+        if queue.counts.is_empty() && !queue.rest.is_empty() {
+            let ahead: SlotSet = queue.rest.iter().take(COUNT_AHEAD).collect();
+            queue.counts = self.ends.count_at_source(&ahead).await?;
+        }
+        let group = next_group(&queue.counts, self.worker.group);
+        queue.rest = queue.rest.difference(&group);
+        let counted: BTreeMap<Slot, u64> = queue.counts.extract_if(.., |slot, _| group.contains(*slot)).collect();
+        queue.taken += counted.values().sum::<u64>();
+        Ok(counted)
+    }
+
+    /// These slots, and all that no lane has taken, cannot be begun because of this.
+    pub(super) async fn give_up(&mut self, mut slots: SlotSet, why: Trouble) {
+        self.shared.end.cancel();
+        slots.extend(std::mem::take(&mut self.shared.queue.lock().await.rest).iter());
+        let earlier = std::mem::take(&mut self.report);
+        self.report = self.worker.unopened(&slots, &why).merge(earlier);
+    }
+
+    /// No further group is to be begun.
+    fn is_to_end(&self) -> bool {
+        self.shared.end.is_cancelled() || self.shared.leave.is_cancelled() || self.worker.failed_over.is_cancelled()
+    }
+
+    /// Why the target is not to take now what the lanes have taken: other clients may have filled it since the move was
+    /// planned.
+    async fn no_room_for_taken(&mut self) -> Result<Option<Trouble>, Fault> {
+        let bytes = room::needed(self.shared.queue.lock().await.taken, self.worker.bytes_per_key);
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let memory = self.ends.target_memory().await?;
+        let reason = self.worker.room.no_room(self.worker.pair.target, memory, bytes);
+        Ok(reason.map(|reason| Trouble::Blocked(Blocked::TargetFull(reason.to_string()))))
+    }
+
+    /// The slots of a group, without those that a big key keeps from being opened.
+    async fn without_big_keys(&mut self, counts: BTreeMap<Slot, u64>) -> Result<SlotSet, Fault> {
+        let mut group: SlotSet = counts.keys().copied().collect();
+        let found = self.ends.big_keys(&self.worker.big_keys, &counts, self.worker.dataset).await?;
+        let judged = self.worker.big_keys.judge(&found, Timestamp::now());
+        self.ends.heavy = judged.heavy;
+        if let Some(node_timeout) = self.worker.big_keys.node_timeout {
+            self.ends.keep_below(node_timeout);
+        }
+        for big in found.iter().filter(|big| self.worker.big_keys.is_big(big)) {
+            debug!(slot = %big.slot, db = big.db, key = %big.key.escape_ascii(), size = ?big.size, "big key");
+        }
+        for (slot, trouble) in judged.refused {
+            self.worker.metrics.trouble(trouble.name());
+            warn!(%slot, source = %self.worker.pair.source, target = %self.worker.pair.target, why = %trouble, "slot not opened");
+            group.remove(slot);
+            self.report.troubled.insert(slot, trouble);
+        }
+        Ok(group)
+    }
+
+    /// Drives one machine to its end. Says whether the next group may begin.
+    async fn carry(&mut self, slots: SlotSet, purpose: Purpose) -> bool {
+        let began = Instant::now();
+        let mut machine = match purpose {
+            Purpose::Move => Migration::new(self.worker.pair, slots.clone(), purpose),
+            Purpose::Resume => {
+                Migration::resume(self.worker.pair, slots.clone(), self.worker.before.clone(), self.worker.on_record)
+            }
+        }
+        .with_heavy(self.ends.heavy.clone());
+        let ending = drive(&mut machine, self).await;
+        self.turn = None;
+        if machine.holds_finalise() {
+            // Nobody gets it before these slots are settled, by a move of their own: the other lane would wait for it in vain.
+            self.shared.leave.cancel();
+        }
+        let unfinished = machine.slots().clone();
+        let troubled: SlotSet = machine.troubled().keys().copied().collect();
+        let finished = slots.difference(&unfinished).difference(&troubled);
+        let took = began.elapsed();
+        self.account(&machine, &finished, took).await;
+        for (slot, trouble) in machine.troubled() {
+            self.worker.metrics.trouble(trouble.name());
+            warn!(%slot, source = %self.worker.pair.source, target = %self.worker.pair.target, why = %trouble, "slot not moved");
+            self.report.troubled.insert(*slot, trouble.clone());
+            if trouble.may_leave_open() {
+                self.report.left_open.insert(*slot);
+            }
+        }
+        let (why, open) = match ending {
+            Ending::Done => return true,
+            Ending::NotStarted(why) => (why, false),
+            Ending::Left(why) => (why, true),
+        };
+        if why != Trouble::Interrupted {
+            self.worker.metrics.trouble(why.name());
+            let (source, target) = (self.worker.pair.source, self.worker.pair.target);
+            warn!(slots = %unfinished, %source, %target, open, %why, "slots not finished");
+        }
+        self.report.troubled.extend(unfinished.iter().map(|slot| (slot, why.clone())));
+        if open {
+            self.report.left_open.extend(unfinished.iter());
+        }
+        // What is true of one group's servers is true of the next; a refused or stray slot is that slot's own affair.
+        unfinished.is_empty()
+    }
+
+    async fn account(&self, machine: &Migration, finished: &SlotSet, took: Duration) {
+        let keys = machine.progress().keys;
+        if !finished.is_empty() {
+            self.worker.metrics.slots_moved(finished.len(), took);
+            self.worker.tell(FromWorker::Finished { id: self.worker.id, slots: finished.clone() }).await;
+            info!(
+                source = %self.worker.pair.source, target = %self.worker.pair.target, slots = %finished, count = finished.len(), keys,
+                took_ms = took.as_millis(), "slots moved"
+            );
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
+        self.worker.metrics.bytes_moved((keys as f64 * self.worker.bytes_per_key) as u64);
+    }
+
+    /// Waits until so many slots may be opened by the plain limit. Says whether they are wanted then.
+    async fn may_begin(&mut self, slots: usize) -> bool {
+        let wait = self.worker.pacer().wait_for_slots(slots);
+        self.worker.meter.set_pace(self.worker.pacer().status());
+        if !wait.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.worker.stop.cancelled() => {}
+                () = self.is_not_wanted() => {}
+            }
+        }
+        !self.is_to_end()
+    }
+}
