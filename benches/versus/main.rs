@@ -8,6 +8,8 @@ mod client;
 mod load;
 mod network;
 mod options;
+mod page;
+mod plot;
 mod raw;
 mod report;
 mod spent;
@@ -39,7 +41,12 @@ fn main() -> ExitCode {
     }
     for &flavour in &options.flavours {
         for &load in &options.loads {
-            println!("{}", compare(&options, flavour, load));
+            let circumstances = page::circumstances(options.rounds);
+            let table = compare(&options, flavour, load);
+            println!("{table}\n{circumstances}\n");
+            if let Some(page) = &options.write {
+                page::write(page, &table, &circumstances);
+            }
         }
     }
     ExitCode::SUCCESS

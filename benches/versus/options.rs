@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 
 use super::load::Load;
@@ -45,6 +47,9 @@ pub(crate) struct Options {
     /// A round trip between any two processes, in milliseconds; 0 is the bare loopback
     #[arg(long, default_value_t = 0.0, value_parser = round_trip)]
     pub(crate) rtt_ms: f64,
+    /// A page in Markdown that each table is written into, where it replaces the one of the same title; pictures go beside it
+    #[arg(long)]
+    pub(crate) write: Option<PathBuf>,
     /// Cargo says so when it is asked for a benchmark
     #[arg(long, hide = true)]
     pub(crate) bench: bool,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::client::Felt;
 use super::load::Load;
 use super::options::Options;
+use super::plot::Point;
 use super::spent::Spent;
 use super::support::Flavour;
 use super::tool::{Run, Tool};
@@ -36,6 +37,38 @@ impl Table {
         Self { title, tools: tools.to_vec(), runs: BTreeMap::new() }
     }
 
+    /// What was measured, in one line.
+    pub(crate) fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The title as the name of a file.
+    pub(crate) fn file_name(&self) -> String {
+        let words = self.title.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        words.collect::<Vec<_>>().join("-").to_lowercase()
+    }
+
+    /// Each tool's time and what clients felt of it, where there were any.
+    pub(crate) fn points(&self) -> Vec<Point> {
+        let felt = self.tools.iter().map(|&tool| (tool, self.felt(tool)));
+        let felt = felt.filter(|(_, felt)| !felt.took.is_empty());
+        let point = |(tool, felt): (Tool, Felt)| Point {
+            name: tool.to_string(),
+            ours: matches!(tool, Tool::Evenkeel { .. }),
+            seconds: median(&self.whole(tool)).as_secs_f64(),
+            p99_ms: felt.quantile(0.99).as_secs_f64() * 1_000.0,
+        };
+        felt.map(point).collect()
+    }
+
+    /// What clients felt in all runs of a tool together.
+    fn felt(&self, tool: Tool) -> Felt {
+        self.runs.get(&tool).into_iter().flatten().fold(Felt::default(), |mut all, run| {
+            all.add(run.felt.clone());
+            all
+        })
+    }
+
     /// Adds one run.
     pub(crate) fn add(&mut self, tool: Tool, run: Run) {
         self.runs.entry(tool).or_default().push(run);
@@ -56,13 +89,7 @@ const OURS: Tool = Tool::Evenkeel { settings: "" };
 impl Table {
     /// What clients felt in all runs together, where there were any.
     fn latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let felt = |tool: Tool| {
-            self.runs.get(&tool).into_iter().flatten().fold(Felt::default(), |mut all, run| {
-                all.add(run.felt.clone());
-                all
-            })
-        };
-        let ours = felt(OURS);
+        let ours = self.felt(OURS);
         if ours.took.is_empty() {
             return Ok(());
         }
@@ -72,7 +99,7 @@ impl Table {
         )?;
         writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
         for &tool in &self.tools {
-            let felt = felt(tool);
+            let felt = self.felt(tool);
             let quantiles = [0.5, 0.99, 0.999, 1.0].map(|part| felt.quantile(part));
             let [p50, p99, p999, longest] = quantiles.map(|took| format!("{:.2}", took.as_secs_f64() * 1_000.0));
             let to_ours = |part| felt.quantile(part).as_secs_f64() / ours.quantile(part).as_secs_f64();

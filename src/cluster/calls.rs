@@ -30,9 +30,63 @@ impl CallCount {
     }
 }
 
+/// Commands that replicas, monitors and evenkeel itself send; those with subcommands stand for all of these.
+const UPKEEP: [&str; 25] = [
+    "asking",
+    "auth",
+    "client",
+    "cluster",
+    "command",
+    "config",
+    "dbsize",
+    "eval",
+    "exec",
+    "function",
+    "hello",
+    "info",
+    "latency",
+    "memory",
+    "migrate",
+    "multi",
+    "ping",
+    "psync",
+    "replconf",
+    "restore-asking",
+    "role",
+    "select",
+    "slowlog",
+    "type",
+    "wait",
+];
+
+/// How many commands of clients a server has carried out, by `INFO commandstats`: of all commands but those of upkeep.
+#[must_use]
+pub fn client_calls(commandstats: &str) -> u64 {
+    let calls = |line: &str| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let command = name.split('|').next()?;
+        let calls = rest.split(',').next()?.parse().ok()?;
+        (!UPKEEP.contains(&command)).then_some(calls)
+    };
+    commandstats.lines().filter_map(calls).fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_of_clients_are_told_from_upkeep() {
+        let text = "# Commandstats\r\n\
+                    cmdstat_get:calls=5,usec=1\r\n\
+                    cmdstat_ping:calls=100,usec=1\r\n\
+                    cmdstat_cluster|countkeysinslot:calls=100,usec=1\r\n\
+                    cmdstat_memory|usage:calls=100,usec=1\r\n\
+                    cmdstat_restore-asking:calls=100,usec=1\r\n\
+                    cmdstat_xgroup|create:calls=2,usec=1\r\n\
+                    cmdstat_set:calls=broken,usec=1\r\n";
+        assert_eq!((client_calls(text), client_calls("")), (7, 0));
+    }
 
     #[test]
     fn a_commands_counters_are_told_from_those_of_others() {

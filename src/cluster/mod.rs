@@ -16,7 +16,7 @@ mod topology;
 mod unclear;
 mod view;
 
-pub use calls::CallCount;
+pub use calls::{CallCount, client_calls};
 pub use job::{JobError, JobKind, ServerJob};
 pub use node::{Address, AddressError, NodeId, NodeIdError};
 pub use observation::{

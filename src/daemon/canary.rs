@@ -9,22 +9,33 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::cluster::{Address, NodeId};
+use crate::cluster::{Address, NodeId, client_calls};
 use crate::redis::{CallError, Conn, Dialer};
 use crate::throttle::Latency;
 
 /// How often a node is asked: about a thousandth of what it can answer, and a figure every 200 ms.
 const EVERY: Duration = Duration::from_millis(10);
+/// How often a node is asked what it does for clients; the first time sooner.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+const FIRST_COUNT: Duration = Duration::from_millis(200);
+/// A node that carries out fewer commands of clients in a second is taken to have none.
+const IN_USE: f64 = 10.0;
 /// After a connection that was not made, or was lost.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How long clients of one node wait for an answer, beyond the time of the network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Felt {
     /// Figures so far, so that each is heeded once.
     pub(super) number: u64,
     /// The last one; `None` before the first, and while there is no connection.
     pub(super) latency: Option<Duration>,
+    /// The node serves clients; until the contrary is known, it does.
+    pub(super) in_use: bool,
+}
+
+impl Felt {
+    const NOTHING: Self = Self { number: 0, latency: None, in_use: true };
 }
 
 /// Asks one node for as long as anybody holds it.
@@ -66,7 +77,7 @@ impl Canaries {
         if let Some(canary) = known.filter(|canary| canary.address == *address) {
             return canary;
         }
-        let (sender, felt) = watch::channel(Felt::default());
+        let (sender, felt) = watch::channel(Felt::NOTHING);
         let asking = ask(dialer.clone(), node, address.clone(), hostname.map(str::to_owned), sender);
         let canary = Arc::new(Canary { address: address.clone(), felt, task: tokio::spawn(asking) });
         self.0.insert(node, Arc::downgrade(&canary));
@@ -89,7 +100,7 @@ async fn ask(dialer: Dialer, node: NodeId, address: Address, hostname: Option<St
     loop {
         if let Ok(conn) = dialer.open(&address, hostname.as_deref(), node).await {
             ask_on(&conn, &felt).await;
-            felt.send_modify(|felt| felt.latency = None);
+            felt.send_modify(|felt| (felt.latency, felt.in_use) = (None, true));
         }
         sleep(AGAIN_AFTER).await;
     }
@@ -100,8 +111,16 @@ async fn ask_on(conn: &Conn, felt: &watch::Sender<Felt>) {
     let mut latency = Latency::new(EVERY);
     let mut turns = interval(EVERY);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut count, mut count_at) = (None, Instant::now());
     while !conn.is_dead() {
         turns.tick().await;
+        if Instant::now() >= count_at {
+            let newest = count_clients(conn).await;
+            let in_use = count.zip(newest).is_none_or(|(older, newer)| is_in_use(older, newer));
+            felt.send_modify(|felt| felt.in_use = in_use);
+            count_at = Instant::now() + if count.is_none() { FIRST_COUNT } else { COUNT_EVERY };
+            count = newest;
+        }
         let began = Instant::now();
         // Whatever it answers, it has answered.
         let answered = !matches!(conn.call("PING", Vec::new()).await, Err(CallError::NoAnswer { .. }));
@@ -110,7 +129,36 @@ async fn ask_on(conn: &Conn, felt: &watch::Sender<Felt>) {
         if (answered || took > EVERY)
             && let Some(figure) = latency.on_call(took)
         {
-            felt.send_modify(|felt| *felt = Felt { number: felt.number + 1, latency: Some(figure) });
+            felt.send_modify(|felt| (felt.number, felt.latency) = (felt.number + 1, Some(figure)));
         }
+    }
+}
+
+/// Commands of clients so far, and when that was.
+async fn count_clients(conn: &Conn) -> Option<(u64, Instant)> {
+    Some((client_calls(&conn.info(Some("commandstats")).await.ok()?), Instant::now()))
+}
+
+/// Whether a node has carried out commands of clients between these counts, which may have begun anew meanwhile.
+fn is_in_use((before, since): (u64, Instant), (now, at): (u64, Instant)) -> bool {
+    now.checked_sub(before).is_none_or(|calls| calls as f64 >= IN_USE * (at - since).as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_in_use_where_clients_send_it_ten_commands_a_second() {
+        let check = |before: u64, now: u64, ms: u64, expect: bool| {
+            let since = Instant::now();
+            let at = since + Duration::from_millis(ms);
+            assert_eq!(is_in_use((before, since), (now, at)), expect, "{before} {now} {ms}");
+        };
+        check(100, 109, 1_000, false);
+        check(100, 110, 1_000, true);
+        check(100, 102, 200, true);
+        check(100, 101, 200, false);
+        check(100, 3, 1_000, true);
     }
 }

@@ -161,7 +161,8 @@ impl Pacer {
         by_rate.max(self.pace.rest())
     }
 
-    /// Once for each round of figures; where there is none there is nothing to go by, and what was is not true any more.
+    /// Once for each round of figures; where there is none there is nothing to go by, and what was is not true any more. Nor
+    /// is there at a node without clients: nobody waits there but the canary.
     fn heed_canaries(&mut self) {
         let felt: Vec<_> = self.canaries.iter().map(|canary| canary.felt()).collect();
         self.heeded.resize(felt.len(), 0);
@@ -169,7 +170,8 @@ impl Pacer {
             felt.iter().zip(&self.heeded).all(|(felt, heeded)| felt.latency.is_none() || felt.number > *heeded);
         if is_new {
             self.heeded = felt.iter().map(|felt| felt.number).collect();
-            self.pace.on_latency(felt.iter().filter_map(|felt| felt.latency).max().unwrap_or_default());
+            let latencies = felt.iter().filter(|felt| felt.in_use).filter_map(|felt| felt.latency);
+            self.pace.on_latency(latencies.max().unwrap_or_default());
         }
     }
 

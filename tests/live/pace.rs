@@ -69,6 +69,10 @@ fn hold(cluster: &Cluster, node: crate::support::Node, at_work: &AtomicBool) {
                   until (now[1] - began[1]) * 1000000 + now[2] - began[2] > 40000";
     while at_work.load(Ordering::Relaxed) {
         cluster.cmd::<()>(node, &["EVAL", script, "0"]);
+        // It is for nodes with clients that a move slows down.
+        for _ in 0..5 {
+            cluster.cmd::<()>(node, &["RANDOMKEY"]);
+        }
     }
 }
 
