@@ -20,7 +20,7 @@ pub(crate) fn write(page: &Path, table: &Table, circumstances: &str) {
         let name = format!("{}.svg", table.file_name());
         plot::draw(&pictures.join(&name), table.title(), &points);
         let directory = pictures.file_name().unwrap_or_default().display();
-        section.push_str(&format!("\n![Time against the clients' p99]({directory}/{name})\n"));
+        section = format!("{section}\n![Time against the clients' p99]({directory}/{name})\n");
     }
     let before = fs::read_to_string(page).expect("the page of figures");
     fs::write(page, with_section(&before, table.title(), &section)).expect("the page of figures can be written");

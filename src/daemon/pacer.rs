@@ -161,6 +161,16 @@ impl Pacer {
         by_rate.max(self.pace.rest())
     }
 
+    /// Whether calls of this source are to be made one after the other with those of others whose clients might wait.
+    pub(super) fn takes_turns(&self) -> bool {
+        self.pace.takes_turns() && self.has_clients()
+    }
+
+    /// Whether any client uses the source or the target, as far as is known.
+    pub(super) fn has_clients(&self) -> bool {
+        self.canaries.iter().any(|canary| canary.felt().in_use)
+    }
+
     /// Once for each round of figures; where there is none there is nothing to go by, and what was is not true any more. Nor
     /// is there at a node without clients: nobody waits there but the canary.
     fn heed_canaries(&mut self) {

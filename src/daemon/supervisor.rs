@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -137,6 +137,8 @@ pub struct Supervisor {
     agreed: bool,
     running: BTreeMap<MoveId, Running>,
     canaries: Canaries,
+    /// Moves whose clients might wait take turns with each other.
+    crowd: Arc<Mutex<()>>,
     rates: Arc<Rates>,
     next_id: u64,
     ended: Vec<(SlotSet, Instant)>,
@@ -202,6 +204,7 @@ impl Supervisor {
             agreed: false,
             running: BTreeMap::new(),
             canaries: Canaries::default(),
+            crowd: Arc::default(),
             rates: Arc::new(rates),
             next_id: 0,
             ended: Vec::new(),

@@ -65,6 +65,8 @@ pub(super) struct Worker {
     /// Of open slots: we opened them ourselves.
     pub(super) on_record: bool,
     pub(super) pacer: Mutex<Pacer>,
+    /// Whoever has it makes the only call of those moves that take turns.
+    pub(super) crowd: Arc<tokio::sync::Mutex<()>>,
     pub(super) group: GroupLimits,
     /// Estimate for the count of bytes: the source's data per key.
     pub(super) bytes_per_key: f64,

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::cluster::{Slot, SlotSet};
 
-/// So many times as many slots where none of them holds a key: nothing is moved that could be caught half-moved.
-const EMPTY: usize = 4;
+/// So many times as many slots where none of them holds a key, for nothing is moved that could be caught half-moved; and
+/// where there is nobody whom the news of so many new owners at once would keep waiting.
+const MANY: usize = 4;
 
 /// How much may be open at once between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimits {
     /// Slots; at least one.
     pub slots: usize,
-    /// Slots where all of them are empty; not less.
-    pub empty_slots: usize,
+    /// Slots where all of them are empty, or no client uses the nodes; not less.
+    pub many_slots: usize,
     /// Keys, over all slots of the group; a slot with more makes a group of its own.
     pub keys: u64,
 }
@@ -22,7 +23,13 @@ impl GroupLimits {
     /// So many slots and keys, four times as many slots where all are empty, but never more slots than `at_once`.
     #[must_use]
     pub fn new(slots: usize, keys: u64, at_once: usize) -> Self {
-        Self { slots: slots.min(at_once), empty_slots: slots.saturating_mul(EMPTY).min(at_once), keys }
+        Self { slots: slots.min(at_once), many_slots: slots.saturating_mul(MANY).min(at_once), keys }
+    }
+
+    /// The limits between nodes that no client uses.
+    #[must_use]
+    pub fn without_clients(self) -> Self {
+        Self { slots: self.many_slots, ..self }
     }
 }
 
@@ -35,7 +42,7 @@ pub fn next_group(counts: &BTreeMap<Slot, u64>, limits: GroupLimits) -> SlotSet 
     let (mut slots, mut keys) = (0, 0u64);
     for (&slot, &count) in counts {
         keys = keys.saturating_add(count);
-        let most = if keys == 0 { limits.empty_slots } else { limits.slots };
+        let most = if keys == 0 { limits.many_slots } else { limits.slots };
         if slots > 0 && (slots >= most || keys > limits.keys) {
             break;
         }
@@ -63,5 +70,9 @@ mod tests {
         let empty = (0..60).map(|slot| (slot, 0)).collect::<Vec<_>>();
         check(&empty, "0-11");
         check(&[&empty[..8], &[(8, 1)]].concat(), "0-7");
+        let some = (0..60).map(|slot| (Slot::new(slot).unwrap(), 1)).collect();
+        let limits = GroupLimits::new(3, 10, 100);
+        assert_eq!(next_group(&some, limits.without_clients()).to_string(), "0-9");
+        assert_eq!(next_group(&some, GroupLimits { keys: 100, ..limits }.without_clients()).to_string(), "0-11");
     }
 }

@@ -32,6 +32,10 @@ const HEEDED: f64 = 0.1;
 /// The shortest rest, and the longest.
 const RESTS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
+/// Figures of clients that do not wait, before a source makes calls beside those of others again: ten seconds of them; twice
+/// as many each time that clients wait then, and at most so many.
+const QUIET: (u32, u32) = (50, 1_500);
+
 /// How much a source and its target may be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
@@ -88,8 +92,9 @@ impl fmt::Display for Limit {
 /// The pace of one source, learnt from its calls and from what other clients feel.
 ///
 /// The batch grows while calls stay within the budget in the mean, and nine in ten of them within twice the budget; else it
-/// shrinks in proportion. Near the size that was too big last it grows slowly. When clients wait too long, calls that are
-/// long themselves are halved, and where they are not the source rests between them.
+/// shrinks in proportion. Near the size that was too big last it grows slowly. When clients wait too long, sources take
+/// turns; if that does not help, calls that are long themselves are halved, and where they are not the source rests between
+/// them.
 #[derive(Clone, Debug)]
 pub struct Pace {
     budget: Budget,
@@ -104,6 +109,10 @@ pub struct Pace {
     rest: Duration,
     /// Clients wait too long, as they last said.
     crowded: bool,
+    /// Figures until the source may make calls beside those of others; none: it may.
+    quiet_in: u32,
+    /// How many it will be the next time.
+    quiet: u32,
     /// As far as calls tell.
     limit: Limit,
 }
@@ -123,6 +132,8 @@ impl Pace {
             heavy_factor: 1.0,
             rest: Duration::ZERO,
             crowded: false,
+            quiet_in: QUIET.0,
+            quiet: QUIET.0,
             limit: Limit::Growing,
         }
     }
@@ -143,6 +154,13 @@ impl Pace {
     #[must_use]
     pub fn rest(&self) -> Duration {
         self.rest
+    }
+
+    /// Whether its calls are to be made one after the other with those of other sources whose clients might wait: processes
+    /// that share a machine keep each other's clients waiting. It is so at first, and from when clients wait on.
+    #[must_use]
+    pub fn takes_turns(&self) -> bool {
+        self.quiet_in > 0
     }
 
     /// What keeps the source from moving faster.
@@ -192,7 +210,15 @@ impl Pace {
     pub fn on_latency(&mut self, latency: Duration) {
         let was_crowded = std::mem::replace(&mut self.crowded, latency > self.budget.latency);
         if !self.crowded {
+            self.quiet_in = self.quiet_in.saturating_sub(1);
             self.rest = if self.rest > RESTS.0 { self.rest / 2 } else { Duration::ZERO };
+            return;
+        }
+        let took_turns = self.takes_turns();
+        self.quiet_in = self.quiet;
+        if !took_turns {
+            self.quiet = (self.quiet * 2).min(QUIET.1);
+            self.quiet_in = self.quiet;
             return;
         }
         // Where the calls are short beside what clients may wait, it is not their length that keeps clients waiting.
@@ -376,6 +402,21 @@ mod tests {
         assert_eq!(sizes[..4], [100, 150, 157, 164]);
         let [.., careful, forgotten] = sizes[..] else { panic!("{sizes:?}") };
         assert_eq!(forgotten, careful + careful / 2);
+    }
+
+    #[test]
+    fn sources_take_turns_until_clients_have_not_waited_for_long_and_for_longer_each_time() {
+        let mut pace = pace(1_000);
+        let (long, short) = (Duration::from_millis(11), Duration::from_millis(9));
+        for quiet in [QUIET.0, QUIET.0 * 2, QUIET.0 * 4] {
+            for _ in 0..quiet {
+                assert!(pace.takes_turns());
+                pace.on_latency(short);
+            }
+            assert!(!pace.takes_turns());
+            pace.on_latency(long);
+            assert_eq!((pace.keys(), pace.rest()), (100, Duration::ZERO), "that alone may help");
+        }
     }
 
     #[test]

@@ -175,7 +175,9 @@ impl<'a> Lane<'a> {
             let ahead: SlotSet = queue.rest.iter().take(COUNT_AHEAD).collect();
             queue.counts = self.ends.count_at_source(&ahead).await?;
         }
-        let group = next_group(&queue.counts, self.worker.group);
+        let limits = self.worker.group;
+        let limits = if self.worker.pacer().has_clients() { limits } else { limits.without_clients() };
+        let group = next_group(&queue.counts, limits);
         queue.rest = queue.rest.difference(&group);
         let counted: BTreeMap<Slot, u64> = queue.counts.extract_if(.., |slot, _| group.contains(*slot)).collect();
         queue.taken += counted.values().sum::<u64>();
@@ -210,7 +212,9 @@ impl<'a> Lane<'a> {
     /// The slots of a group, without those that a big key keeps from being opened.
     async fn without_big_keys(&mut self, counts: BTreeMap<Slot, u64>) -> Result<SlotSet, Fault> {
         let mut group: SlotSet = counts.keys().copied().collect();
+        let crowd = self.crowd().await;
         let found = self.ends.big_keys(&self.worker.big_keys, &counts, self.worker.dataset).await?;
+        drop(crowd);
         let judged = self.worker.big_keys.judge(&found, Timestamp::now());
         self.ends.heavy = judged.heavy;
         if let Some(node_timeout) = self.worker.big_keys.node_timeout {

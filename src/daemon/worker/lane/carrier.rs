@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -19,6 +19,8 @@ use crate::migration::{Blocked, CallLimit, End, Mark, MigrateReply, Migration, P
 
 /// How old the target's memory may be in the middle of a group, while it is below its limit.
 const MEMORY_GOOD_FOR: Duration = Duration::from_millis(100);
+/// How long another move's call is waited for.
+const COURTESY: Duration = Duration::from_millis(50);
 /// How long replicas may be behind before that is told, and how often it is told again.
 const REPLICA_PATIENCE: Duration = Duration::from_secs(2);
 const REMIND: Duration = Duration::from_mins(1);
@@ -27,7 +29,7 @@ const POLICY_GOOD_FOR: Duration = Duration::from_secs(1);
 /// How often a paused lane that holds the finalise looks whether everybody names the target by now.
 const RELEASE_CHECK: Duration = Duration::from_millis(500);
 
-impl Lane<'_> {
+impl<'a> Lane<'a> {
     /// Waits until the slots are to be left, or an end has been replaced.
     pub(super) async fn is_not_wanted(&self) {
         tokio::select! {
@@ -54,6 +56,15 @@ impl Lane<'_> {
             () = self.worker.failed_over.cancelled() => {}
         }
         self.turn.is_some()
+    }
+
+    /// Waits for the calls of other moves, where that is wanted for the sake of clients. A courtesy: a call that takes long is
+    /// not waited for.
+    pub(super) async fn crowd(&self) -> Option<MutexGuard<'a, ()>> {
+        if !self.worker.pacer().takes_turns() {
+            return None;
+        }
+        tokio::time::timeout(COURTESY, self.worker.crowd.lock()).await.ok()
     }
 
     /// Why a target that would drop keys takes no more in the middle of a group.
@@ -214,6 +225,8 @@ impl Carrier for Lane<'_> {
                 Ok(None) | Err(Fault::NoAnswer { .. }) => {}
             }
         }
+        // To the end of the call.
+        let _crowd = if self.turn.is_some() { self.crowd().await } else { None };
         // Much may have happened while it rested, and asked: the machine is to be asked anew.
         if matches!(step, Step::MoveKeys(_)) && (self.worker.failed_over.is_cancelled() || !self.may_send(&step)) {
             return None;
