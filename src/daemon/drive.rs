@@ -29,8 +29,8 @@ pub(super) trait Carrier {
         false
     }
 
-    /// A step on the servers. Never dropped once it is sent, unless it only reads; `None` when a failover has made it
-    /// pointless before.
+    /// A step on the servers. Never dropped once it is sent, unless it only reads; `None` when it was not sent: a
+    /// failover has made it pointless, or the slots are to be left; the machine is asked again.
     async fn perform(&mut self, step: Step) -> Option<Reply>;
 
     /// Waits until the replicas of both ends have what was moved, and for the permission to finalise: then [`Reply::Go`],

@@ -138,8 +138,8 @@ impl Connections {
         }))
     }
 
-    /// The same ends, by connections of their own that are to be opened.
-    pub(super) fn another(&self) -> Self {
+    /// The same ends, not connected.
+    pub(super) fn unconnected(&self) -> Self {
         Self {
             dialer: self.dialer.clone(),
             source: self.source.clone(),
@@ -147,8 +147,8 @@ impl Connections {
             migrate_to: self.migrate_to.clone(),
             login: self.login.clone(),
             ours: self.ours.clone(),
-            source_followers: self.source_followers.another(),
-            target_followers: self.target_followers.another(),
+            source_followers: self.source_followers.unconnected(),
+            target_followers: self.target_followers.unconnected(),
             source_control: None,
             target_control: None,
             source_data: BTreeMap::new(),
@@ -161,8 +161,9 @@ impl Connections {
     pub(super) async fn open(&mut self) -> Result<(), Fault> {
         self.control(End::Target).await?;
         self.control(End::Source).await?;
+        // One that was timed before counts too: the source may be busy by now.
+        let mut shortest = if self.round_trip.is_zero() { Duration::MAX } else { self.round_trip };
         let data = self.source_data(0).await?;
-        let mut shortest = Duration::MAX;
         for _ in 0..3 {
             let began = Instant::now();
             data.call("PING", Vec::new()).await.map_err(no_answer(End::Source))?;

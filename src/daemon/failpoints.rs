@@ -29,7 +29,7 @@ pub enum Phase {
     Compare,
     /// From the wish for the finalise to its grant.
     TakeFinalise,
-    /// The look under the finalise, the source counting.
+    /// A look under the finalise; before anything is assigned, the source counts.
     Count,
     /// `NODE` at the target.
     AssignTarget,

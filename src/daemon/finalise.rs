@@ -204,6 +204,13 @@ mod tests {
     }
 
     #[test]
+    fn both_lanes_of_a_move_get_it_one_after_the_other() {
+        let twice = [("want", 1, "a>d"), ("want", 1, "a>d"), ("next", 0, ""), ("next", 0, "")];
+        let again = [("back", 1, ""), ("next", 0, ""), ("next", 0, ""), ("back", 1, ""), ("next", 0, "")];
+        check(&[&twice[..], &again].concat(), &[Some(1), None, Some(1), None, None]);
+    }
+
+    #[test]
     fn a_move_that_dies_with_it_leaves_it_to_whoever_finishes_its_pair() {
         let died = [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d")];
         let others = [("want", 2, "b>d"), ("want", 4, "a>d"), ("next", 0, "")];

@@ -37,7 +37,7 @@ impl Followers {
     }
 
     /// The same replicas, none of them connected.
-    pub(super) fn another(&self) -> Self {
+    pub(super) fn unconnected(&self) -> Self {
         let followers = self.0.iter().map(|follower| Follower {
             node: follower.node,
             address: follower.address.clone(),

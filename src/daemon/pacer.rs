@@ -13,8 +13,9 @@ use crate::throttle::{Budget, Limit, Pace, Rate};
 
 /// How often a source is asked for how long its calls held it.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
-/// How long the keys of a group may take under a plain limit, so that it is finished soon after that is asked for.
-const GROUP_LASTS: Duration = Duration::from_secs(5);
+/// How long the keys of a group may take under a plain limit, so that both groups that may be open are finished soon after
+/// that is asked for.
+const GROUP_LASTS: Duration = Duration::from_millis(2_500);
 /// The last keys of a slot go along with a call where they are no more than this part of it.
 const LAST_PART: usize = 4;
 
@@ -181,7 +182,7 @@ impl Pacer {
         if is_new {
             self.heeded = felt.iter().map(|felt| felt.number).collect();
             let latencies = felt.iter().filter(|felt| felt.in_use).filter_map(|felt| felt.latency);
-            self.pace.on_latency(latencies.max().unwrap_or_default());
+            self.pace.on_latency(latencies.max());
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use lane::{Lane, Shared};
 
@@ -110,16 +110,13 @@ impl Worker {
 
     /// Moves group after group, in both lanes.
     async fn move_all(&self, shared: &Shared, mut first: Lane<'_>) -> Report {
-        let mut second = Lane::new(self, shared, first.ends.another(), 1);
+        let mut second = Lane::new(self, shared, first.ends.unconnected(), 1);
         if let Some(group) = first.take_group().await {
             let beside = async {
-                if shared.is_empty().await {
-                    return;
-                }
-                match second.ends.open().await {
-                    Ok(()) => second.move_groups(None).await,
-                    // Whatever it is, the first lane meets it too, and says so.
-                    Err(fault) => debug!(%fault, "no second lane"),
+                // What is the matter with the pair shows in one group.
+                shared.proven.cancelled().await;
+                if !shared.is_empty().await && second.open().await {
+                    second.move_groups(None).await;
                 }
             };
             tokio::join!(Box::pin(first.move_groups(Some(group))), Box::pin(beside));

@@ -20,7 +20,8 @@ pub struct EndFacts {
     pub names_owner: BTreeMap<Slot, NodeId>,
     /// The slots asked for that nobody owns, as far as it knows.
     pub ownerless: SlotSet,
-    /// Keys it holds of each slot asked for, over all databases; slots without a key may be absent.
+    /// Keys it holds of each slot asked for, over all databases; slots without a key may be absent, and all are where nothing
+    /// was to be counted.
     pub keys: BTreeMap<Slot, u64>,
     /// The databases in which it holds any key, where keys were counted.
     pub databases: Vec<u32>,

@@ -32,7 +32,7 @@ const ASSIGNMENTS_AT_ONCE: u32 = 20;
 enum State {
     /// Both ends are to be read; nothing is taken for granted.
     Looking,
-    /// The same, and what was assigned is to be counted again.
+    /// The same, and the source is to count whatever it has counted before.
     Recounting,
     /// The target takes a node that has been replaced for the owner of these, and is to be told of the source.
     Redirecting(SlotSet),
@@ -183,6 +183,12 @@ impl Migration {
         self.holds_finalise
     }
 
+    /// Whether a call without an answer may have left copies at both ends: they are to go over before a client deletes one.
+    #[must_use]
+    pub fn has_suspect(&self) -> bool {
+        self.suspect.is_some()
+    }
+
     /// Ends the move at the next step that leaves every slot whole: open, with both marks, or finished.
     pub fn interrupt(&mut self, why: Trouble) {
         self.interrupted.get_or_insert(why);
@@ -284,7 +290,8 @@ impl Migration {
             }
             (State::Drained, Reply::Go) => {
                 self.holds_finalise = true;
-                State::Looking
+                // Slots that were found half assigned may have waited long for this.
+                State::Recounting
             }
             (State::Assigning(slots), Reply::Marked(replies)) => self.after_assigned(slots, &replies),
             (State::Telling(slots), Reply::Marked(replies)) => self.after_told(&slots, &replies),

@@ -109,6 +109,8 @@ pub struct Pace {
     rest: Duration,
     /// Clients wait too long, as they last said.
     crowded: bool,
+    /// The batch was halved because of that.
+    halving: bool,
     /// Figures until the source may make calls beside those of others; none: it may.
     quiet_in: u32,
     /// How many it will be the next time.
@@ -132,6 +134,7 @@ impl Pace {
             heavy_factor: 1.0,
             rest: Duration::ZERO,
             crowded: false,
+            halving: false,
             quiet_in: QUIET.0,
             quiet: QUIET.0,
             limit: Limit::Growing,
@@ -206,25 +209,25 @@ impl Pace {
         self.block.on_count(count);
     }
 
-    /// How long other clients of the source or the target have waited of late.
-    pub fn on_latency(&mut self, latency: Duration) {
-        let was_crowded = std::mem::replace(&mut self.crowded, latency > self.budget.latency);
+    /// How long other clients of the source or the target have waited of late; `None` where nobody knows, or there are none.
+    pub fn on_latency(&mut self, latency: Option<Duration>) {
+        self.crowded = latency.is_some_and(|latency| latency > self.budget.latency);
         if !self.crowded {
-            self.quiet_in = self.quiet_in.saturating_sub(1);
+            self.halving = false;
+            self.quiet_in = self.quiet_in.saturating_sub(latency.is_some().into());
             self.rest = if self.rest > RESTS.0 { self.rest / 2 } else { Duration::ZERO };
             return;
         }
-        let took_turns = self.takes_turns();
-        self.quiet_in = self.quiet;
-        if !took_turns {
+        if !self.takes_turns() {
             self.quiet = (self.quiet * 2).min(QUIET.1);
             self.quiet_in = self.quiet;
             return;
         }
+        self.quiet_in = self.quiet;
         // Where the calls are short beside what clients may wait, it is not their length that keeps clients waiting.
         let is_long = self.block.mean().is_none_or(|block| block > self.budget.latency / 2);
         if is_long && self.keys > self.floor() {
-            if !was_crowded {
+            if !std::mem::replace(&mut self.halving, true) {
                 self.too_big = Some((self.keys, 0));
             }
             self.keys = (self.keys / 2).max(self.floor());
@@ -407,22 +410,25 @@ mod tests {
     #[test]
     fn sources_take_turns_until_clients_have_not_waited_for_long_and_for_longer_each_time() {
         let mut pace = pace(1_000);
-        let (long, short) = (Duration::from_millis(11), Duration::from_millis(9));
+        let [long, short] = [11, 9].map(|ms| Some(Duration::from_millis(ms)));
         for quiet in [QUIET.0, QUIET.0 * 2, QUIET.0 * 4] {
             for _ in 0..quiet {
                 assert!(pace.takes_turns());
+                pace.on_latency(None);
                 pace.on_latency(short);
             }
             assert!(!pace.takes_turns());
             pace.on_latency(long);
             assert_eq!((pace.keys(), pace.rest()), (100, Duration::ZERO), "that alone may help");
         }
+        pace.on_latency(long);
+        assert_eq!((pace.keys(), pace.too_big), (50, Some((100, 0))));
     }
 
     #[test]
     fn clients_that_wait_halve_the_batch_and_then_make_the_source_rest() {
         let mut pace = pace(1_000);
-        let (long, short) = (Duration::from_millis(11), Duration::from_millis(9));
+        let [long, short] = [11, 9].map(|ms| Some(Duration::from_millis(ms)));
         let mut seen = Vec::new();
         for latency in [long, long, long, long, long, long, short, short] {
             pace.on_latency(latency);
@@ -453,14 +459,14 @@ mod tests {
         for calls in [0, 1_000] {
             pace.on_count(CallCount { calls, time: Duration::from_millis(calls) });
         }
-        pace.on_latency(Duration::from_millis(11));
+        pace.on_latency(Some(Duration::from_millis(11)));
         assert_eq!((pace.keys(), pace.rest(), pace.limit()), (100, RESTS.0, Limit::Latency));
     }
 
     #[test]
     fn while_clients_wait_the_batch_does_not_grow() {
         let mut pace = pace(1_000);
-        pace.on_latency(Duration::from_millis(11));
+        pace.on_latency(Some(Duration::from_millis(11)));
         call(&mut pace, 50, 1);
         assert_eq!(pace.keys(), 50);
     }
@@ -469,7 +475,7 @@ mod tests {
     fn a_limit_below_the_floor_is_kept() {
         let mut pace = pace(1);
         pace.on_call(1, Duration::from_secs(1));
-        pace.on_latency(Duration::from_secs(1));
+        pace.on_latency(Some(Duration::from_secs(1)));
         call(&mut pace, 1, 0);
         assert_eq!(pace.keys(), 1);
     }

@@ -3,6 +3,7 @@
 mod carrier;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -33,23 +34,31 @@ pub(super) struct Shared {
     end: CancellationToken,
     /// Open slots are to be left as they are.
     leave: CancellationToken,
+    /// A call has moved keys, or a group is finished: the pair can do it. Or the first lane has ended.
+    pub(super) proven: CancellationToken,
+    /// Keys of what the lanes have taken and not moved.
+    taken: AtomicU64,
 }
 
 /// The slots that no lane has taken yet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Queue {
     rest: SlotSet,
     /// Keys of the next ones of them.
     counts: BTreeMap<Slot, u64>,
-    /// Keys of what the lanes have taken and not finished.
-    taken: u64,
 }
 
 impl Shared {
     pub(super) fn new(worker: &Worker) -> Self {
-        let queue = Queue { rest: worker.slots.clone(), counts: BTreeMap::new(), taken: 0 };
-        let (turn, queue) = (Mutex::new(()), Mutex::new(queue));
-        Self { turn, queue, end: worker.stop.child_token(), leave: worker.leave.child_token() }
+        let queue = Queue { rest: worker.slots.clone(), counts: BTreeMap::new() };
+        Self {
+            turn: Mutex::new(()),
+            queue: Mutex::new(queue),
+            end: worker.stop.child_token(),
+            leave: worker.leave.child_token(),
+            proven: CancellationToken::new(),
+            taken: AtomicU64::new(0),
+        }
     }
 
     /// Nothing is left that a lane could take.
@@ -63,22 +72,16 @@ impl Shared {
     }
 }
 
-/// Slots that a lane has taken.
-#[derive(Debug)]
-pub(super) struct Group {
-    slots: SlotSet,
-    /// As they were counted.
-    keys: u64,
-}
-
 /// One lane.
 pub(super) struct Lane<'a> {
     worker: &'a Worker,
     shared: &'a Shared,
     number: usize,
     pub(super) ends: Connections,
-    /// Held while keys of this lane's group are listed and moved.
+    /// Held from the first listing of this lane's group until its keys are drained.
     turn: Option<MutexGuard<'a, ()>>,
+    /// Keys of this lane's group that have not moved, as they were counted.
+    outstanding: u64,
     /// When the target's memory is to be read again, at the latest.
     memory_due: Instant,
     report: Report,
@@ -87,13 +90,28 @@ pub(super) struct Lane<'a> {
 impl<'a> Lane<'a> {
     pub(super) fn new(worker: &'a Worker, shared: &'a Shared, ends: Connections, number: usize) -> Self {
         let (memory_due, report) = (Instant::now(), Report::default());
-        Self { worker, shared, number, ends, turn: None, memory_due, report }
+        Self { worker, shared, number, ends, turn: None, outstanding: 0, memory_due, report }
     }
 
     /// Ends it: what it has to report.
     pub(super) fn end(mut self) -> Report {
         self.ends.close();
         self.report
+    }
+
+    /// Opens its connections. Says whether that worked: if not, the first lane meets the same and says so, or goes on alone.
+    pub(super) async fn open(&mut self) -> bool {
+        let unwanted = self.unwanted();
+        tokio::select! {
+            opened = self.ends.open() => match opened {
+                Ok(()) => true,
+                Err(fault) => {
+                    debug!(%fault, "no second lane");
+                    false
+                }
+            },
+            () = unwanted => false,
+        }
     }
 
     /// Finishes slots that are open already.
@@ -116,27 +134,61 @@ impl<'a> Lane<'a> {
     }
 
     /// Moves group after group, this one first.
-    pub(super) async fn move_groups(&mut self, mut first: Option<Group>) {
+    pub(super) async fn move_groups(&mut self, mut first: Option<SlotSet>) {
         loop {
-            let next = match first.take() {
-                Some(group) => Some(group),
-                None => self.take_group().await,
+            // The other lane's group is open meanwhile, and is not to wait for what is only read here.
+            let unwanted = self.unwanted();
+            let next = if first.is_some() {
+                first.take()
+            } else {
+                tokio::select! {
+                    slots = self.take_group() => slots,
+                    () = unwanted => None,
+                }
             };
-            let Some(Group { slots, keys }) = next else { break };
-            let (recorded, on_record) = oneshot::channel();
-            self.worker.tell(FromWorker::Opening { id: self.worker.id, slots: slots.clone(), recorded }).await;
-            let goes_on = on_record.await.is_ok() && self.carry(slots, Purpose::Move).await;
-            self.shared.queue.lock().await.taken -= keys;
+            let Some(slots) = next else { break };
+            let goes_on = self.is_on_record(&slots).await && self.carry(slots, Purpose::Move).await;
+            self.moved(self.outstanding);
             if !goes_on {
                 self.shared.end.cancel();
                 break;
             }
+            self.shared.proven.cancel();
         }
+        self.turn = None;
+        self.shared.proven.cancel();
+    }
+
+    /// Has it put on record that these are about to be opened. Says whether it is.
+    async fn is_on_record(&mut self, slots: &SlotSet) -> bool {
+        let (recorded, on_record) = oneshot::channel();
+        self.worker.tell(FromWorker::Opening { id: self.worker.id, slots: slots.clone(), recorded }).await;
+        let on_record = tokio::select! {
+            answer = on_record => answer.is_ok(),
+            () = self.unwanted() => false,
+        };
+        if !on_record {
+            self.give_back(slots).await;
+        }
+        on_record
+    }
+
+    async fn give_back(&self, slots: &SlotSet) {
+        self.shared.queue.lock().await.rest.extend(slots.iter());
+    }
+
+    /// So many keys of what the lanes have taken need no room any more.
+    fn moved(&mut self, keys: u64) {
+        let keys = keys.min(self.outstanding);
+        self.outstanding -= keys;
+        self.shared.taken.fetch_sub(keys, Ordering::Relaxed);
     }
 
     /// The next group that may be opened; `None` when none is left, or none is to be begun.
-    pub(super) async fn take_group(&mut self) -> Option<Group> {
+    pub(super) async fn take_group(&mut self) -> Option<SlotSet> {
         while !self.is_to_end() {
+            self.turn = None;
+            self.moved(self.outstanding);
             let counted = match self.take_counted().await {
                 Ok(counted) if counted.is_empty() => break,
                 Ok(counted) => counted,
@@ -145,18 +197,17 @@ impl<'a> Lane<'a> {
                     break;
                 }
             };
-            let (all, keys) = (counted.keys().copied().collect(), counted.values().sum());
+            let all = counted.keys().copied().collect();
             let allowed = match self.no_room_for_taken().await {
                 Ok(Some(full)) => Err(full),
                 Ok(None) => self.without_big_keys(counted).await.map_err(|fault| fault.trouble(self.worker.pair)),
                 Err(fault) => Err(fault.trouble(self.worker.pair)),
             };
             match allowed {
-                Ok(slots) if slots.is_empty() => self.shared.queue.lock().await.taken -= keys,
-                Ok(slots) if self.may_begin(slots.len()).await => return Some(Group { slots, keys }),
+                Ok(slots) if slots.is_empty() => {}
+                Ok(slots) if self.may_begin(slots.len()).await => return Some(slots),
                 Ok(slots) => {
-                    let mut queue = self.shared.queue.lock().await;
-                    queue.rest.extend(slots.iter());
+                    self.give_back(&slots).await;
                     break;
                 }
                 Err(trouble) => {
@@ -165,11 +216,13 @@ impl<'a> Lane<'a> {
                 }
             }
         }
+        self.turn = None;
         None
     }
 
     /// The slots of the next group, with how many keys they hold; none when no slot is left.
     async fn take_counted(&mut self) -> Result<BTreeMap<Slot, u64>, Fault> {
+        // Held while the source counts: the other lane would only count the same.
         let mut queue = self.shared.queue.lock().await;
         if queue.counts.is_empty() && !queue.rest.is_empty() {
             let ahead: SlotSet = queue.rest.iter().take(COUNT_AHEAD).collect();
@@ -180,14 +233,16 @@ impl<'a> Lane<'a> {
         let group = next_group(&queue.counts, limits);
         queue.rest = queue.rest.difference(&group);
         let counted: BTreeMap<Slot, u64> = queue.counts.extract_if(.., |slot, _| group.contains(*slot)).collect();
-        queue.taken += counted.values().sum::<u64>();
+        self.outstanding = counted.values().sum();
+        self.shared.taken.fetch_add(self.outstanding, Ordering::Relaxed);
         Ok(counted)
     }
 
     /// These slots, and all that no lane has taken, cannot be begun because of this.
     pub(super) async fn give_up(&mut self, mut slots: SlotSet, why: Trouble) {
         self.shared.end.cancel();
-        slots.extend(std::mem::take(&mut self.shared.queue.lock().await.rest).iter());
+        let Queue { rest, .. } = std::mem::take(&mut *self.shared.queue.lock().await);
+        slots.extend(rest.iter());
         let earlier = std::mem::take(&mut self.report);
         self.report = self.worker.unopened(&slots, &why).merge(earlier);
     }
@@ -200,7 +255,7 @@ impl<'a> Lane<'a> {
     /// Why the target is not to take now what the lanes have taken: other clients may have filled it since the move was
     /// planned.
     async fn no_room_for_taken(&mut self) -> Result<Option<Trouble>, Fault> {
-        let bytes = room::needed(self.shared.queue.lock().await.taken, self.worker.bytes_per_key);
+        let bytes = room::needed(self.shared.taken.load(Ordering::Relaxed), self.worker.bytes_per_key);
         if bytes == 0 {
             return Ok(None);
         }
@@ -213,9 +268,15 @@ impl<'a> Lane<'a> {
     async fn without_big_keys(&mut self, counts: BTreeMap<Slot, u64>) -> Result<SlotSet, Fault> {
         let mut group: SlotSet = counts.keys().copied().collect();
         let crowd = self.crowd().await;
-        let found = self.ends.big_keys(&self.worker.big_keys, &counts, self.worker.dataset).await?;
+        let rules = &self.worker.big_keys;
+        let found = self.ends.big_keys(rules, &counts, self.worker.dataset).await?;
         drop(crowd);
-        let judged = self.worker.big_keys.judge(&found, Timestamp::now());
+        let mut judged = rules.judge(&found, Timestamp::now());
+        if found.iter().any(|big| rules.is_big(big) && !judged.refused.contains_key(&big.slot)) {
+            // They have their hours: keys of the other lane, which may take long, are not to come between this and their move.
+            self.turn = Some(self.shared.turn.lock().await);
+            judged = rules.judge(&found, Timestamp::now());
+        }
         self.ends.heavy = judged.heavy;
         if let Some(node_timeout) = self.worker.big_keys.node_timeout {
             self.ends.keep_below(node_timeout);
@@ -300,8 +361,8 @@ impl<'a> Lane<'a> {
         if !wait.is_zero() {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.worker.stop.cancelled() => {}
-                () = self.is_not_wanted() => {}
+                () = self.shared.end.cancelled() => {}
+                () = self.unwanted() => {}
             }
         }
         !self.is_to_end()

@@ -30,22 +30,21 @@ const POLICY_GOOD_FOR: Duration = Duration::from_secs(1);
 const RELEASE_CHECK: Duration = Duration::from_millis(500);
 
 impl<'a> Lane<'a> {
-    /// Waits until the slots are to be left, or an end has been replaced.
-    pub(super) async fn is_not_wanted(&self) {
-        tokio::select! {
-            () = self.shared.leave.cancelled() => {}
-            () = self.worker.failed_over.cancelled() => {}
+    /// Ends when the slots are to be left, or an end has been replaced.
+    pub(super) fn unwanted(&self) -> impl Future<Output = ()> + use<> {
+        let (leave, failed_over) = (self.shared.leave.clone(), self.worker.failed_over.clone());
+        async move {
+            tokio::select! {
+                () = leave.cancelled() => {}
+                () = failed_over.cancelled() => {}
+            }
         }
     }
 
     /// Waits until no keys of the other lane's group are on their way, if this step is about keys. Says whether it may be
     /// taken now.
     async fn has_turn_for(&mut self, step: &Step) -> bool {
-        if !matches!(step, Step::ListKeys { .. } | Step::MoveKeys(_) | Step::CompareKeys(_)) {
-            self.turn = None;
-            return true;
-        }
-        if self.turn.is_some() {
+        if !is_about_keys(step) || self.turn.is_some() {
             return true;
         }
         // What a leaving lane still insists on is done.
@@ -141,11 +140,12 @@ impl<'a> Lane<'a> {
         let took = began.elapsed();
         self.worker.metrics.step_ended(name, took);
         if matches!(reply, Reply::Moved(MigrateReply::Moved | MigrateReply::MovedUnmarked)) {
+            self.shared.proven.cancel();
             self.worker.metrics.migrate_call(keys, took);
             self.learn(keys, expected, took).await;
         }
         let PaceStatus { batch_keys, block, limit, .. } = self.worker.pacer().status();
-        debug!(step = ?name, keys, listed, took_us = took.as_micros(), batch_keys, ?block, %limit, "step");
+        debug!(lane = self.number, step = ?name, keys, listed, took_us = took.as_micros(), batch_keys, ?block, %limit, "step");
         reply
     }
 
@@ -184,6 +184,7 @@ impl Carrier for Lane<'_> {
 
     fn came_forward(&mut self, slots: usize, keys: u64) {
         self.worker.meter.add(slots, keys);
+        self.moved(keys);
     }
 
     async fn yield_finalise(&mut self) {
@@ -194,6 +195,9 @@ impl Carrier for Lane<'_> {
     /// time out.
     async fn perform(&mut self, step: Step) -> Option<Reply> {
         let failed_over = self.worker.failed_over.clone();
+        if !self.has_turn_for(&step).await {
+            return None;
+        }
         let ready = tokio::select! {
             ready = self.ends.ready(&step) => ready,
             () = failed_over.cancelled() => return None,
@@ -201,15 +205,14 @@ impl Carrier for Lane<'_> {
         if let Err(fault) = ready {
             return Some(fault.into_reply());
         }
-        if !self.has_turn_for(&step).await {
-            return None;
-        }
+        // Copies at both ends are no matter of pace: a client may delete the one that it sees, and then read the other.
+        let at_once = matches!(&step, Step::MoveKeys(batch) if batch.replace);
         if let Step::MoveKeys(batch) = &step {
-            let wait = self.worker.pacer().wait_for(batch.keys.len());
+            let wait = if at_once { Duration::ZERO } else { self.worker.pacer().wait_for(batch.keys.len()) };
             if !wait.is_zero() {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    () = self.is_not_wanted() => {}
+                    () = self.unwanted() => {}
                 }
             }
             let reached = tokio::select! {
@@ -226,7 +229,7 @@ impl Carrier for Lane<'_> {
             }
         }
         // To the end of the call.
-        let _crowd = if self.turn.is_some() { self.crowd().await } else { None };
+        let _crowd = if is_about_keys(&step) && !at_once { self.crowd().await } else { None };
         // Much may have happened while it rested, and asked: the machine is to be asked anew.
         if matches!(step, Step::MoveKeys(_)) && (self.worker.failed_over.is_cancelled() || !self.may_send(&step)) {
             return None;
@@ -249,7 +252,7 @@ impl Carrier for Lane<'_> {
         self.worker.tell(FromWorker::WantsFinalise { id: self.worker.id, grant }).await;
         let permitted = tokio::select! {
             permission = &mut granted => permission.is_ok(),
-            () = self.is_not_wanted() => {
+            () = self.unwanted() => {
                 // It may have been granted at this very moment; then it is ours, and is used or given back.
                 granted.close();
                 granted.try_recv().is_ok()
@@ -265,7 +268,9 @@ impl Carrier for Lane<'_> {
     }
 
     async fn pause(&mut self, machine: &Migration, why: &Trouble, pauses: u32) -> Option<Reply> {
-        self.turn = None;
+        if !machine.has_suspect() {
+            self.turn = None;
+        }
         if pauses == 1 {
             let class = why.name();
             warn!(
@@ -293,6 +298,11 @@ impl Carrier for Lane<'_> {
         self.worker.meter.waits_for(self.number, "");
         Some(reply)
     }
+}
+
+/// Whether a step needs the source's turn.
+const fn is_about_keys(step: &Step) -> bool {
+    matches!(step, Step::ListKeys { .. } | Step::MoveKeys(_) | Step::CompareKeys(_))
 }
 
 const fn step_name(step: &Step) -> StepName {
