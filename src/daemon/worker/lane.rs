@@ -18,7 +18,7 @@ use crate::config::Functions;
 use crate::daemon::drive::drive;
 use crate::daemon::ends::{Connections, Fault};
 use crate::daemon::room;
-use crate::migration::{Blocked, Ending, Migration, Purpose, Trouble};
+use crate::migration::{Blocked, Ending, Migration, Pair, Purpose, Trouble};
 use crate::throttle::next_group;
 
 /// Slots that are counted ahead of the group that is opened next.
@@ -345,9 +345,10 @@ impl<'a> Lane<'a> {
         if !finished.is_empty() {
             self.worker.metrics.slots_moved(finished.len(), took);
             self.worker.tell(FromWorker::Finished { id: self.worker.id, slots: finished.clone() }).await;
+            let Pair { source, target } = self.worker.pair;
             info!(
-                source = %self.worker.pair.source, target = %self.worker.pair.target, slots = %finished, count = finished.len(), keys,
-                took_ms = took.as_millis(), "slots moved"
+                %source, %target, slots = %finished, count = finished.len(), keys, took_ms = took.as_millis(),
+                "slots moved"
             );
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
