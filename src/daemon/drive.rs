@@ -61,6 +61,7 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
         } else if carrier.is_to_leave() {
             machine.interrupt(Trouble::Interrupted);
         }
+        let _busy = failpoints::busy();
         let step = machine.next_step(carrier.limit());
         let phase = Phase::of(&step);
         failpoints::pass_before(&step, carrier).await;

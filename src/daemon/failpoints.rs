@@ -3,8 +3,10 @@
 //! `EVENKEEL_FAILPOINTS=assign_target.after=kill@3` ends the process, with no chance to clean up, when it is at that
 //! point for the third time. `…=pause@3` makes whoever is there create the file `assign_target.after.reached` in
 //! `EVENKEEL_FAILPOINTS_DIR` and wait until `assign_target.after.go` is there too; it takes both away when it goes on.
-//! Several are separated by commas, and of several for one point the second begins to count when the first has been
-//! obeyed. All of this is there only with the cargo feature `failpoints`, which a release build refuses.
+//! `…=halt@3` is the same, but that everybody else who passes any point waits too, and that the file is there when nobody
+//! is in the middle of a step. Several are separated by commas, and of several for one point the second begins to count
+//! when the first has been obeyed. All of this is there only with the cargo feature `failpoints`, which a release build
+//! refuses.
 
 use std::fmt;
 
@@ -172,14 +174,17 @@ impl fmt::Display for Point {
     }
 }
 
-pub(super) use orders::{pass, pass_before};
+pub(super) use orders::{busy, pass, pass_before};
 
 /// What this process was told to do at which point.
 #[cfg(feature = "failpoints")]
 mod orders {
     use std::path::PathBuf;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{LazyLock, Mutex, PoisonError};
     use std::time::Duration;
+
+    use tokio::time::Instant;
 
     use super::{Moment, Phase, Point, Step};
     use crate::daemon::drive::Carrier;
@@ -187,9 +192,24 @@ mod orders {
     #[cfg(not(debug_assertions))]
     compile_error!("a build for production has no failpoints");
 
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Action {
+        Kill,
+        Pause,
+        Halt,
+    }
+
+    /// Moves in the middle of a step, moves that stand still, and those of them for whose sake all others do.
+    static BUSY: AtomicUsize = AtomicUsize::new(0);
+    static STANDING: AtomicUsize = AtomicUsize::new(0);
+    static HALTED: AtomicUsize = AtomicUsize::new(0);
+    /// How long the steps of others are awaited: those that wait for something themselves may take for ever.
+    const OTHERS: Duration = Duration::from_millis(500);
+    const TURN: Duration = Duration::from_millis(5);
+
     struct Order {
         point: Point,
-        kill: bool,
+        action: Action,
         /// How often the point is still passed before.
         spare: u32,
     }
@@ -204,8 +224,9 @@ mod orders {
         let (name, action) = order.split_once('=')?;
         let (action, number) = action.split_once('@')?;
         let point = Point::all().find(|point| point.to_string() == name)?;
-        let kill = ["pause", "kill"].iter().position(|known| *known == action)? == 1;
-        Some(Order { point, kill, spare: number.parse::<u32>().ok()?.checked_sub(1)? })
+        let known = [("pause", Action::Pause), ("halt", Action::Halt), ("kill", Action::Kill)];
+        let (_, action) = known.into_iter().find(|(name, _)| *name == action)?;
+        Some(Order { point, action, spare: number.parse::<u32>().ok()?.checked_sub(1)? })
     }
 
     /// Whether something is to be done at this point now.
@@ -220,23 +241,52 @@ mod orders {
     }
 
     async fn obey(order: Order) {
-        if order.kill {
-            std::process::abort();
+        let halts = match order.action {
+            Action::Kill => std::process::abort(),
+            Action::Pause => 0,
+            Action::Halt => 1,
+        };
+        STANDING.fetch_add(1, Ordering::SeqCst);
+        HALTED.fetch_add(halts, Ordering::SeqCst);
+        let until = Instant::now() + OTHERS;
+        while halts > 0 && BUSY.load(Ordering::SeqCst) > STANDING.load(Ordering::SeqCst) && Instant::now() < until {
+            tokio::time::sleep(TURN).await;
         }
         let directory = PathBuf::from(std::env::var_os("EVENKEEL_FAILPOINTS_DIR").unwrap_or_default());
         let file = |what| directory.join(format!("{}.{what}", order.point));
         std::fs::write(file("reached"), "").expect("EVENKEEL_FAILPOINTS_DIR can be written to");
         // Taken away, so that the next order for this point finds neither of them.
         while std::fs::remove_file(file("go")).is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(TURN).await;
         }
+        HALTED.fetch_sub(halts, Ordering::SeqCst);
+        STANDING.fetch_sub(1, Ordering::SeqCst);
         let _ = std::fs::remove_file(file("reached"));
     }
 
     /// The process is at this point.
     pub(in crate::daemon) async fn pass(phase: Option<Phase>, moment: Moment) {
         if let Some(order) = phase.and_then(|phase| due(Point { phase, moment })) {
-            obey(order).await;
+            return obey(order).await;
+        }
+        STANDING.fetch_add(1, Ordering::SeqCst);
+        while HALTED.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(TURN).await;
+        }
+        STANDING.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// A move is busy with a step for as long as this lives.
+    pub(in crate::daemon) struct Busy(());
+
+    pub(in crate::daemon) fn busy() -> Busy {
+        BUSY.fetch_add(1, Ordering::SeqCst);
+        Busy(())
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            BUSY.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -263,6 +313,13 @@ mod orders {
 
     use super::{Moment, Phase, Step};
     use crate::daemon::drive::Carrier;
+
+    /// Nothing.
+    pub(in crate::daemon) struct Busy;
+
+    pub(in crate::daemon) fn busy() -> Busy {
+        Busy
+    }
 
     pub(in crate::daemon) fn pass(_: Option<Phase>, _: Moment) -> Ready<()> {
         ready(())

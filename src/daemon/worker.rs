@@ -115,7 +115,7 @@ impl Worker {
             let beside = async {
                 // What is the matter with the pair shows in one group.
                 shared.proven.cancelled().await;
-                if !shared.is_empty().await && second.open().await {
+                if shared.has_more().await && second.open().await {
                     second.move_groups(None).await;
                 }
             };

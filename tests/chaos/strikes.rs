@@ -174,7 +174,7 @@ impl Strike {
         let mut pass = self.pass;
         loop {
             arena.shuffle(dice);
-            let mut daemon = arena.daemon(&order(self.point, "pause", pass));
+            let mut daemon = arena.daemon(&order(self.point, "halt", pass));
             if arena.await_pause(&daemon, &self.point.to_string()) {
                 return daemon;
             }

@@ -142,6 +142,11 @@ impl Supervisor {
                 self.put_aside(slot, trouble, now);
             }
         }
+        if let Some(topology) = self.picture.as_ref().map(|picture| Arc::clone(&picture.topology)) {
+            // It may have ended because an end was replaced. What it leaves lies between the nodes of now: a move between
+            // others would start before these slots are finished, and hold their source.
+            self.follow_failovers(&topology);
+        }
         self.ended.push((running.slots, now));
         self.grant_finalise();
         self.parts.nudge.notify_one();

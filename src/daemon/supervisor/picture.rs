@@ -79,7 +79,7 @@ impl Supervisor {
     }
 
     /// Ends the moves of which a failover has replaced an end, and turns what they leave over to the new ends.
-    fn follow_failovers(&mut self, topology: &Topology) {
+    pub(super) fn follow_failovers(&mut self, topology: &Topology) {
         let lineage = self.memory.lineage().clone();
         let successor = |node: NodeId| lineage.successor(node, topology);
         for running in self.running.values() {

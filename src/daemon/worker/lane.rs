@@ -61,9 +61,9 @@ impl Shared {
         }
     }
 
-    /// Nothing is left that a lane could take.
-    pub(super) async fn is_empty(&self) -> bool {
-        self.queue.lock().await.rest.is_empty()
+    /// Whether there is anything that a lane is to take.
+    pub(super) async fn has_more(&self) -> bool {
+        !self.end.is_cancelled() && !self.queue.lock().await.rest.is_empty()
     }
 
     /// The report of what no lane has taken.
@@ -111,6 +111,7 @@ impl<'a> Lane<'a> {
                 }
             },
             () = unwanted => false,
+            () = self.shared.end.cancelled() => false,
         }
     }
 
