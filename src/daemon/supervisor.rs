@@ -426,10 +426,15 @@ impl Supervisor {
     fn turn(&mut self) {
         let Some(Picture { look, topology, .. }) = self.picture.clone() else { return };
         let config = Arc::clone(&self.parts.config.borrow());
+        // One that a failover has just ended keeps the nodes of now from other work until its slots are taken up again.
+        let of_now = |node| self.memory.lineage().successor(node, &topology);
         let running: Vec<RunningMove> = self
             .running
             .values()
-            .map(|running| RunningMove { pair: running.pair, slots: running.slots.difference(&running.finished) })
+            .map(|running| RunningMove {
+                pair: Pair { source: of_now(running.pair.source), target: of_now(running.pair.target) },
+                slots: running.slots.difference(&running.finished),
+            })
             .collect();
         let policy = match topology.unclear.as_slice() {
             [] => self.drains.in_force(&self.policy, &shard_inputs(&topology)),
