@@ -2,7 +2,7 @@
 
 mod last_slot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -71,6 +71,9 @@ pub(super) struct Situation<'a> {
     /// Between whom a move died with the finalise in its hands, and nobody has it since. Whoever finishes its slots needs its
     /// source.
     pub(super) orphan: Option<Pair>,
+    /// Nodes that gave slots away lately, of which not every primary has heard yet. A primary that has not would take the
+    /// epoch of such a node's next claim for one of its old slots too, and tell the new owner so, which drops the keys.
+    pub(super) spreading: &'a BTreeSet<NodeId>,
     pub(super) set_aside: &'a BTreeMap<Slot, SetAside>,
     /// What the checks before the first move found; `None` while they have not been made.
     pub(super) checks: Option<&'a [Reason]>,
@@ -127,6 +130,8 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         return decision;
     }
     decision.resume = resumable(situation);
+    let half_done = !decision.resume.is_empty();
+    decision.resume.retain(|start| !situation.spreading.contains(&start.pair.target));
     let Some(plan) = &decision.plan else { return decision };
     let wanted: Vec<Start> = plan
         .moves
@@ -137,6 +142,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         })
         .filter(|start| !start.slots.is_empty() && !meets_open_slots(situation, start.pair))
         // It would wait for the finalise, and keep those slots from being finished that the finalise waits for.
+        .filter(|start| !situation.spreading.contains(&start.pair.target))
         .filter(|start| situation.orphan.is_none_or(|orphan| orphan.source != start.pair.source))
         .collect();
     let idle = situation.running.is_empty() && decision.resume.is_empty() && situation.own.is_empty();
@@ -146,7 +152,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         decision.reasons.push(waiting);
     }
     // Half-done work first: nothing new is opened while slots of ours wait to be finished.
-    if wanted.is_empty() || !decision.resume.is_empty() {
+    if wanted.is_empty() || half_done {
         return decision;
     }
     let blocking = blocking(&decision.reasons);

@@ -61,6 +61,14 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often a reason that goes on is logged again.
 const REMIND: Duration = Duration::from_mins(10);
 
+/// A move that has ended.
+#[derive(Debug)]
+struct PastMove {
+    source: NodeId,
+    slots: SlotSet,
+    at: Instant,
+}
+
 /// How a supervisor with an end to its work ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
@@ -141,7 +149,7 @@ pub struct Supervisor {
     crowd: Arc<Mutex<()>>,
     rates: Arc<Rates>,
     next_id: u64,
-    ended: Vec<(SlotSet, Instant)>,
+    ended: Vec<PastMove>,
     own: OwnSlots,
     /// The slots of `own`, for the workers: what is marked by us is there before it is marked.
     ours: watch::Sender<Arc<SlotSet>>,
@@ -463,12 +471,13 @@ impl Supervisor {
             at_work: self.work.is_some_and(|work| work.levelling),
             own: &self.own,
             orphan: self.finalise.orphan(),
+            spreading: &self.spreading(&look),
             set_aside: &self.set_aside,
             checks: found.map(|(found, _)| found.reasons.as_slice()),
             settings: found.map_or(&SettingsByNode::new(), |(found, _)| &found.settings),
         });
         // A look that began before a move ended shows the cluster as it was: the next one is already asked for.
-        let stale = self.ended.iter().any(|(_, at)| *at >= look.began);
+        let stale = self.ended.iter().any(|ended| ended.at >= look.began);
         self.carry_out(decision, &topology, &config, stale);
     }
 

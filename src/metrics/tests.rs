@@ -260,6 +260,7 @@ fn every_series_is_there_at_zero_before_anything_happens() {
             evenkeel_set_aside_slots{class="big_key"} 0
             evenkeel_set_aside_slots{class="both_claim"} 0
             evenkeel_set_aside_slots{class="conflict"} 0
+            evenkeel_set_aside_slots{class="epoch_unsettled"} 0
             evenkeel_set_aside_slots{class="failed_over"} 0
             evenkeel_set_aside_slots{class="foreign_mark"} 0
             evenkeel_set_aside_slots{class="functions"} 0
@@ -433,6 +434,7 @@ fn the_status_is_shown_as_it_is() {
             evenkeel_set_aside_slots{class="big_key"} 0
             evenkeel_set_aside_slots{class="both_claim"} 0
             evenkeel_set_aside_slots{class="conflict"} 0
+            evenkeel_set_aside_slots{class="epoch_unsettled"} 0
             evenkeel_set_aside_slots{class="failed_over"} 0
             evenkeel_set_aside_slots{class="foreign_mark"} 0
             evenkeel_set_aside_slots{class="functions"} 0

@@ -25,6 +25,8 @@ pub struct EndFacts {
     pub keys: BTreeMap<Slot, u64>,
     /// The databases in which it holds any key, where keys were counted.
     pub databases: Vec<u32>,
+    /// The config epoch of every primary that it does not take for failed, itself included, as far as it knows.
+    pub epochs: BTreeMap<NodeId, u64>,
 }
 
 impl EndFacts {
@@ -132,6 +134,22 @@ impl Ends {
             (true, false) => Ok(Standing::Open { importing, migrating }),
             (false, false) => Err(Trouble::OwnerChanged { slot }),
         }
+    }
+
+    /// Whether the target's claim would surely win over the source's: the source's config epoch is nobody else's, and the
+    /// target knows it.
+    ///
+    /// A claim gets a new epoch that is above all that the target has *heard of*, and none at all while the target's own is
+    /// among the highest of these. Two primaries that took over at once have the same one, until the one with the lower
+    /// id raises its own, which it tells nobody before its next ping: a target that had not heard of it claimed a slot
+    /// below its source's epoch, was corrected, and deleted every key (Redis 7.0: 1 of 10 double takeovers).
+    pub(super) fn epochs_are_settled(&self, pair: Pair) -> bool {
+        let (source, target) = (&self.source.epochs, &self.target.epochs);
+        let own = source.get(&pair.source);
+        let is_shared = |epochs: &BTreeMap<NodeId, u64>| {
+            epochs.iter().any(|(&node, epoch)| node != pair.source && Some(epoch) == own)
+        };
+        own == target.get(&pair.source) && !is_shared(source) && !is_shared(target)
     }
 
     /// Of these slots, those that the target still takes for a replaced node's, or for nobody's.

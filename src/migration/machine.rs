@@ -427,7 +427,8 @@ impl Migration {
         let wanted = self.changed.is_none() && (self.interrupted.is_none() || self.is_bound());
         let patient = self.pauses <= PAUSES_WITHOUT_PROGRESS;
         let alone = ends.foreign.is_none();
-        if drained && marked && wanted && patient && alone {
+        let would_win = ends.epochs_are_settled(self.pair);
+        if drained && marked && wanted && patient && alone && would_win {
             return State::Assigning(self.slots.clone());
         }
         if let (Some(mark), false) = (ends.foreign, self.is_bound()) {
@@ -435,8 +436,12 @@ impl Migration {
             let ForeignMark { slot, at, other } = mark;
             return self.pause(Trouble::ForeignMark { slot, at, other });
         }
+        let unsettled = Trouble::EpochUnsettled { node: self.pair.source };
         if self.is_bound() {
-            return self.leave(self.changed.clone().unwrap_or(Trouble::Stuck));
+            return self.leave(self.changed.clone().unwrap_or(if would_win { Trouble::Stuck } else { unsettled }));
+        }
+        if !would_win && self.changed.is_none() {
+            return self.pause(unsettled);
         }
         match self.changed.take().or((!patient).then_some(Trouble::Stuck)) {
             Some(why) => self.yielding(State::Ended(self.ending(why))),

@@ -48,6 +48,12 @@ pub enum Trouble {
         /// The node that the mark names.
         other: NodeId,
     },
+    /// The target's claim might lose against the source's, and the target would then delete the keys.
+    #[error("the config epoch of {node} is another node's too, or the target does not know it yet")]
+    EpochUnsettled {
+        /// The source.
+        node: NodeId,
+    },
     /// Both ends claim a slot of which the source still holds keys.
     #[error(
         "slot {slot} is claimed by both ends while the source holds {keys_at_source} keys of it; a human must decide"
@@ -154,6 +160,7 @@ impl Trouble {
             Self::NotPrimary { .. } => "not_primary",
             Self::OwnerChanged { .. } => "owner_changed",
             Self::ForeignMark { .. } => "foreign_mark",
+            Self::EpochUnsettled { .. } => "epoch_unsettled",
             Self::BothClaim { .. } => "both_claim",
             Self::StrayKeys { .. } => "stray_keys",
             Self::Conflict { .. } => "conflict",
@@ -175,6 +182,7 @@ impl Trouble {
         match self {
             Self::NoReplicas { .. }
             | Self::NotPrimary { .. }
+            | Self::EpochUnsettled { .. }
             | Self::Functions { .. }
             | Self::Blocked(_)
             | Self::NoAnswer { .. }
@@ -204,6 +212,7 @@ impl Trouble {
             | Self::NotPrimary { .. }
             | Self::OwnerChanged { .. }
             | Self::ForeignMark { .. }
+            | Self::EpochUnsettled { .. }
             | Self::BothClaim { .. }
             | Self::Conflict { .. }
             | Self::Blocked(_)
@@ -216,12 +225,13 @@ impl Trouble {
     }
 
     /// Every name that [`Trouble::name`] can give.
-    pub const NAMES: [&'static str; 22] = [
+    pub const NAMES: [&'static str; 23] = [
         "refused",
         "no_replicas",
         "not_primary",
         "owner_changed",
         "foreign_mark",
+        "epoch_unsettled",
         "both_claim",
         "stray_keys",
         "conflict",

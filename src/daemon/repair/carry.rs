@@ -72,6 +72,7 @@ impl Repair<'_> {
                 | Trouble::NotPrimary { .. }
                 | Trouble::OwnerChanged { .. }
                 | Trouble::ForeignMark { .. }
+                | Trouble::EpochUnsettled { .. }
                 | Trouble::BothClaim { .. }
                 | Trouble::StrayKeys { .. }
                 | Trouble::Blocked(_)

@@ -108,6 +108,12 @@ impl Driver {
         )
     }
 
+    /// Whether the nodes' epochs may change now: not between the look that compares them and what is told after it.
+    pub(crate) fn epochs_may_change(&mut self) -> bool {
+        let is_told = self.slots.intersects(&self.model.target.claims);
+        !is_told && !matches!(self.wants(), Step::SetSlots { at: End::Target, mark: Mark::Assigned, .. })
+    }
+
     /// Carries out the next step; `Some` at the end.
     pub(crate) fn turn(&mut self, fate: Fate) -> Option<Ending> {
         let step = self.wants();
@@ -205,6 +211,8 @@ impl Driver {
                     if !target.claims.contains(slot) {
                         assert_eq!(source.count(slot), 0, "slot {slot} is assigned before the source is empty");
                         assert!(target.importing.contains_key(&slot), "an owner without the mark raises no epoch");
+                        let wins = self.model.epoch_of_claim() > source.epoch;
+                        assert!(wins, "the claim of slot {slot} loses against the source's, and its keys are gone");
                     }
                 }
                 (Mark::Assigned, End::Source) => {

@@ -70,6 +70,7 @@ impl Node {
             names_owner: self.names_owner.clone(),
             ownerless: self.ownerless.clone(),
             databases: databases.into_iter().collect(),
+            ..EndFacts::default()
         }
     }
 }
@@ -90,6 +91,8 @@ pub(crate) struct Model {
     pub(crate) pair: Pair,
     pub(crate) source: Node,
     pub(crate) target: Node,
+    /// The source's epoch as the target knows it.
+    heard_epoch: u64,
     /// The slots that the bystander knows the target to own.
     bystander: SlotSet,
     /// The target takes no more keys.
@@ -114,6 +117,7 @@ impl Model {
             pair: Pair { source: id("a"), target: id("b") },
             source,
             target: Node { epoch: 2, ..Node::default() },
+            heard_epoch: 1,
             bystander: SlotSet::new(),
             full: false,
             next_setslot: None,
@@ -140,7 +144,42 @@ impl Model {
 
     pub(crate) fn ends(&self, slots: &SlotSet, counts: [bool; 2], ours: &SlotSet) -> Ends {
         let [source, target] = counts.map(|counts| counts.then_some(slots));
-        Ends::new(self.pair, self.source.facts(source), self.target.facts(target), ours)
+        let Pair { source: a, target: b } = self.pair;
+        // The source hears of every claim of the target with the claim itself.
+        let source = EndFacts {
+            epochs: BTreeMap::from([(a, self.source.epoch), (b, self.target.epoch)]),
+            ..self.source.facts(source)
+        };
+        let target = EndFacts {
+            epochs: BTreeMap::from([(a, self.heard_epoch), (b, self.target.epoch)]),
+            ..self.target.facts(target)
+        };
+        Ends::new(self.pair, source, target, ours)
+    }
+
+    /// Both nodes have just taken over from others, at once: they have the same epoch.
+    pub(crate) fn take_over_both(&mut self) {
+        let epoch = self.source.epoch.max(self.target.epoch) + 1;
+        (self.source.epoch, self.target.epoch, self.heard_epoch) = (epoch, epoch, epoch);
+    }
+
+    /// The source raises its epoch, and has told nobody yet.
+    pub(crate) fn raise_source(&mut self) {
+        self.source.epoch = self.source.epoch.max(self.target.epoch) + 1;
+    }
+
+    /// Each hears the other's ping: of two with the same epoch, the source raises its own.
+    pub(crate) fn ping(&mut self) {
+        if self.source.epoch == self.target.epoch {
+            self.raise_source();
+        }
+        self.heard_epoch = self.source.epoch;
+    }
+
+    /// The epoch with which the target would claim a slot that it imports: above all that it has heard of, or its own if
+    /// none of these is higher.
+    pub(crate) fn epoch_of_claim(&self) -> u64 {
+        if self.target.epoch < self.heard_epoch { self.heard_epoch + 1 } else { self.target.epoch }
     }
 
     pub(crate) fn list(&self, place: Place, count: u32) -> Vec<Key> {
@@ -154,7 +193,7 @@ impl Model {
             return reply;
         }
         let refused = |text: &str| SetSlotReply::from_error(&text.replace('N', &slot.to_string()));
-        let (pair, highest) = (self.pair, self.source.epoch.max(self.target.epoch));
+        let (pair, epoch_of_claim) = (self.pair, self.epoch_of_claim());
         let node = self.at(at);
         if node.replica {
             return refused("ERR Please use SETSLOT only with masters.");
@@ -178,8 +217,8 @@ impl Model {
                 node.ownerless.remove(slot);
             }
             Mark::Assigned if at == End::Target => {
-                if node.importing.remove(&slot).is_some() && node.epoch < highest {
-                    node.epoch = highest + 1;
+                if node.importing.remove(&slot).is_some() {
+                    node.epoch = epoch_of_claim;
                 }
                 node.claims.insert(slot);
             }

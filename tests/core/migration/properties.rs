@@ -27,6 +27,9 @@ enum Event {
     Script(usize, usize),
     GossipToSource,
     GossipToBystander,
+    TakeOverBoth,
+    RaiseSource,
+    Ping,
     Restart(End),
     Interrupt,
     Die,
@@ -84,6 +87,9 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..PLACES, 0..KEYS).prop_map(|(place, key)| Event::Script(place, key)),
         4 => Just(Event::GossipToSource),
         4 => Just(Event::GossipToBystander),
+        1 => Just(Event::TakeOverBoth),
+        1 => Just(Event::RaiseSource),
+        2 => Just(Event::Ping),
         1 => end.prop_map(Event::Restart),
         1 => Just(Event::Interrupt),
         2 => Just(Event::Die),
@@ -131,9 +137,18 @@ fn play(run: &Run) -> Driver {
             Event::Script(at, name) if places.contains(&place(*at)) && driver.clients_may_act() => {
                 driver.model.script_sets(place(*at), &key(*name));
             }
-            Event::Sets(..) | Event::Deletes(..) | Event::Script(..) => {}
             Event::GossipToSource => driver.model.gossip_to_source(),
             Event::GossipToBystander => driver.model.gossip_to_bystander(),
+            // Nobody can do anything about an epoch that is raised once the target has been told, or is just being told.
+            Event::TakeOverBoth if driver.epochs_may_change() => driver.model.take_over_both(),
+            Event::RaiseSource if driver.epochs_may_change() => driver.model.raise_source(),
+            Event::Ping if driver.epochs_may_change() => driver.model.ping(),
+            Event::Sets(..)
+            | Event::Deletes(..)
+            | Event::Script(..)
+            | Event::TakeOverBoth
+            | Event::RaiseSource
+            | Event::Ping => {}
             Event::Restart(end) => driver.model.at(*end).process += 1,
             Event::Interrupt => driver.machine.interrupt(Trouble::Interrupted),
             Event::Die => driver.die_and_resume(),
@@ -148,6 +163,9 @@ fn play(run: &Run) -> Driver {
 
 /// Lets the machine go on without further faults until it ends.
 fn ends(driver: &mut Driver) -> Ending {
+    if driver.epochs_may_change() {
+        driver.model.ping();
+    }
     (0..TURNS).find_map(|_| driver.turn(Fate::Answered)).expect("the machine ends")
 }
 
@@ -205,6 +223,9 @@ fn without_a_fault_every_slot_is_moved_by_the_first_machine() {
             Event::Interrupt
             | Event::Die
             | Event::Script(..)
+            | Event::TakeOverBoth
+            | Event::RaiseSource
+            | Event::Ping
             | Event::Restart(_)
             | Event::TargetFull(_)
             | Event::NextSetSlot(_) => false,
@@ -233,7 +254,13 @@ fn an_interrupted_move_leaves_a_slot_with_both_marks_or_with_none() {
             | Event::Batch(_)
             | Event::Interrupt
             | Event::Script(..) => true,
-            Event::Restart(_) | Event::Die | Event::TargetFull(_) | Event::NextSetSlot(_) => false,
+            Event::TakeOverBoth
+            | Event::RaiseSource
+            | Event::Ping
+            | Event::Restart(_)
+            | Event::Die
+            | Event::TargetFull(_)
+            | Event::NextSetSlot(_) => false,
         };
         let mut driver = play(&run.only(quiet));
         driver.machine.interrupt(Trouble::Interrupted);

@@ -56,6 +56,7 @@ impl Tagged {
         let owner = owner.expect("all nodes agree on an owner of every slot");
         let mut direct = cluster.connect(owner, 0).expect("the owner of the slot can be reached");
         let mut client = None;
+        let mut wrong = Vec::new();
         for batch in (0..self.keys).collect::<Vec<_>>().chunks(BATCH) {
             let mut pipeline = Pipeline::with_capacity(batch.len());
             for &number in batch {
@@ -71,9 +72,12 @@ impl Tagged {
                     });
                     redis::cmd("GET").arg(self.key(number)).query(client)
                 });
-                let (key, slot) = (self.key(number), self.slot);
-                assert_eq!(found, Ok(Some(self.value(number))), "{key} of slot {slot}");
+                if found.as_ref().ok().and_then(Option::as_deref) != Some(&self.value(number)) {
+                    wrong.push(format!("{}: {found:?}", self.key(number)));
+                }
             }
         }
+        let (count, first) = (wrong.len(), &wrong[..wrong.len().min(5)]);
+        assert!(wrong.is_empty(), "{count} of {} keys of slot {} are gone or differ: {first:#?}", self.keys, self.slot);
     }
 }
