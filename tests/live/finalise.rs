@@ -1,5 +1,6 @@
-//! Two finalises in flight that share a node: forced at the servers they lose keys; on the same nodes evenkeel loses
-//! none. That evenkeel never has two of them is shown by the chaos tests.
+//! Claims that lose: two finalises in flight that share a node, and one whose target has not heard of the source's epoch.
+//! Forced at the servers they lose keys; on the same nodes evenkeel loses none. That evenkeel never has two finalises in
+//! flight is shown by the chaos tests.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +8,7 @@ use std::process::Command;
 
 use evenkeel::cluster::SlotSet;
 
-use crate::support::{Cluster, Data, Flavour, Node, SOON, Spec, Tagged, eventually};
+use crate::support::{Bus, Cluster, Data, Evenkeel, Flavour, HASTY, Node, SOON, Spec, Tagged, eventually, settings};
 
 /// How often the race is run at the most until it has been lost: whoever wins it is chance.
 const RACES: usize = 20;
@@ -108,4 +109,61 @@ fn finalises_that_share_a_node_lose_keys_and_evenkeel_loses_none_on_redis_7_0() 
 #[test]
 fn finalises_that_share_a_node_lose_keys_and_evenkeel_loses_none_on_valkey_9_1() {
     check_the_race(Flavour::Valkey91);
+}
+
+/// A target claims a slot with the highest epoch that it has heard of. It has not heard of its source's while the bus is cut.
+fn check_an_unheard_epoch(flavour: Flavour) {
+    let cluster = Cluster::start(Spec::new(flavour));
+    let [source, target, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let by_hand = Tagged::fill(&cluster, source, 0, KEYS);
+    let moved = Tagged::fill(&cluster, source, 1, 10 * KEYS);
+    let bus = Bus::put_between(&cluster);
+
+    cluster.raise_epoch(target);
+    cluster.open_slot(by_hand.slot, source, target);
+    while cluster.migrate_keys(by_hand.slot, source, target, KEYS) > 0 {}
+    bus.cut(&cluster);
+    cluster.cmd::<()>(source, &["CLUSTER", "BUMPEPOCH"]);
+    let claim = ["CLUSTER", "SETSLOT", &by_hand.slot.to_string(), "NODE", &cluster.node_id(target).to_string()];
+    cluster.cmd::<()>(target, &claim);
+    assert_eq!(cluster.keys_in(target, by_hand.slot), KEYS);
+    bus.mend();
+    eventually("the target gives in, and drops the keys", SOON, || match cluster.keys_in(target, by_hand.slot) {
+        0 => Ok(()),
+        keys => Err(format!("it holds {keys}")),
+    });
+    cluster.cmd::<()>(source, &["CLUSTER", "SETSLOT", &by_hand.slot.to_string(), "STABLE"]);
+
+    cluster.raise_epoch(target);
+    let target_id = cluster.node_id(target);
+    let slowly = format!(
+        "{HASTY}[migration]\nkeys_per_second = 50\n[[targets.nodes]]\nnode = \"{target_id}\"\nslots = \"{}\"\n",
+        moved.slot
+    );
+    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &slowly)).spawn();
+    eventually("keys move", SOON, || match cluster.keys_in(target, moved.slot) {
+        0 => Err("none has moved".to_owned()),
+        _ => Ok(()),
+    });
+    bus.cut(&cluster);
+    cluster.cmd::<()>(source, &["CLUSTER", "BUMPEPOCH"]);
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("the config epoch of"));
+    let open = cluster.open_slots().expect("all nodes answer");
+    assert_eq!(open.len(), 2, "both ends keep their marks: {open:?}");
+    bus.mend();
+    eventually("the slot is finished", SOON, || {
+        let owned = cluster.agreed_owners()?.get(&target_id).is_some_and(|slots| slots.contains(moved.slot));
+        if owned && cluster.open_slots()?.is_empty() { Ok(()) } else { Err("it is not".to_owned()) }
+    });
+    moved.verify(&cluster);
+}
+
+#[test]
+fn a_claim_below_an_epoch_that_was_not_heard_of_loses_keys_and_evenkeel_waits_on_redis_7_0() {
+    check_an_unheard_epoch(Flavour::Redis70);
+}
+
+#[test]
+fn a_claim_below_an_epoch_that_was_not_heard_of_loses_keys_and_evenkeel_waits_on_valkey_9_1() {
+    check_an_unheard_epoch(Flavour::Valkey91);
 }

@@ -119,11 +119,11 @@ impl Supervisor {
         let observation = &self.picture.as_ref()?.look.observation;
         let observed = observation.nodes.get(&target).filter(|node| node.info.version.product == Product::Valkey)?;
         let harmless = |node| {
-            let without = |node: &Observed| {
-                let myself = node.view.myself();
-                myself.role != Role::Primary || myself.markers.is_empty()
-            };
-            observation.nodes.get(&node).is_some_and(without)
+            // A replica that is not in step would keep its marks: what clears them reaches it with the replication only.
+            let follows =
+                |node: &Observed| node.view.myself().role != Role::Primary && node.info.primary_link_up == Some(true);
+            let is_harmless = |node: &Observed| node.view.myself().markers.is_empty() || follows(node);
+            observation.nodes.get(&node).is_some_and(is_harmless)
         };
         let mut before = self.memory.lineage().predecessors_of(target);
         before.find(|&node| node != target && observed.view.line(node).is_some() && !harmless(node))

@@ -96,7 +96,7 @@ fn check_slots_of_two(flavour: Flavour) {
     let cluster = Cluster::start(Spec::new(flavour));
     let Disorder { a, b, c, .. } = Disorder::new(&cluster);
     let mut claimants = [a, b];
-    claimants.sort_by_key(|&node| config_epoch(&cluster, node));
+    claimants.sort_by_key(|&node| cluster.config_epoch(node));
     let [older, later] = claimants;
     let of_older = Tagged::fill(&cluster, older, UNUSED, 0);
     let of_later = Tagged::fill(&cluster, later, UNUSED, KEYS);
@@ -145,12 +145,6 @@ fn check_slots_of_two(flavour: Flavour) {
         tagged.verify(&cluster);
     }
     cluster.evenkeel(&["check"]).run_to_end().exited(0);
-}
-
-fn config_epoch(cluster: &Cluster, node: Node) -> u64 {
-    let info: String = cluster.cmd(node, &["CLUSTER", "INFO"]);
-    let epoch = info.lines().find_map(|line| line.strip_prefix("cluster_my_epoch:"));
-    epoch.and_then(|epoch| epoch.trim().parse().ok()).expect("a node knows its epoch")
 }
 
 #[test]

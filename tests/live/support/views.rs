@@ -17,6 +17,7 @@ pub(crate) struct View {
 /// One line of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
+    pub(crate) epoch: u64,
     pub(crate) id: NodeId,
     /// `myself`, `master`, `slave`, `fail?`, …
     pub(crate) flags: Vec<String>,
@@ -39,6 +40,11 @@ impl View {
         self.members.iter().find(|member| member.id == id).map(|member| member.slots.clone()).unwrap_or_default()
     }
 
+    /// The config epoch of this node, as the view has it; 0 of one that it does not know.
+    pub(crate) fn epoch_of(&self, id: NodeId) -> u64 {
+        self.members.iter().find(|member| member.id == id).map(|member| member.epoch).unwrap_or_default()
+    }
+
     /// The open slots that the node whose view this is marks.
     pub(crate) fn open(&self) -> Vec<String> {
         self.members.iter().flat_map(|member| member.open.clone()).collect()
@@ -53,11 +59,12 @@ impl View {
 impl Member {
     fn parse(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.split(' ').collect();
-        let [id, _address, flags, primary, _ping, _pong, _epoch, link, rest @ ..] = words.as_slice() else {
+        let [id, _address, flags, primary, _ping, _pong, epoch, link, rest @ ..] = words.as_slice() else {
             return None;
         };
         let (open, slots): (Vec<&str>, Vec<&str>) = rest.iter().partition(|word| word.starts_with('['));
         Some(Self {
+            epoch: epoch.parse().ok()?,
             id: id.parse().ok()?,
             flags: flags.split(',').map(str::to_owned).collect(),
             primary: primary.parse().ok(),
@@ -74,6 +81,26 @@ impl Member {
 }
 
 impl Cluster {
+    /// The config epoch of this node.
+    pub(crate) fn config_epoch(&self, node: Node) -> u64 {
+        self.view(node).expect("it answers").epoch_of(self.node_id(node))
+    }
+
+    /// Raises the config epoch of this node above all that it knows of, and waits until all nodes know.
+    #[track_caller]
+    pub(crate) fn raise_epoch(&self, node: Node) {
+        self.cmd::<()>(node, &["CLUSTER", "BUMPEPOCH"]);
+        let (id, epoch) = (self.node_id(node), self.config_epoch(node));
+        eventually("all know the new epoch", SOON, || {
+            for other in self.running() {
+                if self.view(other)?.epoch_of(id) != epoch {
+                    return Err(format!("{} knows an older one", self.name(other)));
+                }
+            }
+            Ok(())
+        });
+    }
+
     /// `CLUSTER NODES` of this node, as text.
     pub(crate) fn cluster_nodes_text(&self, node: Node) -> String {
         self.cmd(node, &["CLUSTER", "NODES"])
