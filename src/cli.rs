@@ -65,6 +65,12 @@ Exit status:
   1   no answer; it says whether the daemon may have heard all the same
   64  bad usage";
 
+const TOLD_HELP: &str = "\
+Exit status:
+  0   the daemon was told
+  1   refused, or no answer; it says why, and whether the daemon may have heard all the same
+  64  bad usage";
+
 /// How a command ended, for whoever called it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
@@ -138,6 +144,12 @@ pub enum Command {
     Pause(PauseArgs),
     /// Tell a paused daemon to go on
     Resume(ResumeArgs),
+    /// Tell a running daemon to leave a node's shard nothing, whatever the targets say
+    Drain(DrainArgs),
+    /// Tell a running daemon to give it its share again
+    Undrain(DrainArgs),
+    /// Have a running daemon carry a plan out that waits for approval
+    Approve(ApproveArgs),
     /// Check a configuration file, or print an annotated one
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -291,6 +303,30 @@ pub struct PauseArgs {
 /// `evenkeel resume`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct ResumeArgs {
+    /// Which daemon.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+}
+
+/// `evenkeel drain` and `evenkeel undrain`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(after_help = TOLD_HELP)]
+pub struct DrainArgs {
+    /// Any member of the shard: node id, id prefix of 8 or more, host:port or announced hostname
+    #[arg(value_name = "NODE", value_parser = NonEmptyStringValueParser::new())]
+    pub node: String,
+    /// Which daemon.
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
+}
+
+/// `evenkeel approve`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(after_help = TOLD_HELP)]
+pub struct ApproveArgs {
+    /// The plan's hash, as evenkeel status and evenkeel plan show it
+    #[arg(value_name = "HASH", value_parser = NonEmptyStringValueParser::new())]
+    pub hash: String,
     /// Which daemon.
     #[command(flatten)]
     pub daemon: DaemonArgs,

@@ -1,7 +1,9 @@
 //! The composition root: each command put together from the modules that do the work.
 
+mod approve;
 mod cases;
 mod check;
+mod drain;
 mod engine;
 mod glimpse;
 mod logging;
@@ -52,6 +54,9 @@ async fn dispatch(cli: Cli) -> ExitStatus {
         Command::Retry(args) => Box::pin(retry::retry(&args)).await,
         Command::Pause(args) => Box::pin(pause::pause(&args)).await,
         Command::Resume(args) => Box::pin(pause::resume(&args)).await,
+        Command::Drain(args) => Box::pin(drain::drain(&args)).await,
+        Command::Undrain(args) => Box::pin(drain::undrain(&args)).await,
+        Command::Approve(args) => Box::pin(approve::approve(&args)).await,
         Command::Config(ConfigCommand::Check { file }) => Ok(check_config(&file)),
         Command::Config(ConfigCommand::Example) => {
             print!("{}", Config::example());

@@ -22,6 +22,8 @@ fn said(line: &str) -> String {
         Command::Retry(args) => return format!("{args:?}\n"),
         Command::Pause(args) => return format!("{args:?}\n"),
         Command::Resume(args) => return format!("{args:?}\n"),
+        Command::Drain(args) | Command::Undrain(args) => return format!("{args:?}\n"),
+        Command::Approve(args) => return format!("{args:?}\n"),
         Command::Config(args) => return format!("{args:?}\n"),
         Command::Completions { shell } => return format!("{shell:?}\n"),
         Command::Man { directory } => return format!("{directory:?}\n"),
@@ -329,6 +331,33 @@ fn what_is_written_of_the_command_line_itself_needs_a_shell_or_a_directory() {
 }
 
 #[test]
+fn a_daemon_is_told_of_a_node_or_a_plan_by_name() {
+    check(
+        "evenkeel drain 10.0.0.7:6379",
+        expect![[r#"
+        DrainArgs { node: "10.0.0.7:6379", daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+    "#]],
+    );
+    check(
+        "evenkeel undrain",
+        expect![[r#"
+        exit 64: error: the following required arguments were not provided:
+          <NODE>
+
+        Usage: evenkeel undrain <NODE>
+
+        For more information, try '--help'.
+    "#]],
+    );
+    check(
+        "evenkeel approve 0123456789ab",
+        expect![[r#"
+        ApproveArgs { hash: "0123456789ab", daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+    "#]],
+    );
+}
+
+#[test]
 fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel config check",
@@ -441,6 +470,9 @@ fn help_tells_the_commands_the_environment_and_the_exit_statuses() {
               retry        Tell a running daemon to try slots again that it has set aside
               pause        Tell a running daemon to begin nothing new, for a time or until told to go on
               resume       Tell a paused daemon to go on
+              drain        Tell a running daemon to leave a node's shard nothing, whatever the targets say
+              undrain      Tell a running daemon to give it its share again
+              approve      Have a running daemon carry a plan out that waits for approval
               config       Check a configuration file, or print an annotated one
               completions  Print what a shell needs to complete this command line
               man          Write the manual's pages into a directory

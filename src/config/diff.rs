@@ -206,8 +206,8 @@ fn of_migration(migration: &MigrationConfig) -> [(&'static str, String); 22] {
     ]
 }
 
-fn of_schedule(schedule: &ScheduleConfig) -> [(&'static str, String); 6] {
-    let ScheduleConfig { mode, poll, settle, stop_grace, adopt_after, foreign_quiet } = schedule;
+fn of_schedule(schedule: &ScheduleConfig) -> [(&'static str, String); 8] {
+    let ScheduleConfig { mode, poll, settle, stop_grace, adopt_after, foreign_quiet, windows, approval } = schedule;
     [
         ("schedule.mode", mode.to_string()),
         ("schedule.poll", duration(*poll)),
@@ -215,6 +215,8 @@ fn of_schedule(schedule: &ScheduleConfig) -> [(&'static str, String); 6] {
         ("schedule.stop_grace", duration(*stop_grace)),
         ("schedule.adopt_after", duration(*adopt_after)),
         ("schedule.foreign_quiet", duration(*foreign_quiet)),
+        ("schedule.windows", optional((!windows.is_empty()).then(|| list(windows)))),
+        ("schedule.approval", approval.to_string()),
     ]
 }
 

@@ -272,6 +272,10 @@ pub struct ScheduleConfig {
     pub adopt_after: Duration,
     /// For how long no slot is opened after the last sign that somebody else moves slots.
     pub foreign_quiet: Duration,
+    /// When a daemon may begin to move slots; empty for always.
+    pub windows: Vec<Window>,
+    /// Whether a daemon waits with a plan until somebody approves it.
+    pub approval: Approval,
 }
 
 impl Default for ScheduleConfig {
@@ -283,7 +287,31 @@ impl Default for ScheduleConfig {
             stop_grace: Duration::from_secs(20),
             adopt_after: Duration::from_mins(1),
             foreign_quiet: Duration::from_secs(30),
+            windows: Vec::new(),
+            approval: Approval::Automatic,
         }
+    }
+}
+
+/// Whether a plan waits for somebody's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approval {
+    /// It is carried out as soon as it is made.
+    Automatic,
+    /// It is carried out once it has been approved by its hash, exactly as it was then.
+    Manual,
+}
+
+impl Approval {
+    const ALL: [Self; 2] = [Self::Automatic, Self::Manual];
+}
+
+impl fmt::Display for Approval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Automatic => "automatic",
+            Self::Manual => "manual",
+        })
     }
 }
 

@@ -103,6 +103,8 @@ pub(super) struct RawSchedule {
     pub(super) stop_grace: Raw,
     pub(super) adopt_after: Raw,
     pub(super) foreign_quiet: Raw,
+    pub(super) windows: Option<Spanned<Vec<Spanned<Value>>>>,
+    pub(super) approval: Raw,
 }
 
 #[derive(Debug, Default, Deserialize)]

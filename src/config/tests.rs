@@ -407,6 +407,8 @@ fn a_full_file_becomes_typed_values() {
         schedule.stop_grace: 20s
         schedule.adopt_after: 1m
         schedule.foreign_quiet: 30s
+        schedule.windows: [Mon-Fri 02:00-05:00 Europe/Berlin, Sat,Sun 00:00-24:00 Europe/Berlin]
+        schedule.approval: automatic
         state.dir: /var/lib/evenkeel
         lease.address: 10.0.0.9:6379
         lease.key: evenkeel:lease:default

@@ -15,14 +15,14 @@ use super::fault::{Fault, Problem};
 use super::raw::{Raw, RawCluster, RawConfig, RawHttp, RawLog, RawMigration, RawSchedule, RawState, RawTls};
 use super::source::{Source, Span};
 use super::{
-    BigKeys, ClusterConfig, Config, FullTarget, Functions, HttpConfig, LogConfig, LogFormat, LogLevel, MigrateUser,
-    MigrationConfig, Mode, ScheduleConfig, StateConfig, TlsFiles, Window, lease, targets,
+    Approval, BigKeys, ClusterConfig, Config, FullTarget, Functions, HttpConfig, LogConfig, LogFormat, LogLevel,
+    MigrateUser, MigrationConfig, Mode, ScheduleConfig, StateConfig, TlsFiles, Window, lease, targets,
 };
 use crate::cluster::Address;
 
 const ADDRESS: &str = "host:port, as in \"10.0.0.1:6379\"";
 const FILE: &str = "the path of a file";
-const WINDOW: &str = "hours and a time zone, as in \"02:00-04:00 Europe/Berlin\"";
+const WINDOW: &str = "hours and a time zone, as in \"02:00-04:00 Europe/Berlin\", with days before them or not, as in \"Sat,Sun 00:00-24:00 UTC\"";
 
 /// The configuration in this text, or everything that is wrong with it.
 pub(super) fn config(text: &str, name: &str) -> Result<Config, Vec<Fault>> {
@@ -173,7 +173,18 @@ fn schedule(raw: RawSchedule, v: &mut Validator<'_>) -> ScheduleConfig {
         stop_grace: v.duration(raw.stop_grace, SECOND..=HOUR, default.stop_grace),
         adopt_after: v.duration(raw.adopt_after, SECOND..=HOUR, default.adopt_after),
         foreign_quiet: v.duration(raw.foreign_quiet, SECOND..=HOUR, default.foreign_quiet),
+        windows: windows(raw.windows, v),
+        approval: v.choice(raw.approval, &Approval::ALL, default.approval),
     }
+}
+
+fn windows(raw: Option<Spanned<Vec<Spanned<Value>>>>, v: &mut Validator<'_>) -> Vec<Window> {
+    let Some(raw) = raw else { return Vec::new() };
+    if raw.get_ref().is_empty() {
+        v.not_allowed(raw.span(), "one window at least; without the key, slots are moved at any time");
+    }
+    let windows = raw.into_inner().into_iter();
+    windows.filter_map(|raw| v.text(Some(raw), |text| text.parse::<Window>().is_ok(), WINDOW)?.parse().ok()).collect()
 }
 
 fn state(raw: RawState, v: &mut Validator<'_>) -> StateConfig {

@@ -8,7 +8,8 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cluster::SlotSet;
-use crate::journal::Pause;
+use crate::journal::{Drain, Pause};
+use crate::plan::{NodeName, TargetFault};
 
 /// Commands that may wait. They come from people: one that finds no room is refused, not kept waiting.
 const WAITING_MAX: usize = 16;
@@ -27,6 +28,12 @@ pub(super) enum Command {
     Pause { until: Option<SystemTime>, answer: oneshot::Sender<Paused> },
     /// Go on.
     Resume { answer: oneshot::Sender<Resumed> },
+    /// Leave this node's shard nothing, whatever the targets say.
+    Drain { node: NodeName, answer: oneshot::Sender<Result<Drained, DrainError>> },
+    /// Give it its share again.
+    Undrain { node: NodeName, answer: oneshot::Sender<Result<Undrained, DrainError>> },
+    /// Carry out the plan with this hash.
+    Approve { hash: String, answer: oneshot::Sender<Result<Agreed, ApproveError>> },
 }
 
 /// What became of slots that were to be tried again.
@@ -54,6 +61,63 @@ pub struct Resumed {
     pub pause: Option<Pause>,
     /// Whether a restart would bring it back, because its end could not be recorded.
     pub returns_at_restart: bool,
+}
+
+/// What became of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// The drain: of the primary of the shard that was named.
+    pub drain: Drain,
+    /// Whether it is on record, so that a restart does not end it.
+    pub survives_restart: bool,
+}
+
+/// What became of a drain that was to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undrained {
+    /// The drain that was in force; `None` where an operator had told of none.
+    pub drain: Option<Drain>,
+    /// Whether the configuration drains that shard too, and goes on to.
+    pub by_configuration: bool,
+    /// Whether a restart would bring it back, because its end could not be recorded.
+    pub returns_at_restart: bool,
+}
+
+/// A node that cannot be drained, or not be given its share again.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum DrainError {
+    /// The cluster has not been read yet, or not clearly.
+    #[error("the cluster has not been read clearly yet, so nobody knows which node that is; /api/v1/status says why")]
+    NoPicture,
+    /// No node or several have that name.
+    #[error("{0}")]
+    Name(TargetFault),
+}
+
+/// A plan that was approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// Its hash.
+    pub hash: String,
+    /// Its slots.
+    pub slots: SlotSet,
+}
+
+/// A plan that cannot be approved.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ApproveError {
+    /// No plan waits for that.
+    #[error("schedule.approval is \"automatic\": no plan waits for approval")]
+    NotAsked,
+    /// There is no plan, or none with moves.
+    #[error("there is no plan with moves at present; /api/v1/status says why")]
+    NoPlan,
+    /// The plan is another one by now.
+    #[error("the plan is another one by now, with the hash {current}: look at it, and approve that")]
+    Changed {
+        /// Its hash.
+        current: String,
+    },
 }
 
 /// Sends commands to the supervisor. Cheap to clone.
@@ -106,6 +170,21 @@ impl Commands {
         self.ask(|answer| Command::Resume { answer }).await
     }
 
+    /// Drains a node's shard, whatever the targets say. The answer comes when it is on record.
+    pub async fn drain(&self, node: NodeName) -> Result<Result<Drained, DrainError>, NotHeard> {
+        self.ask(|answer| Command::Drain { node, answer }).await
+    }
+
+    /// Ends such a drain.
+    pub async fn undrain(&self, node: NodeName) -> Result<Result<Undrained, DrainError>, NotHeard> {
+        self.ask(|answer| Command::Undrain { node, answer }).await
+    }
+
+    /// Has the plan with this hash carried out, exactly as it is now.
+    pub async fn approve(&self, hash: String) -> Result<Result<Agreed, ApproveError>, NotHeard> {
+        self.ask(|answer| Command::Approve { hash, answer }).await
+    }
+
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NotHeard> {
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(command(answer)).map_err(|error| match error {
@@ -142,6 +221,24 @@ pub(crate) fn obeying(set_aside: &SlotSet, since: SystemTime) -> Commands {
                 }
                 Command::Resume { answer } => {
                     answer.send(Resumed { pause: pause.take(), returns_at_restart: false }).is_ok()
+                }
+                Command::Drain { node, answer } => {
+                    let drained = if let NodeName::Id(node) = node {
+                        Ok(Drained { drain: Drain { node, since }, survives_restart: true })
+                    } else {
+                        Err(DrainError::Name(TargetFault::TargetUnmatched { node }))
+                    };
+                    answer.send(drained).is_ok()
+                }
+                Command::Undrain { answer, .. } => {
+                    let undrained = Undrained { drain: None, by_configuration: true, returns_at_restart: false };
+                    answer.send(Ok(undrained)).is_ok()
+                }
+                Command::Approve { hash, answer } => {
+                    let current = "0123456789ab".to_owned();
+                    let same = hash == current;
+                    let agreed = Agreed { hash, slots: SlotSet::full() };
+                    answer.send(if same { Ok(agreed) } else { Err(ApproveError::Changed { current }) }).is_ok()
                 }
             };
             assert!(heard, "somebody waits for the answer");

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use last_slot::{Parting, empties};
 
+use super::approval::Consent;
 use super::fit::{Fit, SettingsByNode};
 use super::memory::Memory;
 use super::own::OwnSlots;
@@ -57,6 +58,10 @@ pub(super) struct Situation<'a> {
     pub(super) lease: Option<Reason>,
     /// What an operator told us.
     pub(super) paused: Option<Pause>,
+    /// Why it is not the time to move slots, if it is not.
+    pub(super) outside: Option<Reason>,
+    /// Whether somebody is to approve the plan first, and has.
+    pub(super) consent: &'a Consent,
     pub(super) stopping: bool,
     pub(super) settle: u32,
     pub(super) adopt_after: Duration,
@@ -133,8 +138,16 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     let half_done = !decision.resume.is_empty();
     decision.resume.retain(|start| !situation.spreading.contains(&start.pair.target));
     let Some(plan) = &decision.plan else { return decision };
-    let wanted: Vec<Start> = plan
-        .moves
+    let moves = match situation.consent {
+        Consent::NotAsked => plan.moves.as_slice(),
+        Consent::Given(moves) => moves,
+        Consent::Awaited if plan.moves.is_empty() => &[],
+        Consent::Awaited => {
+            decision.reasons.push(Reason::AwaitingApproval { hash: plan.hash(), slots: plan.slots_moved() });
+            &[]
+        }
+    };
+    let wanted: Vec<Start> = moves
         .iter()
         .map(|planned| {
             let slots = planned.slots.iter().filter(|slot| is_free(situation, *slot)).collect();
@@ -142,7 +155,6 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         })
         .filter(|start| !start.slots.is_empty() && !meets_open_slots(situation, start.pair))
         // It would wait for the finalise, and keep those slots from being finished that the finalise waits for.
-        .filter(|start| !situation.spreading.contains(&start.pair.target))
         .filter(|start| situation.orphan.is_none_or(|orphan| orphan.source != start.pair.source))
         .collect();
     let idle = situation.running.is_empty() && decision.resume.is_empty() && situation.own.is_empty();
@@ -168,7 +180,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     }
     let mut possible: Vec<Start> = Vec::new();
     for start in wanted {
-        if is_in_a_servers_hands(situation, start.pair) {
+        if is_in_a_servers_hands(situation, start.pair) || situation.spreading.contains(&start.pair.target) {
             continue;
         }
         match obstacle(situation, &start) {
@@ -214,6 +226,7 @@ fn reasons(situation: &Situation<'_>) -> Vec<Reason> {
         reasons.extend(situation.lease.clone());
     }
     reasons.extend(situation.paused.map(Reason::Paused));
+    reasons.extend(situation.outside.clone());
     // Before the first move only: while moves of ours run, epochs and owners change because of them.
     if situation.running.is_empty() && !situation.at_work && situation.memory.settled() < situation.settle {
         reasons.push(Reason::Settling { have: situation.memory.settled(), want: situation.settle });
@@ -256,8 +269,9 @@ fn resumable(situation: &Situation<'_>) -> Vec<Start> {
     let adopted: SlotSet = situation
         .memory
         .foreign(situation.now)
-        // Who pauses us may be about to work with his own hands.
-        .filter(|(_, untouched)| *untouched >= situation.adopt_after && situation.paused.is_none())
+        // Who pauses us may be about to work with his own hands, and who gave us hours has others for himself.
+        .filter(|(_, untouched)| *untouched >= situation.adopt_after)
+        .filter(|_| situation.paused.is_none() && situation.outside.is_none())
         .map(|(slot, _)| slot)
         .collect();
     let mut by_pair: BTreeMap<(Pair, bool), (SlotSet, Predecessors)> = BTreeMap::new();

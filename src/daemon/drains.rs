@@ -39,6 +39,32 @@ impl Drains {
         in_force
     }
 
+    /// The same, with these nodes drained by an operator's word, which goes before whatever the policy says of their
+    /// shards. One that is not in the cluster is passed over: it may be switched off for good.
+    #[must_use]
+    pub fn with_told<'a>(
+        &mut self,
+        policy: &Policy,
+        told: impl Iterator<Item = &'a NodeId>,
+        shards: &[ShardInput],
+    ) -> Policy {
+        let is_member = |id: NodeId| shards.iter().any(|shard| shard.members.iter().any(|member| member.id == id));
+        let told: Vec<NodeTarget> = told
+            .filter(|id| is_member(**id))
+            .map(|id| NodeTarget { drain: true, ..NodeTarget::new(NodeName::Id(*id)) })
+            .collect();
+        let both = Policy { nodes: policy.nodes.iter().chain(&told).cloned().collect(), ..policy.clone() };
+        let mut in_force = self.in_force(&both, shards);
+        for entry in &told {
+            let shard = shards.iter().find(|shard| shard.members.iter().any(|member| entry.node.names(member)));
+            if in_force.nodes.contains(entry) {
+                let of_shard = |name: &NodeName| shard.is_some_and(|it| it.members.iter().any(|it| name.names(it)));
+                in_force.nodes.retain(|other| other == entry || !of_shard(&other.node));
+            }
+        }
+        in_force
+    }
+
     fn is_done(&mut self, name: &NodeName, shards: &[ShardInput]) -> bool {
         let named = |shard: &&ShardInput| shard.members.iter().any(|member| name.names(member));
         let found: Vec<&ShardInput> = shards.iter().filter(named).collect();
@@ -91,6 +117,21 @@ mod tests {
             !drains.in_force(&policy, &shards).nodes.is_empty()
         });
         assert_eq!(in_force.collect::<Vec<_>>(), expect, "{stories:#?}");
+    }
+
+    #[test]
+    fn an_operators_word_goes_before_the_policy_until_its_node_has_joined_another_shard() {
+        let entry = |name: &str| NodeTarget { weight: Some(2.0), ..NodeTarget::new(NodeName::Id(id(name))) };
+        let policy = Policy { nodes: vec![entry("a1"), entry("b")], ..Policy::default() };
+        let mut drains = Drains::default();
+        let mut nodes = |story: &str| {
+            let shards = shard_inputs(&Topology::merge(&observation(story), &SlotSet::new()));
+            drains.with_told(&policy, [id("a"), id("d")].iter(), &shards).nodes
+        };
+        let drained = NodeTarget { drain: true, ..NodeTarget::new(NodeName::Id(id("a"))) };
+        assert_eq!(nodes(BEFORE), [entry("b"), drained.clone()]);
+        assert_eq!(nodes(FAILED_OVER), [entry("b"), drained]);
+        assert_eq!(nodes(DRAINED), [entry("a1"), entry("b")]);
     }
 
     const BEFORE: &str = "a 0-8191\na1 of a\nb 8192-16383";

@@ -2,6 +2,7 @@
 //! status value that tells everybody else.
 
 mod account;
+mod approval;
 mod aside;
 mod big_keys;
 mod canary;
@@ -40,7 +41,10 @@ mod worker;
 pub use aside::SetAside;
 #[cfg(test)]
 pub(crate) use command::obeying;
-pub use command::{Commands, NotHeard, Orders, PAUSE_MAX, Paused, Resumed, Retried, commands};
+pub use command::{
+    Agreed, ApproveError, Commands, DrainError, Drained, NotHeard, Orders, PAUSE_MAX, Paused, Resumed, Retried,
+    Undrained, commands,
+};
 pub use decide::{Goal, shard_inputs};
 pub use drains::Drains;
 pub use failpoints::{Moment, Phase, Point};

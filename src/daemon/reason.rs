@@ -29,6 +29,20 @@ pub enum Reason {
     Observing,
     /// An operator told the daemon to begin nothing new.
     Paused(Pause),
+    /// It is none of the hours in which slots may be moved.
+    OutsideWindows {
+        /// The window that comes next.
+        window: String,
+        /// How long until it begins.
+        begins_in: Duration,
+    },
+    /// The plan waits until somebody approves it.
+    AwaitingApproval {
+        /// What it is approved by.
+        hash: String,
+        /// How many slots it moves.
+        slots: u32,
+    },
     /// Another evenkeel moves slots in this cluster.
     OtherInstance {
         /// The name of its connections.
@@ -165,6 +179,8 @@ impl Reason {
             Self::Settling { .. } => "settling",
             Self::Observing => "observing",
             Self::Paused(_) => "paused",
+            Self::OutsideWindows { .. } => "outside_windows",
+            Self::AwaitingApproval { .. } => "awaiting_approval",
             Self::OtherInstance { .. } => "other_instance",
             Self::LeaseHeld { .. } => "lease_held",
             Self::LeaseLost { .. } => "lease_lost",
@@ -188,7 +204,9 @@ impl Reason {
 
     /// Every name that [`Reason::name`] can give.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        const OWN: [&str; 21] = [
+        const OWN: [&str; 23] = [
+            "outside_windows",
+            "awaiting_approval",
             "lease_held",
             "lease_lost",
             "server_side_job",
@@ -222,6 +240,8 @@ impl Reason {
             Self::Unclear(Unclear::TwoClusters { .. })
             | Self::Observing
             | Self::Paused(_)
+            | Self::OutsideWindows { .. }
+            | Self::AwaitingApproval { .. }
             | Self::OtherInstance { .. }
             | Self::LeaseHeld { .. }
             | Self::ForeignOpenSlots { adopted_in: None, .. }
@@ -258,14 +278,19 @@ impl fmt::Display for Reason {
                 write!(f, "waiting until the same primaries were seen {want} times in a row ({have} so far)")
             }
             Self::Observing => f.write_str("told to observe only (schedule.mode, --observe)"),
-            Self::Paused(Pause { since, until: None }) => {
-                write!(f, "paused by an operator at {}, until told to go on (`evenkeel resume`)", at(*since))
+            Self::Paused(Pause { since, until }) => {
+                let until = until.map_or_else(String::new, |until| format!("until {} or ", at(until)));
+                write!(f, "paused by an operator at {}, {until}until told to go on (`evenkeel resume`)", at(*since))
             }
-            Self::Paused(Pause { since, until: Some(until) }) => write!(
+            Self::OutsideWindows { window, begins_in } => write!(
                 f,
-                "paused by an operator at {}, until {} or until told to go on (`evenkeel resume`)",
-                at(*since),
-                at(*until)
+                "slots are moved in the hours of schedule.windows only, and the next ones, {window}, begin in {}",
+                humantime::format_duration(Duration::from_secs(begins_in.as_secs()))
+            ),
+            Self::AwaitingApproval { hash, slots } => write!(
+                f,
+                "the plan, which moves {slots} {}, waits for `evenkeel approve {hash}` (schedule.approval)",
+                if *slots == 1 { "slot" } else { "slots" }
             ),
             Self::OtherInstance { name, from } => {
                 write!(f, "another evenkeel acts on this cluster: {name}, connected from {from}; stop one of the two")

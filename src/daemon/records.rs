@@ -1,6 +1,6 @@
 //! The journal as the supervisor uses it: written off the event loop, and nothing at all where none is configured.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,8 +8,8 @@ use anyhow::Context;
 use tracing::{error, warn};
 
 use super::failpoints::{self, Moment, Phase};
-use crate::cluster::SlotSet;
-use crate::journal::{Journal, JournalError, Moved, Opened, Pause};
+use crate::cluster::{NodeId, SlotSet};
+use crate::journal::{Drain, Journal, JournalError, Moved, Opened, Pause};
 
 /// The journal, or none.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +70,28 @@ impl Records {
 
     /// Records a pause, or its end; whether a restart knows of it.
     pub(super) async fn paused(&self, pause: Option<Pause>) -> bool {
-        match self.write(move |journal| journal.paused(pause)).await {
+        self.told(move |journal| journal.paused(pause)).await
+    }
+
+    /// The drains that are on record.
+    pub(super) fn drains(&self) -> BTreeMap<NodeId, Drain> {
+        let Some(journal) = &self.journal else { return BTreeMap::new() };
+        let journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.drains().map(|drain| (drain.node, *drain)).collect()
+    }
+
+    /// Records a drain, or its end; whether a restart knows of it.
+    pub(super) async fn drained(&self, node: NodeId, drain: Option<Drain>) -> bool {
+        let write = move |journal: &mut Journal| match drain {
+            Some(drain) => journal.drained(drain),
+            None => journal.undrained(node),
+        };
+        self.told(write).await
+    }
+
+    /// Records what an operator told us; whether a restart knows of it.
+    async fn told(&self, write: impl FnOnce(&mut Journal) -> Result<(), JournalError> + Send + 'static) -> bool {
+        match self.write(write).await {
             Ok(()) => self.journal.is_some(),
             Err(error) => {
                 error!(%error, "the journal cannot be written");

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{CertificateFile, PaceStatus, Reason, SetAside, Tenure};
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
-use crate::journal::{Moved, Pause};
+use crate::journal::{Drain, Moved, Pause};
 use crate::migration::{Pair, Purpose};
 use crate::plan::Plan;
 
@@ -48,6 +48,10 @@ pub struct Status {
     pub set_aside: BTreeMap<Slot, SetAside>,
     /// What an operator told us: to begin nothing new.
     pub paused: Option<Pause>,
+    /// Nodes that an operator told us to drain.
+    pub drains: BTreeMap<NodeId, Drain>,
+    /// The hash of the plan that an operator approved, until it is carried out.
+    pub approved: Option<String>,
     /// Whether we have the lease, where one is configured.
     pub lease: Tenure,
     /// The files of certificates that are in use.
@@ -79,6 +83,8 @@ impl Status {
             history: Arc::default(),
             set_aside: BTreeMap::new(),
             paused: None,
+            drains: BTreeMap::new(),
+            approved: None,
             lease: Tenure::NotNeeded,
             certificates: Vec::new(),
             config_error: None,

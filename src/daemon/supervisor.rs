@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use super::account::Account;
+use super::approval::{Approved, Consent};
 use super::canary::Canaries;
 use super::decide::{Decision, Goal, RunningMove, Situation, decide, shard_inputs};
 use super::drains::Drains;
@@ -36,7 +37,7 @@ use super::{
 };
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
-use crate::journal::{Moved, Pause, Process};
+use crate::journal::{Drain, Moved, Pause, Process};
 use crate::metrics::Metrics;
 use crate::migration::{Pair, Purpose};
 use crate::plan::{Plan, Policy, Why};
@@ -160,6 +161,10 @@ pub struct Supervisor {
     set_aside: BTreeMap<Slot, SetAside>,
     /// What an operator told us; a command with an end is told by being started.
     paused: Option<Pause>,
+    /// Nodes that an operator told us to drain.
+    told_drains: BTreeMap<NodeId, Drain>,
+    /// The plan that an operator approved, until it is carried out.
+    approved: Option<Approved>,
     checks: Option<(checks::Found, Instant)>,
     checks_under_way: Option<oneshot::Receiver<checks::Found>>,
     work: Option<Account>,
@@ -223,6 +228,8 @@ impl Supervisor {
             finalise: Finalise::new(),
             set_aside: BTreeMap::new(),
             paused: if parts.goal == Goal::Keep { parts.records.pause() } else { None },
+            told_drains: if parts.goal == Goal::Keep { parts.records.drains() } else { BTreeMap::new() },
+            approved: None,
             checks: None,
             checks_under_way: None,
             work: None,
@@ -358,7 +365,11 @@ impl Supervisor {
     }
 
     fn on_config(&mut self, config: &Arc<Config>) {
-        self.policy = super::policy(&config.targets);
+        let policy = super::policy(&config.targets);
+        if std::mem::replace(&mut self.policy, policy) != self.policy {
+            // What was approved was made for other targets.
+            self.approved = None;
+        }
         self.rates.set(&config.migration);
         self.canaries.forget();
         self.config_generation += 1;
@@ -444,8 +455,15 @@ impl Supervisor {
                 slots: running.slots.difference(&running.finished),
             })
             .collect();
+        let consent = self.consent(&topology);
+        let outside = self.outside_windows();
+        if outside.is_some() || matches!(consent, Consent::Awaited) {
+            for running in self.running.values() {
+                running.stop.cancel();
+            }
+        }
         let policy = match topology.unclear.as_slice() {
-            [] => self.drains.in_force(&self.policy, &shard_inputs(&topology)),
+            [] => self.drains.with_told(&self.policy, self.told_drains.keys(), &shard_inputs(&topology)),
             // No plan is made of it, and nothing is to be learned from it.
             _ => self.policy.clone(),
         };
@@ -461,6 +479,8 @@ impl Supervisor {
             observing: config.schedule.mode == Mode::Observe,
             lease: self.lease_reason(),
             paused: self.paused,
+            outside,
+            consent: &consent,
             stopping: self.stopping_since.is_some(),
             settle: config.schedule.settle,
             adopt_after: config.schedule.adopt_after,

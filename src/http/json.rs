@@ -21,8 +21,10 @@ use crate::daemon::Reason;
 
 pub use history::{EndedMove, HistoryDocument, history_document};
 pub use orders::{
-    PauseDocument, PauseRequest, PausedDocument, ResumeRequest, ResumedDocument, RetryDocument, RetryRequest,
-    pause_document, paused_document, resumed_document, retry_document,
+    ApproveRequest, ApprovedDocument, DrainDocument, DrainRequest, DrainedDocument, PauseDocument, PauseRequest,
+    PausedDocument, ResumeRequest, ResumedDocument, RetryDocument, RetryRequest, UndrainedDocument, approved_document,
+    drain_document, drained_document, pause_document, paused_document, resumed_document, retry_document,
+    undrained_document,
 };
 pub use plan::{MoveDocument, PlanDocument, PlanNode, PlanThreshold, PlanVerdict, plan_document};
 pub use status::{

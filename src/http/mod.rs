@@ -66,6 +66,9 @@ pub fn router(state: AppState) -> Router {
         .route(orders::RETRY, post(orders::retry))
         .route(orders::PAUSE, post(orders::pause))
         .route(orders::RESUME, post(orders::resume))
+        .route(orders::DRAIN, post(orders::drain))
+        .route(orders::UNDRAIN, post(orders::undrain))
+        .route(orders::APPROVE, post(orders::approve))
         .route_layer(middleware::from_fn_with_state(state.guard.clone(), guard::admit));
     Router::new()
         .merge(orders)

@@ -13,9 +13,12 @@ use axum::response::{IntoResponse, Response};
 
 use super::AppState;
 use super::handlers::{failure, fresh};
-use super::json::{PauseRequest, ResumeRequest, RetryRequest, paused_document, resumed_document, retry_document};
+use super::json::{
+    ApproveRequest, DrainRequest, PauseRequest, ResumeRequest, RetryRequest, approved_document, drained_document,
+    paused_document, resumed_document, retry_document, undrained_document,
+};
 use crate::cluster::SlotSet;
-use crate::daemon::{NotHeard, PAUSE_MAX};
+use crate::daemon::{DrainError, NotHeard, PAUSE_MAX, node_name};
 
 /// Where slots are put back that were set aside.
 pub(super) const RETRY: &str = "/api/v1/retry";
@@ -23,8 +26,14 @@ pub(super) const RETRY: &str = "/api/v1/retry";
 pub(super) const PAUSE: &str = "/api/v1/pause";
 /// Where it is told to go on.
 pub(super) const RESUME: &str = "/api/v1/resume";
+/// Where it is told to leave a node's shard nothing.
+pub(super) const DRAIN: &str = "/api/v1/drain";
+/// Where it is told to give it its share again.
+pub(super) const UNDRAIN: &str = "/api/v1/undrain";
+/// Where a plan is approved.
+pub(super) const APPROVE: &str = "/api/v1/approve";
 /// Every path that takes `POST`.
-pub(super) const PATHS: [&str; 3] = [RETRY, PAUSE, RESUME];
+pub(super) const PATHS: [&str; 6] = [RETRY, PAUSE, RESUME, DRAIN, UNDRAIN, APPROVE];
 
 /// The body of a request, or what is wrong with it.
 type Body<T> = Result<Json<T>, JsonRejection>;
@@ -70,6 +79,50 @@ pub(super) async fn resume(State(state): State<AppState>, body: Body<ResumeReque
         Ok(resumed) => fresh(resumed_document(&resumed)),
         Err(error) => not_heard(error),
     }
+}
+
+pub(super) async fn drain(State(state): State<AppState>, body: Body<DrainRequest>) -> Response {
+    let Json(request) = match body {
+        Ok(body) => body,
+        Err(rejection) => return refused(&rejection),
+    };
+    match state.commands.drain(node_name(&request.node)).await {
+        Ok(Ok(drained)) => fresh(drained_document(&drained)),
+        Ok(Err(error)) => no_such_shard(&error),
+        Err(error) => not_heard(error),
+    }
+}
+
+pub(super) async fn undrain(State(state): State<AppState>, body: Body<DrainRequest>) -> Response {
+    let Json(request) = match body {
+        Ok(body) => body,
+        Err(rejection) => return refused(&rejection),
+    };
+    match state.commands.undrain(node_name(&request.node)).await {
+        Ok(Ok(undrained)) => fresh(undrained_document(&undrained)),
+        Ok(Err(error)) => no_such_shard(&error),
+        Err(error) => not_heard(error),
+    }
+}
+
+pub(super) async fn approve(State(state): State<AppState>, body: Body<ApproveRequest>) -> Response {
+    let Json(request) = match body {
+        Ok(body) => body,
+        Err(rejection) => return refused(&rejection),
+    };
+    match state.commands.approve(request.hash).await {
+        Ok(Ok(agreed)) => fresh(approved_document(&agreed)),
+        Ok(Err(error)) => failure(StatusCode::CONFLICT, error.to_string()),
+        Err(error) => not_heard(error),
+    }
+}
+
+fn no_such_shard(error: &DrainError) -> Response {
+    let code = match error {
+        DrainError::NoPicture => StatusCode::SERVICE_UNAVAILABLE,
+        DrainError::Name(_) => StatusCode::NOT_FOUND,
+    };
+    failure(code, error.to_string())
 }
 
 fn refused(rejection: &JsonRejection) -> Response {

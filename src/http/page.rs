@@ -29,6 +29,9 @@ To tell it something: POST with JSON.
 /api/v1/retry     {\"slots\": \"866,900-910\"}: slots that were set aside are tried again
 /api/v1/pause     {\"for_s\": 3600}, or {}: open slots are finished, nothing new is begun
 /api/v1/resume    {}: it goes on
+/api/v1/drain     {\"node\": \"10.0.0.7:6379\"}: all slots go away from that node's shard
+/api/v1/undrain   the same: it is to have its share again
+/api/v1/approve   {\"hash\": \"0123456789ab\"}: the plan with this hash is carried out
 ";
 
 /// The page for whoever asks for HTML, as browsers do; for everybody else the paths.

@@ -1,10 +1,10 @@
-//! What the records of a journal amount to: the slots that are open, the latest moves, a pause. No file here.
+//! What the records of a journal amount to: the slots that are open, the latest moves, a pause, drains. No file here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::line::Record;
-use super::{Moved, Opened, Pause};
-use crate::cluster::SlotSet;
+use super::{Drain, Moved, Opened, Pause};
+use crate::cluster::{NodeId, SlotSet};
 
 /// Moves that are kept: some hours of a large rebalance, a few hundred KiB of file.
 pub const HISTORY_MAX: usize = 1_000;
@@ -16,6 +16,7 @@ pub(super) struct Contents {
     opened: Vec<Opened>,
     history: VecDeque<Moved>,
     pause: Option<Pause>,
+    drains: BTreeMap<NodeId, Drain>,
 }
 
 impl Contents {
@@ -34,6 +35,8 @@ impl Contents {
             }
             Record::Paused(pause) => self.pause = Some(pause),
             Record::Resumed {} => self.pause = None,
+            Record::Drained(drain) => drop(self.drains.insert(drain.node, drain)),
+            Record::Undrained { node } => drop(self.drains.remove(&node)),
         }
     }
 
@@ -58,6 +61,10 @@ impl Contents {
         self.pause
     }
 
+    pub(super) fn drains(&self) -> impl Iterator<Item = &Drain> {
+        self.drains.values()
+    }
+
     /// Those of the slots that are open.
     pub(super) fn open_among(&self, slots: &SlotSet) -> SlotSet {
         self.opened.iter().flat_map(|opened| opened.slots.iter()).filter(|&slot| slots.contains(slot)).collect()
@@ -66,7 +73,8 @@ impl Contents {
     /// The fewest records that amount to the same.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         let opened = self.opened.iter().cloned().map(Record::Opened);
-        opened.chain(self.history.iter().cloned().map(Record::Moved)).chain(self.pause.map(Record::Paused))
+        let told = self.pause.map(Record::Paused).into_iter().chain(self.drains.values().copied().map(Record::Drained));
+        opened.chain(self.history.iter().cloned().map(Record::Moved)).chain(told)
     }
 }
 

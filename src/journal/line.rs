@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Moved, Opened, Pause, Process};
+use super::{Drain, Moved, Opened, Pause, Process};
 use crate::cluster::{NodeId, SlotSet};
 
 /// The version that is written, and the newest that is read. Each reads what the ones before it wrote.
 ///
-/// 2 added `paused` and `resumed`.
-pub(super) const VERSION: u32 = 2;
+/// 2 added `paused` and `resumed`, 3 `drained` and `undrained`.
+pub(super) const VERSION: u32 = 3;
 
 /// One line after the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,14 @@ pub(super) enum Record {
     Paused(#[serde(with = "PauseLine")] Pause),
     /// It begins what it likes again.
     Resumed {},
+    /// An operator told the daemon to drain a node.
+    Drained(#[serde(with = "DrainLine")] Drain),
+    /// It is to have its share again.
+    Undrained {
+        /// The node.
+        #[serde(with = "text")]
+        node: NodeId,
+    },
 }
 
 /// What a file holds.
@@ -169,6 +177,15 @@ struct PauseLine {
     since: SystemTime,
     #[serde(with = "optional_time", default, skip_serializing_if = "Option::is_none")]
     until: Option<SystemTime>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Drain", deny_unknown_fields)]
+struct DrainLine {
+    #[serde(with = "time")]
+    since: SystemTime,
+    #[serde(with = "text")]
+    node: NodeId,
 }
 
 /// A value as the text that it is written as everywhere: slots as `0-99,866`, a node as its id.

@@ -1,5 +1,5 @@
 //! The journal: a small append-only file in `[state] dir` that says only what the cluster cannot: which open slots are
-//! ours and against which processes they were opened, whether an operator paused the daemon, and, as history, who moved
+//! ours and against which processes they were opened, whether an operator paused the daemon or drains a node, and, as history, who moved
 //! what, why, when and how it ended.
 //!
 //! What *is* (owners, marks, keys) is never read from here; a lost journal costs time and history, never a key. One
@@ -93,6 +93,15 @@ pub struct Pause {
     pub since: SystemTime,
     /// When it ends by itself, by the calendar; `None` for when it is told to go on.
     pub until: Option<SystemTime>,
+}
+
+/// What an operator told a daemon: to leave a node's shard nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// The primary of the shard when it was told.
+    pub node: NodeId,
+    /// When it was told.
+    pub since: SystemTime,
 }
 
 /// A journal that cannot be opened or written.
@@ -222,6 +231,21 @@ impl Journal {
     /// relies on it.
     pub fn paused(&mut self, pause: Option<Pause>) -> Result<(), JournalError> {
         self.record(pause.map_or(Record::Resumed {}, Record::Paused), Durability::Disk)
+    }
+
+    /// The drains that an operator told of.
+    pub fn drains(&self) -> impl Iterator<Item = &Drain> {
+        self.contents.drains()
+    }
+
+    /// Records a drain. On disk when it returns: an operator relies on it.
+    pub fn drained(&mut self, drain: Drain) -> Result<(), JournalError> {
+        self.record(Record::Drained(drain), Durability::Disk)
+    }
+
+    /// Records the end of a drain. On disk when it returns.
+    pub fn undrained(&mut self, node: NodeId) -> Result<(), JournalError> {
+        self.record(Record::Undrained { node }, Durability::Disk)
     }
 
     fn record(&mut self, record: Record, durability: Durability) -> Result<(), JournalError> {

@@ -18,9 +18,12 @@ pub fn read_open_slots(text: &str) -> Result<Vec<Opened>, String> {
     let records: Vec<Record> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let opened = |record| match record {
         Record::Opened(opened) => Ok(opened),
-        Record::Closed { .. } | Record::Moved(_) | Record::Paused(_) | Record::Resumed {} => {
-            Err("a record that is not of open slots".to_owned())
-        }
+        Record::Closed { .. }
+        | Record::Moved(_)
+        | Record::Paused(_)
+        | Record::Resumed {}
+        | Record::Drained(_)
+        | Record::Undrained { .. } => Err("a record that is not of open slots".to_owned()),
     };
     records.into_iter().map(opened).collect()
 }

@@ -40,8 +40,13 @@ fn moved(text: &str) -> Moved {
     Moved { slots, source: source.node, target: target.node, why, keys: 1_200, took, outcome, at }
 }
 
+fn named(name: &str) -> NodeId {
+    node(name.chars().next().unwrap())
+}
+
 /// Does what a line of a story says: `open 0-9 a b`, `close 0-4`, `move 0-9 a b`, `die`, `die in mid-write`,
-/// `pause`, `pause 60`, `resume`, `spoil write` (the next one fails, half-way), `fill disk` (so does everything until `free disk`).
+/// `pause`, `pause 60`, `resume`, `drain a`,
+/// `undrain a`, `spoil write` (the next one fails, half-way), `fill disk` (so does everything until `free disk`).
 fn act(journal: Option<Journal>, dir: &Path, line: &str) -> (Journal, Result<(), JournalError>) {
     let mut journal = journal.map_or_else(|| Journal::open(dir), Ok).unwrap();
     let done = match line.split_once(' ').unwrap_or((line, "")) {
@@ -54,6 +59,8 @@ fn act(journal: Option<Journal>, dir: &Path, line: &str) -> (Journal, Result<(),
             journal.paused(Some(Pause { since: UNIX_EPOCH, until: Some(until) }))
         }
         ("resume", "") => journal.paused(None),
+        ("drain", name) => journal.drained(Drain { node: named(name), since: UNIX_EPOCH }),
+        ("undrain", name) => journal.undrained(named(name)),
         ("spoil", "write") => {
             spoil_write(&mut journal, dir);
             Ok(())
@@ -104,7 +111,9 @@ fn shown(journal: &Journal) -> String {
         None => "; paused".to_owned(),
         Some(until) => format!("; paused for {} s", until.duration_since(pause.since).unwrap().as_secs()),
     });
-    format!("{}; {} moved{paused}", open.join(", "), journal.history().count())
+    let short = |drain: &Drain| format!("; {} drained", &drain.node.to_string()[..1]);
+    let drained: String = journal.drains().map(short).collect();
+    format!("{}; {} moved{paused}{drained}", open.join(", "), journal.history().count())
 }
 
 /// A story, and what the journal says at its end and to the next process. A line that begins with `!` fails, and leaves
@@ -157,6 +166,13 @@ fn a_pause_is_there_until_it_is_ended_whoever_runs() {
 }
 
 #[test]
+fn a_drain_is_on_record_until_it_ends() {
+    check(&["drain a", "drain b", "die", "drain a", "die"], "; 0 moved; a drained; b drained");
+    check(&["drain a", "pause", "undrain a", "die"], "; 0 moved; paused");
+    check(&["drain a", "spoil write", "!undrain a"], "; 0 moved; a drained");
+}
+
+#[test]
 fn a_journal_of_an_older_version_is_read_and_written_anew() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("journal.jsonl");
@@ -164,7 +180,7 @@ fn a_journal_of_an_older_version_is_read_and_written_anew() {
     fs::write(&path, format!("{{\"evenkeel_journal\":1}}\n{closed}")).unwrap();
     drop(Journal::open(dir.path()).unwrap());
     assert_eq!(fs::read_to_string(&path).unwrap(), line::header());
-    assert_eq!(line::header(), "{\"evenkeel_journal\":2}\n");
+    assert_eq!(line::header(), "{\"evenkeel_journal\":3}\n");
 }
 
 #[test]
@@ -252,8 +268,8 @@ fn fault(text: &str) -> String {
 
 #[test]
 fn a_journal_of_a_newer_version_is_left_alone() {
-    expect!["FILE is a journal of version 3, this evenkeel reads up to 2: run the newer evenkeel, or move the file away (open slots then count as somebody else's until they are adopted)"]
-    .assert_eq(&fault("{\"evenkeel_journal\":3,\"by\":\"3.0\"}\n{\"drained\":{}}\n"));
+    expect!["FILE is a journal of version 4, this evenkeel reads up to 3: run the newer evenkeel, or move the file away (open slots then count as somebody else's until they are adopted)"]
+    .assert_eq(&fault("{\"evenkeel_journal\":4,\"by\":\"3.0\"}\n{\"later\":{}}\n"));
 }
 
 #[test]
@@ -271,7 +287,7 @@ fn a_damaged_line_is_named_and_the_file_left_alone() {
     );
     check(format!("{header}\n{good}"), "line 2 of FILE is damaged (EOF");
     check(good, "line 1 of FILE is damaged (it is not the first line of a journal of evenkeel)");
-    check(header.replace('2', "0"), "line 1 of FILE is damaged (it is not the first line");
+    check(header.replace('3', "0"), "line 1 of FILE is damaged (it is not the first line");
     check("dear diary".to_owned(), "line 1 of FILE is damaged (it is not the first line");
 }
 
@@ -283,7 +299,7 @@ fn the_file_is_text_that_an_operator_can_read() {
     journal.closed(&slots("3-16383")).unwrap();
     journal.moved(Moved { outcome: "left: no answer".to_owned(), ..moved("3-9,866 a b") }).unwrap();
     expect![[r#"
-        {"evenkeel_journal":2}
+        {"evenkeel_journal":3}
         {"opened":{"at":"2026-03-01T12:00:00.25Z","slots":"0-9,866","source":{"node":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","run_id":"run-a"},"target":{"node":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","run_id":"run-b"}}}
         {"closed":{"slots":"3-9,866"}}
         {"moved":{"at":"2026-03-01T12:00:00.25Z","slots":"3-9,866","source":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","target":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","why":"level by weight","keys":1200,"took":"2s 41ms","outcome":"left: no answer"}}

@@ -48,6 +48,8 @@ pub(crate) fn starting(now: Now) -> Status {
         history: Arc::default(),
         set_aside: BTreeMap::new(),
         paused: None,
+        drains: BTreeMap::new(),
+        approved: None,
         lease: Tenure::NotNeeded,
         certificates: Vec::new(),
         config_error: None,

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use sha2::{Digest, Sha256};
+
 use crate::cluster::{Address, NodeId, SlotSet};
 
 /// Which slots go where, what the cluster looks like afterwards, and why it is so.
@@ -26,6 +28,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What stands for its moves: twelve hexadecimal digits of the SHA-256 of sources, targets and slots. Plans with the same
+    /// moves have the same, whoever made them and when.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let mut digest = Sha256::new();
+        for Move { source, target, slots, why: _ } in &self.moves {
+            digest.update(format!("{source} {target} {slots}\n"));
+        }
+        digest.finalize().iter().take(6).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    }
+
     /// How many slots move.
     #[must_use]
     pub fn slots_moved(&self) -> u32 {

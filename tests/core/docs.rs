@@ -211,6 +211,8 @@ settle = 3
 stop_grace = "3s"
 adopt_after = "3s"
 foreign_quiet = "3s"
+windows = ["02:00-04:00 Europe/Berlin"]
+approval = "manual"
 [state]
 dir = "x"
 [lease]

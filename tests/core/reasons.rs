@@ -7,11 +7,13 @@ use std::path::Path;
 use evenkeel::daemon::Reason;
 
 /// The reason, and the story of the live tests that provokes it.
-const STORIES: [(&str, &str); 35] = [
+const STORIES: [(&str, &str); 37] = [
     ("no_view", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
     ("settling", "what_an_operator_gets_wrong_is_a_reason_and_moves_nothing"),
     ("observing", "an_observer_plans_and_names_its_reason_and_moves_nothing_until_told_to_act"),
     ("paused", "a_pause_finishes_what_is_open_begins_nothing_outlasts_the_process_and_ends_as_told"),
+    ("outside_windows", "outside_of_its_hours_a_daemon_finishes_what_is_open_and_begins_nothing"),
+    ("awaiting_approval", "a_plan_waits_for_its_approval_and_exactly_that_plan_is_carried_out"),
     ("other_instance", "a_second_evenkeel_that_would_act_gives_way_to_the_first"),
     ("lease_held", "a_holder_that_dies_is_succeeded_within_the_lease_and_its_open_slot_finished"),
     ("lease_lost", "without_its_server_the_lease_is_lost_and_what_is_open_stays_open_until_it_is_back"),

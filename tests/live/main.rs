@@ -20,6 +20,7 @@ mod harness;
 mod interrupted;
 mod layouts;
 mod lease;
+mod orders;
 mod others;
 mod pace;
 mod page;

@@ -5,11 +5,6 @@ use tempfile::TempDir;
 
 use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Points, SOON, Spec, directory, settings};
 
-fn told(daemon: &Daemon, args: &[&str], says: &[&str]) {
-    let url = format!("http://{}", daemon.address());
-    Evenkeel::new(&[args, &["--url", &url]].concat()).run_to_end().assert(0, says);
-}
-
 /// A file with this token, in a directory that goes with the value.
 fn token_file(token: &str) -> (TempDir, String) {
     let dir = directory("token");
@@ -41,7 +36,7 @@ fn a_pause_finishes_what_is_open_begins_nothing_outlasts_the_process_and_ends_as
     let mut daemon = call_with_points.spawn();
     points.await_reached("migrate.before");
     assert!(!cluster.open_slots().expect("all nodes answer").is_empty());
-    told(&daemon, &["pause"], &["paused until told to go on", "open slots are finished"]);
+    daemon.is_told(&["pause"], &["paused until told to go on", "open slots are finished"]);
     points.go("migrate.before");
     let status = await_paused(&daemon);
     assert!(status["paused"]["until"].is_null() && status["paused"]["since"].is_string(), "{status}");
@@ -64,11 +59,11 @@ fn a_pause_finishes_what_is_open_begins_nothing_outlasts_the_process_and_ends_as
     assert_eq!(cluster.slots_of(empty), taken, "nothing new was begun");
 
     // A pause with an end ends by itself, and is forgotten.
-    told(&daemon, &["pause", "--for", "1s"], &["paused until 20"]);
+    daemon.is_told(&["pause", "--for", "1s"], &["paused until 20"]);
     cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 4_096)).collect::<Vec<_>>());
-    told(&daemon, &["resume"], &["it was not paused"]);
-    told(&daemon, &["pause"], &["paused until told to go on"]);
-    told(&daemon, &["resume"], &["it goes on; it was paused until told to go on"]);
+    daemon.is_told(&["resume"], &["it was not paused"]);
+    daemon.is_told(&["pause"], &["paused until told to go on"]);
+    daemon.is_told(&["resume"], &["it goes on; it was paused until told to go on"]);
     daemon.sigterm();
     daemon.output(SOON).assert(0, &["the pause ends", "no slot is open"]);
     data.verify_all(&cluster);
@@ -79,7 +74,7 @@ fn without_a_state_directory_a_pause_says_that_it_ends_with_the_process() {
     let cluster = Cluster::start(Spec::new(Flavour::Redis70));
     let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, HASTY)).spawn();
     daemon.await_http("/healthz", SOON, |_| true);
-    told(&daemon, &["pause", "--for", "1h"], &["paused until 20", "it lasts until a restart at the most"]);
+    daemon.is_told(&["pause", "--for", "1h"], &["paused until 20", "it lasts until a restart at the most"]);
 }
 
 #[test]
@@ -94,6 +89,6 @@ fn with_a_token_whoever_shows_it_pauses_the_daemon_and_nobody_else() {
     for refused in [&["pause", "--url", &url][..], &["pause", "--url", &url, "--token-file", &wrong]] {
         Evenkeel::new(refused).run_to_end().assert(1, &["http.token_file or EVENKEEL_HTTP_TOKEN"]);
     }
-    told(&daemon, &["pause", "--token-file", &right], &["paused until told to go on"]);
+    daemon.is_told(&["pause", "--token-file", &right], &["paused until told to go on"]);
     await_paused(&daemon);
 }

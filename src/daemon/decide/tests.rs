@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::super::approval::Consent;
 use super::super::memory::Seen;
 use super::*;
 use crate::cluster::NodeSettings;
@@ -25,6 +26,8 @@ struct Circumstances {
     lease: Option<Reason>,
     stopping: bool,
     paused: Option<Pause>,
+    outside: Option<Reason>,
+    consent: Consent,
     at_work: bool,
     /// `a>d 0-9`.
     running: Vec<&'static str>,
@@ -51,6 +54,8 @@ impl Default for Circumstances {
             lease: None,
             stopping: false,
             paused: None,
+            outside: None,
+            consent: Consent::NotAsked,
             at_work: false,
             running: Vec::new(),
             ours: "",
@@ -118,6 +123,8 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         observing: circumstances.observing,
         lease: circumstances.lease,
         paused: circumstances.paused,
+        outside: circumstances.outside,
+        consent: &circumstances.consent,
         stopping: circumstances.stopping,
         settle: 2,
         adopt_after: Duration::from_mins(1),
@@ -178,6 +185,32 @@ fn an_observer_plans_and_moves_nothing() {
 #[test]
 fn who_was_asked_to_stop_starts_nothing() {
     check(THREE_AND_ONE, Circumstances { stopping: true, ..Circumstances::default() }, "[stopping]");
+}
+
+#[test]
+fn outside_of_its_hours_what_is_ours_is_finished_and_nothing_else_is_touched() {
+    let reason = Reason::OutsideWindows { window: "02:00-04:00 UTC".to_owned(), begins_in: Duration::from_secs(9) };
+    let outside = || Circumstances { outside: Some(reason.clone()), ..Circumstances::default() };
+    check(THREE_AND_ONE, outside(), "[outside_windows]");
+    let open = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
+    check(open, Circumstances { ours: "a>d 5", ..outside() }, "resume a>d 5; [outside_windows]");
+    let long = Duration::from_mins(2);
+    check(open, Circumstances { watched: long, ..outside() }, "[outside_windows]");
+}
+
+#[test]
+fn what_was_approved_is_moved_and_nothing_else() {
+    let awaited = || Circumstances { consent: Consent::Awaited, ..Circumstances::default() };
+    check(THREE_AND_ONE, awaited(), "[awaiting_approval]");
+    let open = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
+    check(open, Circumstances { ours: "a>d 5", ..awaited() }, "resume a>d 5; [awaiting_approval]");
+    check("a 0-8191\nb 8192-16383", awaited(), "settled");
+    let given = |source, slots: &str| {
+        let planned =
+            plan::Move { source: id(source), target: id("d"), slots: slots.parse().unwrap(), why: Why::Level };
+        Circumstances { consent: Consent::Given(vec![planned]), ..Circumstances::default() }
+    };
+    check(THREE_AND_ONE, given("a", "7-9"), "start a>d 3");
 }
 
 #[test]

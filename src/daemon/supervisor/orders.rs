@@ -2,13 +2,17 @@
 
 use std::time::SystemTime;
 
-use tracing::info;
+use tracing::{info, warn};
 
-use super::super::aside;
-use super::super::command::{Command, Paused, Resumed};
+use super::super::approval::{Approved, Consent};
+use super::super::command::{Agreed, ApproveError, Command, DrainError, Drained, Paused, Resumed, Undrained};
+use super::super::{Goal, Reason, aside, shard_inputs};
 use super::Supervisor;
 use crate::clock::rfc3339;
-use crate::journal::Pause;
+use crate::cluster::{NodeId, Topology};
+use crate::config::Approval;
+use crate::journal::{Drain, Pause};
+use crate::plan::{self, Member, NodeName, NodeTarget, ShardInput};
 
 impl Supervisor {
     pub(super) async fn on_command(&mut self, command: Command) {
@@ -41,7 +45,124 @@ impl Supervisor {
                 let returns_at_restart = self.resume("as told").await;
                 let _ = answer.send(Resumed { pause, returns_at_restart });
             }
+            Command::Drain { node, answer } => {
+                let _ = answer.send(self.drain(&node).await);
+            }
+            Command::Undrain { node, answer } => {
+                let _ = answer.send(self.undrain(&node).await);
+            }
+            Command::Approve { hash, answer } => {
+                let _ = answer.send(self.approve(&hash));
+            }
         }
+    }
+
+    async fn drain(&mut self, name: &NodeName) -> Result<Drained, DrainError> {
+        let node = plan::resolve(&self.known_shards()?, name).map_err(DrainError::Name)?;
+        let drain = Drain { node, since: SystemTime::now() };
+        info!(%node, "drained, as told");
+        self.told_drains.insert(node, drain);
+        self.plan_anew();
+        let survives_restart = self.parts.records.drained(node, Some(drain)).await;
+        Ok(Drained { drain, survives_restart })
+    }
+
+    async fn undrain(&mut self, name: &NodeName) -> Result<Undrained, DrainError> {
+        let shards = self.known_shards()?;
+        let of_shard = |name: &NodeName| {
+            let shard = shards.iter().find(|shard| shard.members.iter().any(|member| name.names(member)));
+            shard.map_or_else(Vec::new, |shard| shard.members.clone())
+        };
+        // Also of one that has left the cluster, or joined another shard since.
+        let by_id = |id: &NodeId| matches!(name, NodeName::Id(named) if named == id);
+        let mut told = self.told_drains.keys().copied();
+        let node = told.find(|id| by_id(id) || of_shard(name).iter().any(|member| member.id == *id));
+        let Some(node) = node else {
+            plan::resolve(&shards, name).map_err(DrainError::Name)?;
+            let by_configuration =
+                self.policy.nodes.iter().any(|entry| entry.drain && names_any(entry, &of_shard(name)));
+            return Ok(Undrained { drain: None, by_configuration, returns_at_restart: false });
+        };
+        info!(%node, "the drain ends, as told");
+        let drain = self.told_drains.remove(&node);
+        self.plan_anew();
+        let members = of_shard(&NodeName::Id(node));
+        let by_configuration = self.policy.nodes.iter().any(|entry| entry.drain && names_any(entry, &members));
+        let recorded = self.parts.records.drained(node, None).await;
+        let returns_at_restart = !recorded && self.parts.records.drains().contains_key(&node);
+        Ok(Undrained { drain, by_configuration, returns_at_restart })
+    }
+
+    fn known_shards(&self) -> Result<Vec<ShardInput>, DrainError> {
+        let picture = self.picture.as_ref().ok_or(DrainError::NoPicture)?;
+        Ok(shard_inputs(&picture.topology))
+    }
+
+    /// Moves that are not the plan's any more open nothing further; what was approved was another plan.
+    fn plan_anew(&mut self) {
+        self.approved = None;
+        for running in self.running.values() {
+            running.stop.cancel();
+        }
+        self.parts.nudge.notify_one();
+    }
+
+    fn approve(&mut self, hash: &str) -> Result<Agreed, ApproveError> {
+        if self.parts.config.borrow().schedule.approval == Approval::Automatic {
+            return Err(ApproveError::NotAsked);
+        }
+        let plan = self.plan.clone().filter(|plan| !plan.moves.is_empty()).ok_or(ApproveError::NoPlan)?;
+        let shards = self.known_shards().map_err(|_| ApproveError::NoPlan)?;
+        let current = plan.hash();
+        if current != hash {
+            return Err(ApproveError::Changed { current });
+        }
+        let approved = Approved::new(&plan, &shards);
+        let slots = approved.slots();
+        info!(hash, slots = slots.len(), "the plan is approved, as told");
+        self.approved = Some(approved);
+        self.parts.nudge.notify_one();
+        Ok(Agreed { hash: current, slots })
+    }
+
+    /// Whether the plan of the moment may be carried out; an approval that has come to its end, or whose cluster is not the
+    /// one of then, is forgotten.
+    pub(super) fn consent(&mut self, topology: &Topology) -> Consent {
+        let asked = self.parts.config.borrow().schedule.approval == Approval::Manual;
+        if self.parts.goal != Goal::Keep || !asked {
+            self.approved = None;
+            return Consent::NotAsked;
+        }
+        let Some(approved) = &self.approved else { return Consent::Awaited };
+        if !topology.unclear.is_empty() {
+            return Consent::Given(Vec::new());
+        }
+        if !approved.is_for(&shard_inputs(topology)) {
+            warn!(
+                hash = approved.hash(),
+                "shards have joined or left: the plan that was approved is carried out no further"
+            );
+            self.approved = None;
+            return Consent::Awaited;
+        }
+        let left = approved.left(topology, |node| self.memory.lineage().successor(node, topology));
+        if left.is_empty() && self.running.is_empty() {
+            info!(hash = approved.hash(), "the plan that was approved is carried out");
+            self.approved = None;
+            return Consent::Awaited;
+        }
+        Consent::Given(left)
+    }
+
+    /// Why it is not the time to move slots, if it is not.
+    pub(super) fn outside_windows(&self) -> Option<Reason> {
+        let windows = &self.parts.config.borrow().schedule.windows;
+        let now = jiff::Timestamp::now();
+        if self.parts.goal != Goal::Keep || windows.iter().any(|window| window.contains(now)) {
+            return None;
+        }
+        let next = windows.iter().min_by_key(|window| window.begins_in(now))?;
+        Some(Reason::OutsideWindows { window: next.to_string(), begins_in: next.begins_in(now) })
     }
 
     /// Ends a pause whose time has come.
@@ -62,4 +183,8 @@ impl Supervisor {
         let recorded = self.parts.records.paused(None).await;
         !recorded && self.parts.records.pause().is_some()
     }
+}
+
+fn names_any(entry: &NodeTarget, members: &[Member]) -> bool {
+    members.iter().any(|member| entry.node.names(member))
 }

@@ -95,6 +95,8 @@ impl Supervisor {
             history: Arc::clone(&self.history),
             set_aside: self.set_aside.clone(),
             paused: self.paused,
+            drains: self.told_drains.clone(),
+            approved: self.approved.as_ref().map(|approved| approved.hash().to_owned()),
             lease: self.parts.lease.tenure(),
             certificates: self.parts.files.borrow().certificates.clone(),
             config_error: self.parts.config_error.borrow().clone(),

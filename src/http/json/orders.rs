@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Slots;
 use crate::clock::rfc3339;
-use crate::daemon::{Paused, Resumed, Retried};
-use crate::journal::Pause;
+use crate::daemon::{Agreed, Drained, Paused, Resumed, Retried, Undrained};
+use crate::journal::{Drain, Pause};
 
 /// `POST /api/v1/retry`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,89 @@ pub struct ResumedDocument {
     pub was_paused: Option<PauseDocument>,
     /// Whether a restart would bring it back, because its end could not be recorded.
     pub returns_at_restart: bool,
+}
+
+/// `POST /api/v1/drain` and `POST /api/v1/undrain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Any member of the shard: node id, id prefix of 8 or more, host:port or announced hostname.
+    pub node: String,
+}
+
+/// A drain that an operator told of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainDocument {
+    /// The primary of the shard when it was told.
+    pub node: String,
+    /// When it was told; `null` for a time that RFC 3339 cannot write.
+    pub since: Option<String>,
+}
+
+/// What became of a drain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainedDocument {
+    /// The drain in force.
+    pub drained: DrainDocument,
+    /// Whether it is on record; else it lasts until a restart at the most, because there is no `state.dir`, or it
+    /// cannot be written.
+    pub survives_restart: bool,
+}
+
+/// What became of a drain that was to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndrainedDocument {
+    /// The drain that ended; `null` where an operator had told of none.
+    pub was_drained: Option<DrainDocument>,
+    /// Whether the configuration drains that shard too, and goes on to.
+    pub by_configuration: bool,
+    /// Whether a restart would bring it back, because its end could not be recorded.
+    pub returns_at_restart: bool,
+}
+
+/// `POST /api/v1/approve`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveRequest {
+    /// The `hash` of `/api/v1/plan`.
+    pub hash: String,
+}
+
+/// A plan that is carried out, exactly as it was when it was approved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovedDocument {
+    /// Its hash.
+    pub hash: String,
+    /// Its slots.
+    pub slots: Slots,
+}
+
+/// The drain as JSON.
+#[must_use]
+pub fn drain_document(drain: Drain) -> DrainDocument {
+    DrainDocument { node: drain.node.to_string(), since: rfc3339(drain.since) }
+}
+
+/// The answer as JSON.
+#[must_use]
+pub fn drained_document(drained: &Drained) -> DrainedDocument {
+    DrainedDocument { drained: drain_document(drained.drain), survives_restart: drained.survives_restart }
+}
+
+/// The answer as JSON.
+#[must_use]
+pub fn undrained_document(undrained: &Undrained) -> UndrainedDocument {
+    UndrainedDocument {
+        was_drained: undrained.drain.map(drain_document),
+        by_configuration: undrained.by_configuration,
+        returns_at_restart: undrained.returns_at_restart,
+    }
+}
+
+/// The answer as JSON.
+#[must_use]
+pub fn approved_document(agreed: &Agreed) -> ApprovedDocument {
+    ApprovedDocument { hash: agreed.hash.clone(), slots: Slots::from(&agreed.slots) }
 }
 
 /// The pause as JSON.

@@ -10,6 +10,8 @@ use crate::plan::{Limit, Line, Move, Part, Plan, Trigger, Verdict, report};
 pub struct PlanDocument {
     /// Why there are moves, or none.
     pub verdict: PlanVerdict,
+    /// What stands for the moves: plans with the same moves have the same. `/api/v1/approve` takes it.
+    pub hash: String,
     /// How many slots move.
     pub slots_to_move: u32,
     /// One for each source, target and reason; no slot is in two of them.
@@ -91,6 +93,7 @@ pub fn plan_document(plan: &Plan) -> PlanDocument {
             text: report::reasons(plan),
             threshold: limit(&plan.verdict).map(|limit| PlanThreshold { percent: limit.percent, slots: limit.slots }),
         },
+        hash: plan.hash(),
         slots_to_move: plan.slots_moved(),
         moves: plan.moves.iter().map(move_document).collect(),
         nodes: plan.lines.iter().map(node).collect(),

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PauseDocument, ReasonDocument, Slots, pause_document, reason_document, seconds};
+use super::{
+    DrainDocument, PauseDocument, ReasonDocument, Slots, drain_document, pause_document, reason_document, seconds,
+};
 use crate::clock::{Now, rfc3339};
 use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::config::Mode;
@@ -42,6 +44,10 @@ pub struct StatusDocument {
     pub set_aside: Vec<SetAsideSlot>,
     /// What an operator told it, to begin nothing new; `null` while it is not paused.
     pub paused: Option<PauseDocument>,
+    /// Nodes that an operator told it to drain.
+    pub drains: Vec<DrainDocument>,
+    /// The hash of the plan that an operator approved, until it is carried out; `null` where there is none.
+    pub approved: Option<String>,
     /// The lease; `null` where none is configured.
     pub lease: Option<LeaseDocument>,
     /// The files of certificates that are in use.
@@ -205,6 +211,8 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         work: work(&status.work),
         set_aside: status.set_aside.iter().map(|(&slot, why)| set_aside(slot, why, now)).collect(),
         paused: status.paused.map(pause_document),
+        drains: status.drains.values().copied().map(drain_document).collect(),
+        approved: status.approved.clone(),
         lease: lease(&status.lease, now),
         certificates: status.certificates.iter().map(|file| certificate(file, now)).collect(),
         open_slots: Slots::from(&open),

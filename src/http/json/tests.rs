@@ -89,6 +89,8 @@ fn the_status_of_a_daemon_in_mid_work() {
                 }
               ],
               "paused": null,
+              "drains": [],
+              "approved": null,
               "lease": null,
               "certificates": [],
               "open_slots": {
@@ -145,6 +147,8 @@ fn the_status_of_a_daemon_that_has_seen_nothing() {
               },
               "set_aside": [],
               "paused": null,
+              "drains": [],
+              "approved": null,
               "lease": null,
               "certificates": [],
               "open_slots": {
@@ -298,6 +302,7 @@ fn a_plan_that_moves() {
                   "slots": 2
                 }
               },
+              "hash": "d1882a8068c2",
               "slots_to_move": 5461,
               "moves": [
                 {

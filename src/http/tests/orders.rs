@@ -264,3 +264,96 @@ async fn slots_that_were_set_aside_are_put_back_and_others_are_named() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_node_is_drained_by_any_of_its_names() {
+    const NODE: &str = r#"{"node": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#;
+    let json = "application/json";
+    check_post(
+        "/api/v1/drain",
+        json,
+        NODE,
+        expect![[r#"
+        200 application/json
+        {
+          "drained": {
+            "node": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "since": "2027-01-15T08:00:00.000Z"
+          },
+          "survives_restart": true
+        }
+    "#]],
+    )
+    .await;
+    check_post(
+        "/api/v1/drain",
+        json,
+        r#"{"node": "nowhere.example"}"#,
+        expect![[r#"
+        404 application/json
+        {
+          "error": "target `nowhere.example` matches no node of the cluster"
+        }
+    "#]],
+    )
+    .await;
+    check_post(
+        "/api/v1/drain",
+        json,
+        "{}",
+        expect![[r#"
+        422 application/json
+        {
+          "error": "Failed to deserialize the JSON body into the target type: missing field `node` at line 1 column 2"
+        }
+    "#]],
+    )
+    .await;
+    check_post(
+        "/api/v1/undrain",
+        json,
+        NODE,
+        expect![[r#"
+        200 application/json
+        {
+          "by_configuration": true,
+          "returns_at_restart": false,
+          "was_drained": null
+        }
+    "#]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_plan_is_approved_as_it_was_looked_at_or_not_at_all() {
+    let json = "application/json";
+    check_post(
+        "/api/v1/approve",
+        json,
+        r#"{"hash": "0123456789ab"}"#,
+        expect![[r#"
+        200 application/json
+        {
+          "hash": "0123456789ab",
+          "slots": {
+            "count": 16384,
+            "ranges": "0-16383"
+          }
+        }
+    "#]],
+    )
+    .await;
+    check_post(
+        "/api/v1/approve",
+        json,
+        r#"{"hash": "ba9876543210"}"#,
+        expect![[r#"
+        409 application/json
+        {
+          "error": "the plan is another one by now, with the hash 0123456789ab: look at it, and approve that"
+        }
+    "#]],
+    )
+    .await;
+}

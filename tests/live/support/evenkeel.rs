@@ -117,6 +117,13 @@ impl Daemon {
         Address::new("127.0.0.1", port.number())
     }
 
+    /// Tells it something by one of the commands for that, which must succeed and say this.
+    #[track_caller]
+    pub(crate) fn is_told(&self, args: &[&str], says: &[&str]) {
+        let url = format!("http://{}", self.address());
+        Evenkeel::new(&[args, &["--url", &url]].concat()).run_to_end().assert(0, says);
+    }
+
     /// The status and body of an HTTP GET; an error when there is no answer.
     pub(crate) fn try_http_get(&self, path: &str) -> Result<(u16, String), String> {
         self.http(path, |agent, url| agent.get(url).call())

@@ -1,0 +1,33 @@
+//! `evenkeel drain` and `evenkeel undrain`: tell a running daemon to leave a node's shard nothing, and to give it its share again.
+
+use super::remote::Remote;
+use crate::cli::{DrainArgs, ExitStatus};
+use crate::http::json::{DrainRequest, DrainedDocument, UndrainedDocument};
+
+/// `evenkeel drain`.
+pub(super) async fn drain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
+    let request = DrainRequest { node: args.node.clone() };
+    let told: DrainedDocument = Remote::new(&args.daemon).post("/api/v1/drain", request).await?.document()?;
+    println!("{} is drained, until `evenkeel undrain`", told.drained.node);
+    if !told.survives_restart {
+        println!("it lasts until a restart at the most: the daemon has no state.dir, or cannot write to it");
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// `evenkeel undrain`.
+pub(super) async fn undrain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
+    let request = DrainRequest { node: args.node.clone() };
+    let told: UndrainedDocument = Remote::new(&args.daemon).post("/api/v1/undrain", request).await?.document()?;
+    match &told.was_drained {
+        Some(drain) => println!("{} is to have its share again", drain.node),
+        None => println!("nobody had told the daemon to drain it"),
+    }
+    if told.by_configuration {
+        println!("it is drained all the same: the daemon's file says so, with drain = true");
+    }
+    if told.returns_at_restart {
+        println!("a restart brings the drain back: the daemon cannot write to its state.dir");
+    }
+    Ok(ExitStatus::Done)
+}

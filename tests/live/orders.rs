@@ -1,0 +1,136 @@
+//! When a daemon may move slots, and what an operator tells it: hours, approval of a plan, drains.
+
+use jiff::{Timestamp, ToSpan, Unit};
+use serde_json::Value;
+
+use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Points, SOON, Spec, directory, settings};
+
+/// The schedule of [`HASTY`] with further keys.
+fn hasty(schedule: &str) -> String {
+    format!("{HASTY}{schedule}\n")
+}
+
+fn json(daemon: &Daemon, path: &str) -> Value {
+    serde_json::from_str(&daemon.http_get(path)).expect("JSON")
+}
+
+/// Waits until the daemon says that, and nothing moves.
+fn await_reason(daemon: &Daemon, name: &str) -> Value {
+    let is_so = |status: &str| {
+        let status: Value = serde_json::from_str(status).expect("JSON");
+        status["reasons"][0]["name"] == name && status["moves"] == Value::Array(Vec::new())
+    };
+    serde_json::from_str(&daemon.await_http("/api/v1/status", SOON, is_so)).expect("JSON")
+}
+
+fn level(cluster: &Cluster, slots: usize) -> Vec<(Node, usize)> {
+    cluster.nodes().into_iter().map(|node| (node, slots)).collect()
+}
+
+fn stop(mut daemon: Daemon) {
+    daemon.sigterm();
+    daemon.output(SOON).assert(0, &["no slot is open"]);
+}
+
+#[test]
+fn a_plan_waits_for_its_approval_and_exactly_that_plan_is_carried_out() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &hasty("approval = \"manual\""))).spawn();
+    await_reason(&daemon, "awaiting_approval");
+    let plan = json(&daemon, "/api/v1/plan");
+    let hash = plan["hash"].as_str().expect("a plan has a hash").to_owned();
+    let url = format!("http://{}", daemon.address());
+    let status = Evenkeel::new(&["status", "--url", &url]).run_to_end();
+    status.assert(2, &["because: awaiting_approval: the plan, which moves 4096 slots", &hash]);
+    let other = ["approve", "0123456789ab", "--url", &url];
+    Evenkeel::new(&other).run_to_end().assert(1, &["the plan is another one by now", &hash]);
+    assert_eq!(cluster.moving_calls(), 0, "calls that move slots before anybody approved them");
+
+    daemon.is_told(&["approve", &hash], &["approved", "4096 slots"]);
+    cluster.assert_settled(&level(&cluster, 4096));
+    for planned in plan["moves"].as_array().expect("moves") {
+        let target = cluster.nodes().into_iter().find(|&node| planned["target"] == cluster.node_id(node).to_string());
+        let slots = planned["slots"]["ranges"].as_str().expect("ranges").parse().expect("slots");
+        let has = cluster.slots_of(target.expect("a node of the cluster"));
+        assert!(slots == has.intersection(&slots), "what was planned is {slots}, and the target has {has}");
+    }
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"approved\":null"));
+    Evenkeel::new(&["approve", &hash, "--url", &url]).run_to_end().assert(1, &["there is no plan with moves"]);
+
+    // A shard that joins makes another plan, which waits; nobody waits where nobody is asked.
+    daemon.rewrite_config(&settings(&cluster, HASTY));
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"generation\":1"));
+    Evenkeel::new(&["approve", &hash, "--url", &url]).run_to_end().assert(1, &["no plan waits for approval"]);
+    stop(daemon);
+    data.verify_all(&cluster);
+}
+
+#[test]
+fn a_drain_outlasts_the_process_until_the_node_is_to_have_its_share_again() {
+    let cluster = Cluster::start(Spec::new(Flavour::Valkey91));
+    let [drained, second, third] = cluster.primaries()[..] else { panic!("three primaries") };
+    for node in cluster.nodes() {
+        cluster.cmd::<()>(node, &["CONFIG", "SET", "cluster-allow-replica-migration", "no"]);
+    }
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    let state = directory("state");
+    let config = settings(&cluster, &format!("{HASTY}[state]\ndir = \"{}\"\n", state.path().display()));
+    let daemon = Evenkeel::new(&["run"]).config(&config).spawn();
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"reasons\":[]"));
+    let url = format!("http://{}", daemon.address());
+    let nobody = ["drain", "nobody.example", "--url", &url];
+    Evenkeel::new(&nobody).run_to_end().assert(1, &["nobody.example"]);
+    let address = cluster.address(drained).to_string();
+    let id = cluster.node_id(drained).to_string();
+    daemon.is_told(&["drain", &address], &[&id, "is drained, until `evenkeel undrain`"]);
+    let halves = [(drained, 0), (second, 8192), (third, 8192)];
+    cluster.assert_settled(&halves[1..]);
+    assert_eq!(json(&daemon, "/api/v1/status")["drains"][0]["node"], id);
+    stop(daemon);
+
+    let daemon = Evenkeel::new(&["run"]).config(&config).spawn();
+    let at_rest = |status: &str| status.contains("\"reasons\":[]") && status.contains(&id);
+    daemon.await_http("/api/v1/status", SOON, at_rest);
+    daemon.await_http("/api/v1/plan", SOON, |plan| plan.contains("\"slots_to_move\":0"));
+    daemon.is_told(&["undrain", &id[..8]], &["is to have its share again"]);
+    cluster.assert_settled(&level(&cluster, 5461));
+    daemon.is_told(&["undrain", &address], &["nobody had told the daemon to drain it"]);
+    stop(daemon);
+    data.verify_all(&cluster);
+}
+
+#[test]
+fn outside_of_its_hours_a_daemon_finishes_what_is_open_and_begins_nothing() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    // Hours that are neither now nor soon, and hours that go on for long, by the clock of the machine.
+    let now = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).round(Unit::Hour).expect("a time of today");
+    let hour = |hours: i64| (&now + hours.hours()).strftime("%H:00").to_string();
+    let windows = |from: i64, to: i64| {
+        let schedule = format!("windows = [\"{}-{} UTC\"]\n[migration]\ngroup_slots = 16", hour(from), hour(to));
+        settings(&cluster, &hasty(&schedule))
+    };
+    let (closed, open) = (windows(6, 8), windows(-6, 6));
+    let call = Evenkeel::new(&["run"]).config(&closed);
+    let (points, call) = Points::order(call, "migrate.before=pause@20");
+    let daemon = call.spawn();
+    let status = await_reason(&daemon, "outside_windows");
+    assert!(status["reasons"][0]["text"].as_str().expect("text").contains("begin in"), "{status}");
+    assert_eq!(cluster.moving_calls(), 0, "calls that move slots, outside of the hours");
+
+    daemon.rewrite_config(&open);
+    points.await_reached("migrate.before");
+    daemon.rewrite_config(&closed);
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("outside_windows"));
+    points.go("migrate.before");
+    await_reason(&daemon, "outside_windows");
+    assert!(cluster.open_slots().expect("all nodes answer").is_empty(), "what was open is finished");
+    let [empty] = cluster.empty_primaries()[..] else { panic!("one") };
+    assert!((1..4_096).contains(&cluster.slots_of(empty).len()), "nothing new was begun");
+
+    daemon.rewrite_config(&open);
+    cluster.assert_settled(&level(&cluster, 4096));
+    stop(daemon);
+    data.verify_all(&cluster);
+}
