@@ -1,7 +1,8 @@
 # docker build -t evenkeel .
 # docker run -v ./evenkeel.toml:/etc/evenkeel/evenkeel.toml:ro -v evenkeel:/var/lib/evenkeel -p 127.0.0.1:7380:7380 evenkeel
 #
-# There is no HEALTHCHECK: nothing in the image can ask. An orchestrator asks GET /healthz and GET /readyz.
+# There is no HEALTHCHECK: an orchestrator asks GET /healthz and GET /readyz. Where only a command can ask, let it be
+# `evenkeel status`, as in deploy/compose.yaml.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src

@@ -251,14 +251,28 @@ fn fenced(file: &str, word: &str) -> Vec<String> {
     blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
 }
 
-/// The files that `deploy/` ships, the one within the `ConfigMap` included.
+/// The files that `deploy/` ships, the one within the `ConfigMap` included. Not the chart's: `./test helm` renders and
+/// checks that.
 fn shipped() -> Vec<(String, String)> {
     let of_kubernetes = "deploy/kubernetes/configmap.yaml";
     let map = document(of_kubernetes);
     let (_, block) = map.split_once("  evenkeel.toml: |\n").expect("the map has the file");
     let text = block.lines().map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n").collect();
-    let of_systemd = "deploy/evenkeel.toml";
-    vec![(of_systemd.to_owned(), document(of_systemd)), (of_kubernetes.to_owned(), text)]
+    let files = ["deploy/evenkeel.toml", "deploy/compose/evenkeel/evenkeel.toml"];
+    let mut texts = Vec::from(files.map(|file| (file.to_owned(), document(file))));
+    texts.push((of_kubernetes.to_owned(), text));
+    texts
+}
+
+#[test]
+fn what_is_shipped_runs_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (file, line) in [
+        ("deploy/kubernetes/deployment.yaml", format!("image: evenkeel:{version}\n")),
+        ("deploy/helm/evenkeel/Chart.yaml", format!("appVersion: {version}\n")),
+    ] {
+        assert!(document(file).contains(&line), "{file} is to have {line}");
+    }
 }
 
 #[test]

@@ -1,0 +1,111 @@
+"""Lints the chart of deploy/helm and renders it, by Helm's own library, for ./test to check what comes out.
+
+    target/tools/helm/helm tests/deploy/chart.py DIRECTORY
+
+DIRECTORY/default, and one for each file of the chart's ci/, get the objects (KIND.yaml), the text of evenkeel.toml and the
+notes. Compares the objects of the defaults with deploy/kubernetes: the chart is another way to make the same.
+"""
+
+import difflib
+import json
+import pathlib
+import sys
+import tomllib
+
+from helm_python.chart import Chart, lint, values_from_yaml
+from helm_python.errors import HelmError
+
+CHART = pathlib.Path("deploy/helm/evenkeel")
+MANIFESTS = pathlib.Path("deploy/kubernetes")
+WARNING = 2
+# That the labels and annotations differ is the chart's point: they name the release.
+OF_THE_RELEASE = {"labels", "annotations", "app.kubernetes.io/instance"}
+
+
+def main(directory):
+    cases = {"default": {}}
+    for file in sorted(CHART.glob("ci/*-values.yaml")):
+        cases[file.name.removesuffix("-values.yaml")] = values_from_yaml(file.read_text())
+    with Chart.load(CHART) as chart:
+        for case, values in cases.items():
+            check_lint(case, values)
+            write(render(chart, values), directory / case)
+        check_observes(render(chart, {}))
+        check_same_as_manifests(render(chart, {"serviceMonitor": {"enabled": True}}))
+        check_refused(chart, {"config": {"schedule": {"mode": "move"}}})
+        check_refused(chart, {"config": {"schedule": None}})
+        check_refused(chart, {"config": {"cluster": {"seeds": []}}})
+        check_refused(chart, {"persistance": {"enabled": False}})
+    print(f"chart: {', '.join(cases)} rendered")
+
+
+def check_lint(case, values):
+    found = [message for message in lint(CHART, values, strict=True)["messages"] if message["severity"] >= WARNING]
+    assert not found, f"{case}: {found}"
+
+
+def render(chart, values):
+    """The objects by their kind, and "NOTES.txt", as texts."""
+    objects = {}
+    for template, text in chart.render(values, name="evenkeel", namespace="evenkeel").items():
+        if template.endswith("NOTES.txt"):
+            objects["NOTES.txt"] = text
+        elif text.strip():
+            objects[values_from_yaml(text)["kind"]] = text
+    return objects
+
+
+def config(objects):
+    return values_from_yaml(objects["ConfigMap"])["data"]["evenkeel.toml"]
+
+
+def write(objects, directory):
+    directory.mkdir(parents=True)
+    for kind, text in objects.items():
+        (directory / (kind if kind == "NOTES.txt" else f"{kind}.yaml")).write_text(text)
+    (directory / "evenkeel.toml").write_text(config(objects))
+
+
+def check_same_as_manifests(objects):
+    manifests = {}
+    for file in MANIFESTS.glob("*.yaml"):
+        manifest = values_from_yaml(file.read_text())
+        manifests[manifest["kind"]] = manifest
+    # Helm makes the namespace itself.
+    del manifests["Kustomization"], manifests["Namespace"]
+    del objects["NOTES.txt"]
+    assert manifests.keys() == objects.keys(), f"{manifests.keys()} and {objects.keys()}"
+    for kind, manifest in manifests.items():
+        chart, plain = lines(values_from_yaml(objects[kind])), lines(manifest)
+        difference = "\n".join(difflib.unified_diff(plain, chart, str(MANIFESTS), str(CHART), lineterm=""))
+        assert not difference, f"{kind}:\n{difference}"
+
+
+def lines(value):
+    return json.dumps(comparable(value), indent=2, sort_keys=True).splitlines()
+
+
+def comparable(value):
+    if isinstance(value, dict):
+        kept = {key: comparable(inner) for key, inner in value.items() if key not in OF_THE_RELEASE}
+        if "evenkeel.toml" in kept:
+            kept["evenkeel.toml"] = tomllib.loads(kept["evenkeel.toml"])
+        return kept
+    return [comparable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def check_observes(objects):
+    assert tomllib.loads(config(objects))["schedule"]["mode"] == "observe", config(objects)
+    notes = objects["NOTES.txt"]
+    assert "config.schedule.mode=act" in notes, f"the notes say how to switch: {notes}"
+
+
+def check_refused(chart, values):
+    try:
+        chart.render(values)
+    except HelmError:
+        return
+    raise AssertionError(f"the chart takes {values}")
+
+
+main(pathlib.Path(sys.argv[1]))
