@@ -31,5 +31,6 @@ mod repair;
 mod resume;
 mod secrets;
 mod support;
+mod systemd;
 mod told;
 mod walkthrough;
