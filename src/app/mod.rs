@@ -18,6 +18,7 @@ mod repair;
 mod retry;
 mod run;
 mod status;
+mod systemd;
 
 use std::process::ExitCode;
 

@@ -1,13 +1,15 @@
 //! Takes a changed configuration over: on SIGHUP, and when the file changes.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::logging::LevelHandle;
+use super::systemd;
 use crate::cli::RunArgs;
 use crate::config::{Config, FileStamp};
 use crate::metrics::Metrics;
@@ -25,9 +27,14 @@ pub(super) struct Reload {
     pub(super) level: LevelHandle,
 }
 
-/// Watches until it is aborted.
-pub(super) async fn watch(reload: Reload) {
-    let mut hangup = match signal(SignalKind::hangup()) {
+/// Watches until it is aborted. SIGHUP is heeded from the call on: until then it ends the process.
+pub(super) fn watch(reload: Reload) -> impl Future<Output = ()> {
+    let hangup = signal(SignalKind::hangup());
+    keep_watching(reload, hangup)
+}
+
+async fn keep_watching(reload: Reload, hangup: io::Result<Signal>) {
+    let mut hangup = match hangup {
         Ok(hangup) => hangup,
         Err(error) => {
             warn!(%error, "SIGHUP cannot be heeded");
@@ -57,6 +64,7 @@ pub(super) async fn watch(reload: Reload) {
 impl Reload {
     /// Reads the file; what is wrong with it is said, and the old configuration stays.
     fn take(&self) {
+        systemd::reloading();
         let current = Arc::clone(&self.config.borrow());
         let read = self.args.config().map_err(|error| error.to_string());
         let taken = read.and_then(|new| {
@@ -65,6 +73,7 @@ impl Reload {
         });
         match taken {
             Ok((new, changes)) => {
+                let mode = new.schedule.mode;
                 for change in &changes {
                     info!(%change, "configuration changed");
                 }
@@ -74,11 +83,13 @@ impl Reload {
                 self.config_error.send_replace(None);
                 self.config.send_replace(Arc::new(new));
                 self.metrics.config_reloaded(true);
+                systemd::ready(mode, true);
             }
             Err(why) => {
                 error!(%why, "the configuration is kept as it was: the new one cannot be used");
                 self.config_error.send_replace(Some(why));
                 self.metrics.config_reloaded(false);
+                systemd::ready(current.schedule.mode, false);
             }
         }
     }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::engine::Engine;
-use super::{logging, reload};
+use super::{logging, reload, systemd};
 use crate::cli::{ExitStatus, RunArgs};
 use crate::config::TokenSource;
 use crate::daemon::Goal;
@@ -36,7 +36,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
         streams: http::Streams::new(http_stop.clone()),
         poll: Arc::new(move || *poll.borrow()),
     };
-    let server = tokio::spawn(http::serve(listener, http::router(state), http_stop.clone()));
+    let server = tokio::spawn(http::serve(listener, http::router(state.clone()), http_stop.clone()));
     let reloading = tokio::spawn(reload::watch(reload::Reload {
         args,
         config: engine.config.clone(),
@@ -45,9 +45,12 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
         metrics: Arc::clone(&engine.metrics),
         level,
     }));
+    // Last: who is told that it is ready may ask for a reload at once.
+    let telling = tokio::spawn(systemd::tell(state, engine.stop.clone(), http_stop.clone()));
     let ended = engine.ended().await;
     reloading.abort();
     http_stop.cancel();
+    telling.await.context("what tells systemd ended by a bug")?;
     server.await.context("the HTTP server ended by a bug")?.context("the HTTP server failed")?;
     let ended = ended?;
     if ended.left_open.is_empty() {

@@ -30,7 +30,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
 }
 
 pub(super) async fn healthz(State(state): State<AppState>) -> Response {
-    told(health(&state.latest(), Now::read(), (state.poll)()))
+    told(state.health())
 }
 
 pub(super) async fn readyz(State(state): State<AppState>) -> Response {
@@ -114,6 +114,11 @@ impl AppState {
     /// The status as last published. A copy: nothing is locked while an answer is made.
     pub(super) fn latest(&self) -> Arc<Status> {
         self.status.borrow().clone()
+    }
+
+    /// Whether the process lives, as `/healthz` tells it, and why not.
+    pub fn health(&self) -> Result<String, String> {
+        health(&self.latest(), Now::read(), (self.poll)())
     }
 }
 

@@ -32,5 +32,6 @@ mod repair;
 mod resume;
 mod secrets;
 mod support;
+mod systemd;
 mod told;
 mod walkthrough;
