@@ -271,6 +271,9 @@ pub struct StatusArgs {
     /// Print what is so now, on a terminal too, instead of following the work to its end first
     #[arg(long)]
     pub once: bool,
+    /// Ask only whether the daemon itself is well, as an orchestrator does: one line, exit status 0 or 1
+    #[arg(long, conflicts_with_all = ["json", "once"])]
+    pub health: bool,
     /// Which daemon.
     #[command(flatten)]
     pub daemon: DaemonArgs,
@@ -337,6 +340,7 @@ pub struct ApproveArgs {
 pub struct DaemonArgs {
     /// Where the daemon serves HTTP
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7380", value_parser = url)]
+    #[arg(env = "EVENKEEL_URL", hide_env_values = true)]
     pub url: String,
     /// The file with the daemon's token; EVENKEEL_HTTP_TOKEN goes before it
     #[arg(long, value_name = "FILE")]

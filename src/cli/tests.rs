@@ -380,8 +380,24 @@ fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel status",
         expect![[r#"
-            StatusArgs { json: false, once: false, daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+            StatusArgs { json: false, once: false, health: false, daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
         "#]],
+    );
+    check(
+        "evenkeel status --health --url http://10.0.0.5:7380",
+        expect![[r#"
+            StatusArgs { json: false, once: false, health: true, daemon: DaemonArgs { url: "http://10.0.0.5:7380", token_file: None } }
+        "#]],
+    );
+    check(
+        "evenkeel status --health --json",
+        expect![[r#"
+        exit 64: error: the argument '--health' cannot be used with '--json'
+
+        Usage: evenkeel status --health
+
+        For more information, try '--help'.
+    "#]],
     );
     check(
         "evenkeel retry 866,900-910 --url http://10.0.0.5:7380/",

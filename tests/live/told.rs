@@ -32,6 +32,23 @@ fn look(daemon: &Daemon) -> u64 {
 }
 
 #[test]
+fn the_health_of_the_process_is_asked_with_one_command_whatever_the_cluster_does() {
+    let mut daemon = Evenkeel::new(&["run"]).config("[cluster]\nseeds = [\"127.0.0.1:1\"]\n").spawn();
+    daemon.await_http("/healthz", SOON, |_| true);
+    let well = call(&daemon, &["status", "--health"]).exited(0);
+    assert!(well.starts_with("ok: the supervisor turned ") && well.lines().count() == 1, "{well}");
+    // As a container asks: of its environment, which has the proxy of whoever built it.
+    let url = format!("http://{}", daemon.address());
+    let asked =
+        Evenkeel::new(&["status", "--health"]).env("EVENKEEL_URL", &url).env("HTTP_PROXY", "http://127.0.0.1:1");
+    assert!(asked.run_to_end().exited(0).starts_with("ok: "));
+
+    daemon.sigterm();
+    daemon.output(SOON).assert(0, &["no slot is open"]);
+    call(&daemon, &["status", "--health"]).assert(1, &["no answer from", &daemon.address().to_string()]);
+}
+
+#[test]
 fn a_slot_that_was_set_aside_is_shown_everywhere_and_one_command_puts_it_back() {
     let cluster = Cluster::start(Spec::new(Flavour::Redis70));
     let [first, second, _] = cluster.primaries()[..] else { panic!("three primaries") };
