@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::AppState;
 use super::handlers::failure;
-use super::json::{history_document, plan_document, status_document, topology_document};
+use super::json::{ErrorDocument, history_document, plan_document, status_document, topology_document};
 use crate::clock::Now;
 use crate::daemon::Status;
 use crate::journal::Moved;
@@ -49,6 +49,12 @@ impl Streams {
     }
 }
 
+/// The documents of the other paths as they change, as server-sent events: `status` twice a second, `topology`, `plan` and
+/// `history` when there is another one.
+#[utoipa::path(get, path = "/api/v1/events", tag = "state", responses(
+    (status = OK, content_type = "text/event-stream", body = String),
+    (status = SERVICE_UNAVAILABLE, description = "As many streams as may be are open already", body = ErrorDocument),
+))]
 pub(super) async fn events(State(state): State<AppState>) -> Response {
     let Ok(place) = Arc::clone(&state.streams.places).try_acquire_owned() else {
         let error = format!("{STREAMS_MAX} streams are open already: close one, or ask /api/v1/status again and again");

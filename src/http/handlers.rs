@@ -9,9 +9,11 @@ use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
 use super::json::{
-    ErrorDocument, history_document, plan_document, reason_document, status_document, topology_document,
+    ErrorDocument, HistoryDocument, PlanDocument, StatusDocument, TopologyDocument, history_document, plan_document,
+    reason_document, status_document, topology_document,
 };
 use super::{AppState, orders};
 use crate::clock::Now;
@@ -22,6 +24,8 @@ use crate::metrics;
 /// Polls that may fail to happen before somebody should look: one may be late, two may fall on a failover.
 const POLLS_MISSED_MAX: u32 = 3;
 
+/// What happened so far, as Prometheus takes it.
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = OK, content_type = "text/plain", body = String)))]
 pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     match state.metrics.render(&state.latest()) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
@@ -29,18 +33,26 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     }
 }
 
+/// Whether the process lives; never because of what the cluster does.
+#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = OK, content_type = "text/plain", body = String), (status = SERVICE_UNAVAILABLE, description = "The supervisor has not turned for long", content_type = "text/plain", body = String)))]
 pub(super) async fn healthz(State(state): State<AppState>) -> Response {
     told(state.health())
 }
 
+/// Whether what it says of the cluster is up to date.
+#[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = OK, content_type = "text/plain", body = String), (status = SERVICE_UNAVAILABLE, description = "The cluster has not been read for long", content_type = "text/plain", body = String)))]
 pub(super) async fn readyz(State(state): State<AppState>) -> Response {
     told(readiness(&state.latest(), Now::read(), (state.poll)()))
 }
 
+/// What runs, how far it has come, and why nothing (more) is moved.
+#[utoipa::path(get, path = "/api/v1/status", tag = "state", responses((status = OK, body = StatusDocument)))]
 pub(super) async fn status(State(state): State<AppState>) -> Response {
     fresh(status_document(&state.latest(), Now::read()))
 }
 
+/// Shards, slots, open slots, findings.
+#[utoipa::path(get, path = "/api/v1/topology", tag = "state", responses((status = OK, body = TopologyDocument), (status = SERVICE_UNAVAILABLE, description = "The cluster has not been read yet", body = ErrorDocument)))]
 pub(super) async fn topology(State(state): State<AppState>) -> Response {
     let status = state.latest();
     match &status.view {
@@ -49,6 +61,8 @@ pub(super) async fn topology(State(state): State<AppState>) -> Response {
     }
 }
 
+/// What is to move, and why.
+#[utoipa::path(get, path = "/api/v1/plan", tag = "state", responses((status = OK, body = PlanDocument), (status = SERVICE_UNAVAILABLE, description = "There is none at present", body = ErrorDocument)))]
 pub(super) async fn plan(State(state): State<AppState>) -> Response {
     let status = state.latest();
     match &status.plan {
@@ -58,11 +72,15 @@ pub(super) async fn plan(State(state): State<AppState>) -> Response {
 }
 
 /// Which part of the history is asked for.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct HistoryQuery {
+    /// How many moves at the most; all that there are without it, which are a thousand at the most.
     limit: Option<usize>,
 }
 
+/// Moves that ended, newest first.
+#[utoipa::path(get, path = "/api/v1/history", tag = "state", params(HistoryQuery), responses((status = OK, body = HistoryDocument), (status = BAD_REQUEST, description = "`limit` is no number", body = ErrorDocument)))]
 pub(super) async fn history(
     State(state): State<AppState>,
     query: Result<Query<HistoryQuery>, QueryRejection>,

@@ -15,6 +15,7 @@ mod topology;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::cluster::SlotSet;
 use crate::daemon::Reason;
@@ -36,7 +37,7 @@ pub use topology::{
 };
 
 /// A set of slots.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Slots {
     /// As the fewest ranges, in ascending order: `0-99,866`; empty for none.
     pub ranges: String,
@@ -51,7 +52,7 @@ impl From<&SlotSet> for Slots {
 }
 
 /// Something that has a name for programs and a sentence for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Named {
     /// Stable, in `snake_case`; the same in log, metrics and command line.
     pub name: String,
@@ -60,7 +61,7 @@ pub struct Named {
 }
 
 /// Why nothing (more) is opened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReasonDocument {
     /// Stable, in `snake_case`; the same in log, metrics and command line.
     pub name: String,
@@ -81,7 +82,7 @@ pub fn reason_document(reason: &Reason) -> ReasonDocument {
 }
 
 /// Why there is no other document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDocument {
     /// A sentence for people.
     pub error: String,

@@ -7,8 +7,10 @@ mod events;
 mod guard;
 mod handlers;
 pub mod json;
+mod openapi;
 mod orders;
 mod page;
+mod rate;
 #[cfg(test)]
 mod tests;
 
@@ -83,9 +85,11 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/plan", get(handlers::plan))
         .route("/api/v1/history", get(handlers::history))
         .route("/api/v1/events", get(events::events))
+        .route(openapi::PATH, get(openapi::serve))
         .fallback(handlers::not_found)
         .method_not_allowed_fallback(handlers::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn_with_state(rate::Limits::new(), rate::limit))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .with_state(state)
 }

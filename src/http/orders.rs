@@ -11,11 +11,14 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use utoipa::IntoResponses;
+
 use super::AppState;
 use super::handlers::{failure, fresh};
 use super::json::{
-    ApproveRequest, DrainRequest, PauseRequest, ResumeRequest, RetryRequest, approved_document, drained_document,
-    paused_document, resumed_document, retry_document, undrained_document,
+    ApproveRequest, ApprovedDocument, DrainRequest, DrainedDocument, ErrorDocument, PauseRequest, PausedDocument,
+    ResumeRequest, ResumedDocument, RetryDocument, RetryRequest, UndrainedDocument, approved_document,
+    drained_document, paused_document, resumed_document, retry_document, undrained_document,
 };
 use crate::cluster::SlotSet;
 use crate::daemon::{DrainError, NotHeard, PAUSE_MAX, node_name};
@@ -35,9 +38,47 @@ pub(super) const APPROVE: &str = "/api/v1/approve";
 /// Every path that takes `POST`.
 pub(super) const PATHS: [&str; 6] = [RETRY, PAUSE, RESUME, DRAIN, UNDRAIN, APPROVE];
 
+/// Why an order may be refused, whichever it is.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "for the description of the API")]
+enum Refused {
+    /// The body is no JSON, or a value is out of its range.
+    #[response(status = BAD_REQUEST)]
+    Malformed(ErrorDocument),
+    /// A token is needed, or this is not the one.
+    #[response(status = UNAUTHORIZED)]
+    NoToken(ErrorDocument),
+    /// Without a token only programs on the daemon's own machine are believed.
+    #[response(status = FORBIDDEN)]
+    Elsewhere(ErrorDocument),
+    /// The body is longer than any order.
+    #[response(status = PAYLOAD_TOO_LARGE)]
+    TooLong(ErrorDocument),
+    /// `Content-Type` is not `application/json`.
+    #[response(status = UNSUPPORTED_MEDIA_TYPE)]
+    NotJson(ErrorDocument),
+    /// The body is JSON and not this order.
+    #[response(status = UNPROCESSABLE_ENTITY)]
+    Other(ErrorDocument),
+    /// Too many orders came in a short time.
+    #[response(status = TOO_MANY_REQUESTS)]
+    TooMany(ErrorDocument),
+    /// The daemon is stopping, or too many orders wait.
+    #[response(status = SERVICE_UNAVAILABLE)]
+    Busy(ErrorDocument),
+    /// No answer came in time; the order may still be carried out.
+    #[response(status = GATEWAY_TIMEOUT)]
+    NoAnswer(ErrorDocument),
+}
+
 /// The body of a request, or what is wrong with it.
 type Body<T> = Result<Json<T>, JsonRejection>;
 
+/// Has slots tried again that were set aside.
+#[utoipa::path(post, path = "/api/v1/retry", tag = "orders", request_body = RetryRequest, security((), ("token" = [])), responses(
+    (status = OK, body = RetryDocument),
+    Refused,
+))]
 pub(super) async fn retry(State(state): State<AppState>, body: Body<RetryRequest>) -> Response {
     let Json(request) = match body {
         Ok(body) => body,
@@ -54,6 +95,11 @@ pub(super) async fn retry(State(state): State<AppState>, body: Body<RetryRequest
     }
 }
 
+/// Has open slots finished and nothing new begun.
+#[utoipa::path(post, path = "/api/v1/pause", tag = "orders", request_body = PauseRequest, security((), ("token" = [])), responses(
+    (status = OK, body = PausedDocument),
+    Refused,
+))]
 pub(super) async fn pause(State(state): State<AppState>, body: Body<PauseRequest>) -> Response {
     let Json(request) = match body {
         Ok(body) => body,
@@ -71,6 +117,11 @@ pub(super) async fn pause(State(state): State<AppState>, body: Body<PauseRequest
     }
 }
 
+/// Ends a pause.
+#[utoipa::path(post, path = "/api/v1/resume", tag = "orders", request_body = ResumeRequest, security((), ("token" = [])), responses(
+    (status = OK, body = ResumedDocument),
+    Refused,
+))]
 pub(super) async fn resume(State(state): State<AppState>, body: Body<ResumeRequest>) -> Response {
     if let Err(rejection) = body {
         return refused(&rejection);
@@ -81,6 +132,12 @@ pub(super) async fn resume(State(state): State<AppState>, body: Body<ResumeReque
     }
 }
 
+/// Has all slots moved away from the shard of a node, whatever the targets say.
+#[utoipa::path(post, path = "/api/v1/drain", tag = "orders", request_body = DrainRequest, security((), ("token" = [])), responses(
+    (status = OK, body = DrainedDocument),
+    (status = NOT_FOUND, description = "No node or several have that name", body = ErrorDocument),
+    Refused,
+))]
 pub(super) async fn drain(State(state): State<AppState>, body: Body<DrainRequest>) -> Response {
     let Json(request) = match body {
         Ok(body) => body,
@@ -93,6 +150,12 @@ pub(super) async fn drain(State(state): State<AppState>, body: Body<DrainRequest
     }
 }
 
+/// Ends such a drain.
+#[utoipa::path(post, path = "/api/v1/undrain", tag = "orders", request_body = DrainRequest, security((), ("token" = [])), responses(
+    (status = OK, body = UndrainedDocument),
+    (status = NOT_FOUND, description = "No node or several have that name", body = ErrorDocument),
+    Refused,
+))]
 pub(super) async fn undrain(State(state): State<AppState>, body: Body<DrainRequest>) -> Response {
     let Json(request) = match body {
         Ok(body) => body,
@@ -105,6 +168,12 @@ pub(super) async fn undrain(State(state): State<AppState>, body: Body<DrainReque
     }
 }
 
+/// Has the plan with this hash carried out, exactly as it is.
+#[utoipa::path(post, path = "/api/v1/approve", tag = "orders", request_body = ApproveRequest, security((), ("token" = [])), responses(
+    (status = OK, body = ApprovedDocument),
+    (status = CONFLICT, description = "The plan is another one by now, or none waits", body = ErrorDocument),
+    Refused,
+))]
 pub(super) async fn approve(State(state): State<AppState>, body: Body<ApproveRequest>) -> Response {
     let Json(request) = match body {
         Ok(body) => body,

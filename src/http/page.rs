@@ -21,6 +21,7 @@ evenkeel keeps a Redis or Valkey Cluster on an even keel. A browser shows more o
 /api/v1/plan      what is to move, and why
 /api/v1/history   moves that ended, newest first; ?limit=20
 /api/v1/events    all of these as they change, as server-sent events
+/api/v1/openapi.json  all of this for programs that write programs
 /metrics          Prometheus
 /healthz          200 while the supervisor turns
 /readyz           200 while the view of the cluster is fresh

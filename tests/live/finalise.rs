@@ -8,7 +8,9 @@ use std::process::Command;
 
 use evenkeel::cluster::SlotSet;
 
-use crate::support::{Bus, Cluster, Data, Evenkeel, Flavour, HASTY, Node, SOON, Spec, Tagged, eventually, settings};
+use crate::support::{
+    Bus, Cluster, Data, Evenkeel, Flavour, HASTY, Node, Points, SOON, Spec, Tagged, eventually, settings,
+};
 
 /// How often the race is run at the most until it has been lost: whoever wins it is chance.
 const RACES: usize = 20;
@@ -134,19 +136,17 @@ fn check_an_unheard_epoch(flavour: Flavour) {
     });
     cluster.cmd::<()>(source, &["CLUSTER", "SETSLOT", &by_hand.slot.to_string(), "STABLE"]);
 
-    cluster.raise_epoch(target);
     let target_id = cluster.node_id(target);
-    let slowly = format!(
-        "{HASTY}[migration]\nkeys_per_second = 50\n[[targets.nodes]]\nnode = \"{target_id}\"\nslots = \"{}\"\n",
-        moved.slot
-    );
-    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &slowly)).spawn();
-    eventually("keys move", SOON, || match cluster.keys_in(target, moved.slot) {
-        0 => Err("none has moved".to_owned()),
-        _ => Ok(()),
-    });
+    let pin = format!("{HASTY}[[targets.nodes]]\nnode = \"{target_id}\"\nslots = \"{}\"\n", moved.slot);
+    let call = Evenkeel::new(&["run"]).config(&settings(&cluster, &pin));
+    let (points, call) = Points::order(call, "migrate.before=pause@1");
+    let daemon = call.spawn();
+    points.await_reached("migrate.before");
+    // Now, and not before: the plan may have another slot go the other way first.
+    cluster.raise_epoch(target);
     bus.cut(&cluster);
     cluster.cmd::<()>(source, &["CLUSTER", "BUMPEPOCH"]);
+    points.go("migrate.before");
     daemon.await_http("/api/v1/status", SOON, |status| status.contains("the config epoch of"));
     let open = cluster.open_slots().expect("all nodes answer");
     assert_eq!(open.len(), 2, "both ends keep their marks: {open:?}");

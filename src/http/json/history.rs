@@ -1,20 +1,21 @@
 //! What was moved lately.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Slots, seconds};
 use crate::clock::rfc3339;
 use crate::journal::Moved;
 
 /// Moves that ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HistoryDocument {
     /// Newest first. With `state.dir` also those of earlier processes.
     pub moves: Vec<EndedMove>,
 }
 
 /// A move that ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EndedMove {
     /// When it ended; `null` for a time that RFC 3339 cannot write.
     pub ended_at: Option<String>,

@@ -1,6 +1,7 @@
 //! What a running evenkeel can be told, and what it answers.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Slots;
 use crate::clock::rfc3339;
@@ -8,7 +9,7 @@ use crate::daemon::{Agreed, Drained, Paused, Resumed, Retried, Undrained};
 use crate::journal::{Drain, Pause};
 
 /// `POST /api/v1/retry`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetryRequest {
     /// The slots, as in `866,900-910`.
@@ -16,7 +17,7 @@ pub struct RetryRequest {
 }
 
 /// What became of the slots.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RetryDocument {
     /// They were set aside, and are tried again as if for the first time.
     pub put_back: Slots,
@@ -31,7 +32,7 @@ pub fn retry_document(retried: &Retried) -> RetryDocument {
 }
 
 /// `POST /api/v1/pause`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PauseRequest {
     /// How long, in whole seconds; without it until told to go on.
@@ -40,7 +41,7 @@ pub struct PauseRequest {
 }
 
 /// A pause: open slots are finished, nothing new is begun.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PauseDocument {
     /// When it was told; `null` for a time that RFC 3339 cannot write.
     pub since: Option<String>,
@@ -49,7 +50,7 @@ pub struct PauseDocument {
 }
 
 /// What became of a pause.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PausedDocument {
     /// The pause in force, in place of one before it.
     pub paused: PauseDocument,
@@ -59,12 +60,12 @@ pub struct PausedDocument {
 }
 
 /// `POST /api/v1/resume`: an empty object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResumeRequest {}
 
 /// What became of a pause that was to end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ResumedDocument {
     /// The pause that ended; `null` where there was none.
     pub was_paused: Option<PauseDocument>,
@@ -73,7 +74,7 @@ pub struct ResumedDocument {
 }
 
 /// `POST /api/v1/drain` and `POST /api/v1/undrain`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// Any member of the shard: node id, id prefix of 8 or more, host:port or announced hostname.
@@ -81,7 +82,7 @@ pub struct DrainRequest {
 }
 
 /// A drain that an operator told of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrainDocument {
     /// The primary of the shard when it was told.
     pub node: String,
@@ -90,7 +91,7 @@ pub struct DrainDocument {
 }
 
 /// What became of a drain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DrainedDocument {
     /// The drain in force.
     pub drained: DrainDocument,
@@ -100,7 +101,7 @@ pub struct DrainedDocument {
 }
 
 /// What became of a drain that was to end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UndrainedDocument {
     /// The drain that ended; `null` where an operator had told of none.
     pub was_drained: Option<DrainDocument>,
@@ -111,7 +112,7 @@ pub struct UndrainedDocument {
 }
 
 /// `POST /api/v1/approve`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApproveRequest {
     /// The `hash` of `/api/v1/plan`.
@@ -119,7 +120,7 @@ pub struct ApproveRequest {
 }
 
 /// A plan that is carried out, exactly as it was when it was approved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApprovedDocument {
     /// Its hash.
     pub hash: String,

@@ -1,12 +1,13 @@
 //! What is to move, and why.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Slots;
 use crate::plan::{Limit, Line, Move, Part, Plan, Trigger, Verdict, report};
 
 /// A plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PlanDocument {
     /// Why there are moves, or none.
     pub verdict: PlanVerdict,
@@ -27,7 +28,7 @@ pub struct PlanDocument {
 }
 
 /// Why there are moves, or none.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PlanVerdict {
     /// `moves`, `balanced`, `already_there` or `asked`.
     pub name: String,
@@ -38,7 +39,7 @@ pub struct PlanVerdict {
 }
 
 /// How far off a node may be: it takes both to start a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PlanThreshold {
     /// More than this part of its target, in percent …
     pub percent: f64,
@@ -47,7 +48,7 @@ pub struct PlanThreshold {
 }
 
 /// Slots that go from one primary to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MoveDocument {
     /// The primary that owns them now.
     pub source: String,
@@ -60,7 +61,7 @@ pub struct MoveDocument {
 }
 
 /// One shard in numbers of slots.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PlanNode {
     /// The primary.
     pub node: String,

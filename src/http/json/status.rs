@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     DrainDocument, PauseDocument, ReasonDocument, Slots, drain_document, pause_document, reason_document, seconds,
@@ -14,7 +15,7 @@ use crate::daemon::{CertificateFile, MoveStatus, PaceStatus, SetAside, Status, T
 use crate::migration::Purpose;
 
 /// The state of one evenkeel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StatusDocument {
     /// `cluster.name`.
     pub cluster: String,
@@ -61,7 +62,7 @@ pub struct StatusDocument {
 }
 
 /// One running move.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunningMove {
     /// The primary that gives.
     pub source: String,
@@ -84,7 +85,7 @@ pub struct RunningMove {
 }
 
 /// The pace of a running move.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PaceDocument {
     /// The most keys of one call.
     pub batch_keys: usize,
@@ -97,7 +98,7 @@ pub struct PaceDocument {
 }
 
 /// What other clients of a node wait for an answer while it is part of a move.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeLatency {
     /// The node.
     pub node: String,
@@ -106,7 +107,7 @@ pub struct NodeLatency {
 }
 
 /// Progress from the first move after a time of rest to the next rest.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WorkDocument {
     /// Whether any move runs or waits.
     pub active: bool,
@@ -125,7 +126,7 @@ pub struct WorkDocument {
 }
 
 /// A slot that could not be moved.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SetAsideSlot {
     /// The slot.
     pub slot: u16,
@@ -142,7 +143,7 @@ pub struct SetAsideSlot {
 }
 
 /// The lease.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LeaseDocument {
     /// Whether it is ours.
     pub ours: bool,
@@ -157,7 +158,7 @@ pub struct LeaseDocument {
 }
 
 /// A file of certificates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateDocument {
     /// `cluster_ca`, `cluster_client`, `lease_ca` or `lease_client`.
     pub certificate: String,
@@ -170,7 +171,7 @@ pub struct CertificateDocument {
 }
 
 /// A look at the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LookDocument {
     /// How many looks there have been; 0 before the first has succeeded.
     pub number: u64,
@@ -183,7 +184,7 @@ pub struct LookDocument {
 }
 
 /// The configuration in use.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigDocument {
     /// Reloads that were taken over since the start.
     pub generation: u64,

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Named, Slots};
 use crate::cluster::{Failing, Finding, Member, NodeId, NodeInfo, OpenSlot, Shard, Standing, Topology, Unclear};
 
 /// The cluster as all its primaries describe it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TopologyDocument {
     /// The highest epoch that any primary has heard of.
     pub current_epoch: u64,
@@ -23,7 +24,7 @@ pub struct TopologyDocument {
 }
 
 /// A primary, its replicas and its slots.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShardDocument {
     /// The node that owns the slots.
     pub primary: TopologyNode,
@@ -36,7 +37,7 @@ pub struct ShardDocument {
 }
 
 /// A node of a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TopologyNode {
     /// Its id.
     pub id: String,
@@ -51,7 +52,7 @@ pub struct TopologyNode {
 }
 
 /// The server of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServerDocument {
     /// Product and version: `Valkey 8.1.8`.
     pub version: String,
@@ -68,7 +69,7 @@ pub struct ServerDocument {
 }
 
 /// A slot with at least one mark.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OpenSlotDocument {
     /// The slot.
     pub slot: u16,
@@ -83,7 +84,7 @@ pub struct OpenSlotDocument {
 }
 
 /// A mark.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SlotMark {
     /// The primary that holds it.
     pub at: String,

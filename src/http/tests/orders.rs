@@ -3,8 +3,9 @@
 use axum::body::Body;
 use axum::http::{Request, header};
 use expect_test::{Expect, expect};
+use tower::ServiceExt;
 
-use super::{answer, answer_guarded, assert_answer, check, guard, local};
+use super::{answer, answer_guarded, assert_answer, check, guard, local, routes};
 use crate::clock::Now;
 use crate::http::Guard;
 use crate::metrics::testing::working;
@@ -356,4 +357,21 @@ async fn a_plan_is_approved_as_it_was_looked_at_or_not_at_all() {
     "#]],
     )
     .await;
+}
+
+#[tokio::test]
+async fn orders_that_come_too_fast_are_refused_and_reading_goes_on() {
+    let router = routes(working(Now::read()), local());
+    let ask = async |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "127.0.0.1:7380");
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(Body::from("{}")).unwrap();
+        router.clone().oneshot(request).await.unwrap()
+    };
+    let mut codes = Vec::new();
+    for _ in 0..30 {
+        codes.push(ask("POST", "/api/v1/resume").await.status().as_u16());
+    }
+    assert!(codes[..10].iter().all(|code| *code == 200), "{codes:?}");
+    assert!(codes.contains(&429), "{codes:?}");
+    assert_eq!(ask("GET", "/api/v1/status").await.status(), 200);
 }
