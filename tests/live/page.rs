@@ -1,4 +1,4 @@
-//! The page, in a real browser: a rebalance is watched, paused and resumed on it.
+//! The page, in a real browser: a rebalance is watched, paused, resumed and approved on it, and a node drained.
 
 use serde_json::Value;
 
@@ -131,4 +131,43 @@ fn a_daemon_with_a_token_is_told_nothing_by_a_page_that_does_not_know_it() {
     browser.await_text("#state", "No word from evenkeel");
     daemon.sigcont();
     browser.await_text("#state", "On an even keel");
+}
+
+#[test]
+fn a_plan_is_approved_and_a_node_drained_and_given_its_share_again_on_the_page() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    for node in cluster.nodes() {
+        cluster.cmd::<()>(node, &["CONFIG", "SET", "cluster-allow-replica-migration", "no"]);
+    }
+    let data = Data::fill_database(&cluster, 1_000, 0);
+    let config = settings(&cluster, &format!("{HASTY}approval = \"manual\"\n"));
+    let mut daemon = Evenkeel::new(&["run"]).config(&config).spawn();
+    daemon.await_http("/readyz", SOON, |_| true);
+    let browser = open(&daemon);
+    browser.await_text("#state", "On an even keel");
+    assert!(browser.text("#approve").is_empty(), "nothing is to be approved");
+
+    // The first of the list, which is the one with the least address.
+    let drained = cluster.primaries()[0];
+    browser.await_text("#draining", &cluster.address(drained).to_string());
+    browser.click("#draining button");
+    browser.await_text("#drains", "is drained, as somebody told it");
+    browser.await_text("#state", "A plan waits for approval");
+    browser.await_text("#reasons", "evenkeel approve");
+    assert_eq!(cluster.moving_calls(), 0, "calls that move slots before anybody approved them");
+    browser.picture("approval");
+    browser.click("#approve");
+    browser.await_text("#answer", "Approved: 5,461 slots");
+    browser.await_text("#state", "On an even keel");
+    assert!(cluster.slots_of(drained).is_empty());
+
+    browser.click("#drains button");
+    browser.await_text("#state", "A plan waits for approval");
+    assert!(browser.text("#drains").is_empty());
+    browser.click("#approve");
+    cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 5_461)).collect::<Vec<_>>());
+    assert_eq!(browser.faults(), [""; 0]);
+    daemon.sigterm();
+    daemon.output(SOON).assert(0, &["no slot is open"]);
+    data.verify_all(&cluster);
 }

@@ -98,6 +98,28 @@ function showNodes() {
   at("nodes").replaceChildren(...shards.map((shard) => nodeItem(shard, lines.get(shard.primary.id), most)));
 }
 
+let drainable = "";
+
+/** Redrawn only when there are other nodes: a choice that is being made must stay. */
+function showDrainable() {
+  const key = JSON.stringify(shards.map((shard) => shard.primary.id));
+  if (key === drainable) return;
+  drainable = key;
+  at("draining").hidden = false;
+  at("drain-node").replaceChildren(...shards.map((shard) => element("option", { value: shard.primary.id }, nodeName(shard.primary))));
+}
+
+let drainsShown = "";
+
+function showDrains({ drains }) {
+  const key = JSON.stringify(drains.map((drain) => [drain.node, name(drain.node)]));
+  if (key === drainsShown) return;
+  drainsShown = key;
+  at("drains").replaceChildren(...drains.map((drain) => element("li", {},
+    `${name(drain.node)} is drained, as somebody told it. `,
+    element("button", { type: "button", onclick: () => order("undrain", { node: drain.node }) }, "Give it its share again"))));
+}
+
 function nodeItem(shard, line, most) {
   const { primary, replicas } = shard;
   const flag = shard.standing === "sound" ? null : element("span", { className: "flag" }, STANDINGS[shard.standing] ?? shard.standing);
@@ -228,14 +250,20 @@ function showState() {
   at("orders").hidden = false;
   for (const part of document.querySelectorAll(".pausing")) part.hidden = status.paused !== null;
   at("resume").hidden = status.paused === null;
+  at("approve").hidden = !plan || !status.reasons.some((reason) => reason.name === "awaiting_approval");
   showProgress(status);
 }
+
+/** Reasons that are an operator's own will. */
+const WAITS = { awaiting_approval: "A plan waits for approval", outside_windows: "Outside of its hours" };
 
 function state(status, plan) {
   if (status.moves.length > 0) return ["busy", status.paused ? "Pausing: finishing what is open" : "Moving slots"];
   if (status.paused) return ["wait", status.paused.until ? `Paused until ${clock(status.paused.until)}` : "Paused"];
   if (status.look.number === 0) return ["wait", "Looking for the cluster"];
   if (status.mode === "observe") return ["wait", "Observing: moves nothing"];
+  const waits = status.reasons.find((reason) => reason.name in WAITS);
+  if (waits) return ["wait", WAITS[waits.name]];
   if (status.reasons.some((reason) => !reason.passes_by_itself)) return ["bad", "Not moving"];
   if (status.reasons.length > 0) return ["wait", "Waiting"];
   return plan && plan.slots_to_move > 0 ? ["busy", "About to move"] : ["good", "On an even keel"];
@@ -336,12 +364,27 @@ function done(what, answer) {
   if (what === "pause") {
     return answer.survives_restart ? "" : "Paused until a restart at the most: there is no state directory, or it cannot be written.";
   }
+  if (what === "drain") {
+    return answer.survives_restart ? "" : "Drained until a restart at the most: there is no state directory, or it cannot be written.";
+  }
+  if (what === "undrain") {
+    return [
+      ...(answer.by_configuration ? ["The configuration drains it all the same."] : []),
+      ...(answer.returns_at_restart ? ["A restart would bring the drain back: its end could not be recorded."] : []),
+    ].join(" ");
+  }
+  if (what === "approve") return `Approved: ${plural(answer.slots.count, "slot")}.`;
   if (what === "resume") return answer.returns_at_restart ? "A restart would bring the pause back: its end could not be recorded." : "";
   return answer.put_back.count > 0 ? `Tried again now: ${answer.put_back.ranges}` : "It was not set aside any more.";
 }
 
 at("pause").onclick = () => order("pause", at("length").value === "" ? {} : { for_s: Number(at("length").value) });
 at("resume").onclick = () => order("resume", {});
+at("approve").onclick = () => order("approve", { hash: now.plan.hash });
+at("draining").onsubmit = (event) => {
+  event.preventDefault();
+  order("drain", { node: at("drain-node").value });
+};
 at("orders").onsubmit = (event) => event.preventDefault();
 at("token").onsubmit = (event) => {
   event.preventDefault();
@@ -356,10 +399,10 @@ matchMedia("(prefers-color-scheme: dark)").onchange = drawMap;
 // The stream ----------------------------------------------------------------------------------------------------------
 
 const SHOWS = {
-  topology: () => { placeShards(); showNodes(); takeSlots(); drawMap(); if (now.history) showHistory(); },
+  topology: () => { placeShards(); showNodes(); showDrainable(); takeSlots(); drawMap(); if (now.history) showHistory(); },
   plan: () => { if (now.topology) { showNodes(); takeSlots(); drawMap(); } },
   history: showHistory,
-  status: () => { showState(); showMoves(now.status); showAside(now.status); takeSlots(); drawMap(); },
+  status: () => { showState(); showMoves(now.status); showDrains(now.status); showAside(now.status); takeSlots(); drawMap(); },
 };
 
 let stream = null;
