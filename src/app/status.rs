@@ -1,10 +1,11 @@
 //! `evenkeel status`: what a running daemon does, how far it has come, and why it does nothing (more).
 
+mod live;
+
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::remote::{Answer, Remote};
@@ -13,8 +14,6 @@ use crate::http::json::{
     ErrorDocument, PaceDocument, PlanDocument, PlanNode, SetAsideSlot, StatusDocument, WorkDocument,
 };
 
-/// How often a progress that is shown is asked for.
-const ASK_EVERY: Duration = Duration::from_millis(500);
 /// Slots set aside that the text tells of one by one; the JSON document has them all.
 const ASIDE_MAX: usize = 20;
 
@@ -26,7 +25,7 @@ pub(super) async fn status(args: &StatusArgs) -> anyhow::Result<ExitStatus> {
         return Ok(ExitStatus::Done);
     }
     if !args.json && !args.once && std::io::stderr().is_terminal() {
-        follow(&remote).await?;
+        live::follow(&remote).await?;
     }
     let document = Document::ask(&remote).await?;
     if args.json {
@@ -35,25 +34,6 @@ pub(super) async fn status(args: &StatusArgs) -> anyhow::Result<ExitStatus> {
         print!("{}", document.text());
     }
     Ok(document.result())
-}
-
-/// Shows the progress until no slot is moved any more.
-async fn follow(remote: &Remote) -> anyhow::Result<()> {
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:32} {pos}/{len} slots  {msg}") {
-        bar.set_style(style);
-    }
-    loop {
-        let status: StatusDocument = remote.get("/api/v1/status").await?.document()?;
-        if !status.work.active {
-            bar.finish_and_clear();
-            return Ok(());
-        }
-        bar.set_length(status.work.slots_planned as u64);
-        bar.set_position(status.work.slots_moved as u64);
-        bar.set_message(rates(&status.work));
-        tokio::time::sleep(ASK_EVERY).await;
-    }
 }
 
 /// What the daemon told.

@@ -3,7 +3,7 @@
 use redis::Pipeline;
 
 use crate::support::{
-    Cluster, Daemon, Evenkeel, Flavour, HASTY, Node, Output, SOON, Spec, Tagged, eventually, settings,
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Output, Points, SOON, Spec, Tagged, eventually, settings,
 };
 
 /// A call that asks, or tells, this daemon.
@@ -46,6 +46,31 @@ fn the_health_of_the_process_is_asked_with_one_command_whatever_the_cluster_does
     daemon.sigterm();
     daemon.output(SOON).assert(0, &["no slot is open"]);
     call(&daemon, &["status", "--health"]).assert(1, &["no answer from", &daemon.address().to_string()]);
+}
+
+#[test]
+fn on_a_terminal_nodes_and_moves_are_shown_until_the_work_is_done() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    let [empty] = cluster.empty_primaries()[..] else { panic!("one") };
+    let call = Evenkeel::new(&["run"]).config(&settings(&cluster, HASTY));
+    let (points, call) = Points::order(call, "migrate.before=pause@20");
+    let daemon = call.spawn();
+    points.await_reached("migrate.before");
+    let url = format!("http://{}", daemon.address());
+    let mut shown = Evenkeel::new(&["status", "--url", &url]).on_terminal().spawn_command();
+    let target = cluster.node_id(empty).short();
+    let address = cluster.address(empty).to_string();
+    eventually("bars are drawn", SOON, || {
+        let drawn = shown.stdout();
+        let says = |text: &str| drawn.contains(text);
+        let whole = says("of 4096 slots") && says("slots/s") && says("ETA");
+        if whole && says(&address) && says(" of 4096") && says(&format!("-> {target}")) { Ok(()) } else { Err(drawn) }
+    });
+    points.go("migrate.before");
+    shown.output(SOON).assert(0, &["nothing is left to do"]);
+    drop(daemon);
+    data.verify_all(&cluster);
 }
 
 #[test]

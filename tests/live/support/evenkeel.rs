@@ -19,6 +19,7 @@ pub(crate) struct Evenkeel {
     env: Vec<(String, String)>,
     config: Option<String>,
     deadline: Duration,
+    terminal: bool,
 }
 
 /// What a call that ended left.
@@ -34,7 +35,7 @@ impl Evenkeel {
     /// The binary with these arguments: `&["check", "--seed", "127.0.0.1:7000"]`.
     pub(crate) fn new(args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self { args, env: Vec::new(), config: None, deadline: Duration::from_mins(3) }
+        Self { args, env: Vec::new(), config: None, deadline: Duration::from_mins(3), terminal: false }
     }
 
     /// A configuration file with this text, passed as `--config`.
@@ -46,6 +47,11 @@ impl Evenkeel {
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// On a terminal of its own, whose text is its standard output.
+    pub(crate) fn on_terminal(self) -> Self {
+        Self { terminal: true, ..self }
     }
 
     /// How long [`Self::run_to_end`] waits; a minute until told otherwise.
@@ -81,7 +87,14 @@ impl Evenkeel {
         if let Some(port) = &port {
             args.extend(["--listen".to_owned(), format!("127.0.0.1:{}", port.number())]);
         }
-        let process = Process::start(env!("CARGO_BIN_EXE_evenkeel").as_ref(), &args, &self.env, directory.path());
+        let program = env!("CARGO_BIN_EXE_evenkeel");
+        let process = if self.terminal {
+            let command = format!("stty cols 150 rows 40; exec {program} {}", args.join(" "));
+            let args = ["--quiet", "--flush", "--return", "--command", &command, "/dev/null"].map(str::to_owned);
+            Process::start("script".as_ref(), &args, &self.env, directory.path())
+        } else {
+            Process::start(program.as_ref(), &args, &self.env, directory.path())
+        };
         Daemon { process, directory, port }
     }
 }
