@@ -327,7 +327,7 @@ pub struct DrainArgs {
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[command(after_help = TOLD_HELP)]
 pub struct ApproveArgs {
-    /// The plan's hash, as evenkeel status and evenkeel plan show it
+    /// The plan's hash, as evenkeel status and the page show it
     #[arg(value_name = "HASH", value_parser = NonEmptyStringValueParser::new())]
     pub hash: String,
     /// Which daemon.

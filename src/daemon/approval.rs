@@ -21,13 +21,13 @@ pub(super) enum Consent {
 pub(super) struct Approved {
     hash: String,
     moves: Vec<Move>,
-    /// The shards that it was made for, by their keys, which no failover changes.
-    shards: BTreeSet<NodeId>,
+    /// Every member of the shards that it was made for: after a failover one of them is the primary.
+    members: BTreeSet<NodeId>,
 }
 
 impl Approved {
     pub(super) fn new(plan: &Plan, shards: &[ShardInput]) -> Self {
-        Self { hash: plan.hash(), moves: plan.moves.clone(), shards: keys(shards) }
+        Self { hash: plan.hash(), moves: plan.moves.clone(), members: members(shards).collect() }
     }
 
     pub(super) fn hash(&self) -> &str {
@@ -38,9 +38,12 @@ impl Approved {
         self.moves.iter().fold(SlotSet::new(), |all, planned| all.union(&planned.slots))
     }
 
-    /// Whether other shards have joined or left since: it was made for others.
-    pub(super) fn is_for(&self, shards: &[ShardInput]) -> bool {
-        self.shards == keys(shards)
+    /// Whether it was made for these shards: none has joined since, and what is `left` of it lies between some of them. One
+    /// that the plan has emptied may be gone.
+    pub(super) fn is_for(&self, shards: &[ShardInput], left: &[Move]) -> bool {
+        let is_known = |shard: &ShardInput| members(std::slice::from_ref(shard)).any(|id| self.members.contains(&id));
+        let is_primary = |node: NodeId| shards.iter().any(|shard| shard.primary == node);
+        shards.iter().all(is_known) && left.iter().all(|it| is_primary(it.source) && is_primary(it.target))
     }
 
     /// What is left of it, between the primaries of now: slots that are still where they were when it was made.
@@ -55,6 +58,39 @@ impl Approved {
     }
 }
 
-fn keys(shards: &[ShardInput]) -> BTreeSet<NodeId> {
-    shards.iter().map(ShardInput::key).collect()
+fn members(shards: &[ShardInput]) -> impl Iterator<Item = NodeId> + '_ {
+    shards.iter().flat_map(|shard| shard.members.iter().map(|member| member.id).chain([shard.primary]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shard_inputs;
+    use super::*;
+    use crate::cluster::fixtures::{id, observation};
+    use crate::plan::{Policy, plan};
+
+    fn topology(story: &str) -> Topology {
+        Topology::merge(&observation(story), &SlotSet::new())
+    }
+
+    /// What is left of a plan that was approved at `then`, `a` having failed over to `a1` or not; `None` when it is not for
+    /// the cluster of `now`.
+    fn left(then: &str, now: &str, failed_over: bool) -> Option<usize> {
+        let shards = shard_inputs(&topology(then));
+        let approved = Approved::new(&plan(&shards, &Policy::default()).unwrap(), &shards);
+        let now = topology(now);
+        let successor = |node| if failed_over && node == id("a") { id("a1") } else { node };
+        let left = approved.left(&now, successor);
+        approved.is_for(&shard_inputs(&now), &left).then(|| left.iter().map(|it| it.slots.len()).sum())
+    }
+
+    #[test]
+    fn an_approval_outlasts_failovers_and_replicas_and_no_shard_that_joins() {
+        let then = "a 0-8191\na1 of a\nb 8192-16383\nd";
+        assert_eq!(left(then, then, false), Some(5461));
+        assert_eq!(left(then, "a1 0-8191\na of a1\nb 8192-16383\nd", true), Some(5461));
+        assert_eq!(left(then, "a 0-8191\nb 8192-16383\nb1 of b\nd", false), Some(5461));
+        assert_eq!(left(then, "a 0-8191\na1 of a\nb 8192-16383\nd\ne", false), None);
+        assert_eq!(left(then, "a 0-8191\na1 of a\nb 8192-16383\nd of b", false), None);
+    }
 }

@@ -86,12 +86,15 @@ pub struct Undrained {
 /// A node that cannot be drained, or not be given its share again.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum DrainError {
-    /// The cluster has not been read yet, or not clearly.
-    #[error("the cluster has not been read clearly yet, so nobody knows which node that is; /api/v1/status says why")]
+    /// The cluster has not been read yet.
+    #[error("the cluster has not been read yet, so nobody knows which node that is; /api/v1/status says why")]
     NoPicture,
     /// No node or several have that name.
     #[error("{0}")]
     Name(TargetFault),
+    /// No plan can leave it nothing.
+    #[error("it cannot be drained: {0}")]
+    Infeasible(String),
 }
 
 /// A plan that was approved.
@@ -109,6 +112,9 @@ pub enum ApproveError {
     /// No plan waits for that.
     #[error("schedule.approval is \"automatic\": no plan waits for approval")]
     NotAsked,
+    /// This daemon observes, or another one has the lease.
+    #[error("this evenkeel moves nothing itself: it observes, or does not have the lease; /api/v1/status says which")]
+    NotActing,
     /// There is no plan, or none with moves.
     #[error("there is no plan with moves at present; /api/v1/status says why")]
     NoPlan,

@@ -2,7 +2,7 @@
 
 mod last_slot;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -76,9 +76,6 @@ pub(super) struct Situation<'a> {
     /// Between whom a move died with the finalise in its hands, and nobody has it since. Whoever finishes its slots needs its
     /// source.
     pub(super) orphan: Option<Pair>,
-    /// Nodes that gave slots away lately, of which not every primary has heard yet. A primary that has not would take the
-    /// epoch of such a node's next claim for one of its old slots too, and tell the new owner so, which drops the keys.
-    pub(super) spreading: &'a BTreeSet<NodeId>,
     pub(super) set_aside: &'a BTreeMap<Slot, SetAside>,
     /// What the checks before the first move found; `None` while they have not been made.
     pub(super) checks: Option<&'a [Reason]>,
@@ -120,13 +117,16 @@ pub(super) struct Decision {
     pub(super) reasons: Vec<Reason>,
     /// The checks before the first move are wanted.
     pub(super) wants_checks: bool,
+    /// An operator has it begin nothing now, by a pause or by its hours: when it begins again, that is new work.
+    pub(super) held: bool,
     /// Nothing is left to do: the plan is empty, nothing runs, and no slot of ours is open.
     pub(super) settled: bool,
 }
 
 /// Decides.
 pub(super) fn decide(situation: &Situation<'_>) -> Decision {
-    let mut decision = Decision { reasons: reasons(situation), ..Decision::default() };
+    let held = situation.paused.is_some() || situation.outside.is_some();
+    let mut decision = Decision { reasons: reasons(situation), held, ..Decision::default() };
     match make_plan(situation) {
         Ok(plan) => decision.plan = plan,
         Err(reasons) => decision.reasons.extend(reasons),
@@ -135,8 +135,6 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         return decision;
     }
     decision.resume = resumable(situation);
-    let half_done = !decision.resume.is_empty();
-    decision.resume.retain(|start| !situation.spreading.contains(&start.pair.target));
     let Some(plan) = &decision.plan else { return decision };
     let moves = match situation.consent {
         Consent::NotAsked => plan.moves.as_slice(),
@@ -164,7 +162,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         decision.reasons.push(waiting);
     }
     // Half-done work first: nothing new is opened while slots of ours wait to be finished.
-    if wanted.is_empty() || half_done {
+    if wanted.is_empty() || !decision.resume.is_empty() {
         return decision;
     }
     let blocking = blocking(&decision.reasons);
@@ -180,7 +178,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     }
     let mut possible: Vec<Start> = Vec::new();
     for start in wanted {
-        if is_in_a_servers_hands(situation, start.pair) || situation.spreading.contains(&start.pair.target) {
+        if is_in_a_servers_hands(situation, start.pair) {
             continue;
         }
         match obstacle(situation, &start) {

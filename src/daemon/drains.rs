@@ -39,6 +39,11 @@ impl Drains {
         in_force
     }
 
+    /// Forgets what was seen of a drain by this name.
+    pub(super) fn forget(&mut self, name: &NodeName) {
+        self.by_name.remove(name);
+    }
+
     /// The same, with these nodes drained by an operator's word, which goes before whatever the policy says of their
     /// shards. One that is not in the cluster is passed over: it may be switched off for good.
     #[must_use]

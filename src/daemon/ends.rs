@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::followers::Followers;
 use crate::cluster::{
-    Address, CallCount, Failing, Marker, MemoryUse, NodeId, NodeView, Observation, Product, Role, Slot, SlotSet,
-    Topology,
+    Address, CallCount, Failing, Marker, MemoryUse, NodeId, NodeLine, NodeView, Observation, Product, Role, Slot,
+    SlotSet, Topology,
 };
 use crate::config::{Config, SecretError, Secrets};
 use crate::migration::{Batch, End, EndFacts, Ends, HeavyKeys, Key, Pair, Reply, Step, Trouble};
@@ -451,7 +451,9 @@ fn facts(view: &NodeView, slots: &SlotSet, keys: BTreeMap<Slot, u64>, databases:
     let named: BTreeMap<Slot, NodeId> = others
         .flat_map(|line| line.slots.intersection(slots).iter().map(|slot| (slot, line.id)).collect::<Vec<_>>())
         .collect();
-    let primaries = view.lines().filter(|line| line.role == Role::Primary && line.failing != Failing::Agreed);
+    // One without an address is never found to have failed, and hears nobody.
+    let may_hear = |line: &&NodeLine| line.failing != Failing::Agreed && !line.handshake && !line.no_address;
+    let primaries = view.lines().filter(|line| line.role == Role::Primary).filter(may_hear);
     let owned_by_nobody = |slot: &Slot| !myself.slots.contains(*slot) && !named.contains_key(slot);
     let mut facts = EndFacts {
         primary: myself.role == Role::Primary,
@@ -460,7 +462,7 @@ fn facts(view: &NodeView, slots: &SlotSet, keys: BTreeMap<Slot, u64>, databases:
         names_owner: named,
         keys,
         databases,
-        epochs: primaries.filter(|line| !line.handshake).map(|line| (line.id, line.config_epoch)).collect(),
+        epochs: primaries.map(|line| (line.id, line.config_epoch)).collect(),
         ..EndFacts::default()
     };
     for marker in &myself.markers {

@@ -18,6 +18,7 @@ mod finalise;
 mod fit;
 mod followers;
 mod functions;
+mod given;
 mod jobs;
 mod lease;
 mod lineage;

@@ -25,6 +25,7 @@ use super::canary::Canaries;
 use super::decide::{Decision, Goal, RunningMove, Situation, decide, shard_inputs};
 use super::drains::Drains;
 use super::finalise::Finalise;
+use super::given::Given;
 use super::memory::Memory;
 use super::meter::Meter;
 use super::own::OwnSlots;
@@ -61,14 +62,6 @@ const LAST_CALLS: Duration = Duration::from_secs(20);
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often a reason that goes on is logged again.
 const REMIND: Duration = Duration::from_mins(10);
-
-/// A move that has ended.
-#[derive(Debug)]
-struct PastMove {
-    source: NodeId,
-    slots: SlotSet,
-    at: Instant,
-}
 
 /// How a supervisor with an end to its work ended.
 #[derive(Clone, Debug)]
@@ -150,7 +143,8 @@ pub struct Supervisor {
     crowd: Arc<Mutex<()>>,
     rates: Arc<Rates>,
     next_id: u64,
-    ended: Vec<PastMove>,
+    ended: Vec<(SlotSet, Instant)>,
+    given: Given,
     own: OwnSlots,
     /// The slots of `own`, for the workers: what is marked by us is there before it is marked.
     ours: watch::Sender<Arc<SlotSet>>,
@@ -221,6 +215,7 @@ impl Supervisor {
             rates: Arc::new(rates),
             next_id: 0,
             ended: Vec::new(),
+            given: Given::default(),
             own: OwnSlots::default(),
             ours: watch::Sender::new(Arc::default()),
             records_taken: false,
@@ -318,6 +313,7 @@ impl Supervisor {
                 self.stuck_since = None;
                 if let Some(running) = self.running.get_mut(&id) {
                     running.finished = running.finished.union(&slots);
+                    self.given.add(running.pair.source, &slots, Instant::now());
                 }
             }
             FromWorker::WantsFinalise { id, grant } => {
@@ -352,12 +348,21 @@ impl Supervisor {
         let mut too_early = BTreeSet::new();
         for (id, target) in self.finalise.finishing() {
             if let (Some(node), Some(running)) = (self.may_come_back(target), self.running.get(&id)) {
-                let waits_for = format!("{node}, which {target} took over from, to be back as a replica or forgotten");
+                let waits_for =
+                    format!("{node}, which {target} took over from, to follow as a replica or to be forgotten");
                 running.meter.waits_for(0, &waits_for);
                 too_early.insert(target);
             }
         }
-        while let Some((id, grant)) = self.finalise.next(|target| !too_early.contains(&target)) {
+        let given = &self.given;
+        for (id, target) in self.finalise.waiting().filter(|(_, target)| given.is_unknown_of(*target)) {
+            if let Some(running) = self.running.get(&id) {
+                running.meter.waits_for(0, &format!("all primaries to know of the slots that {target} gave"));
+            }
+        }
+        while let Some((id, grant)) =
+            self.finalise.next(|target| !self.given.is_unknown_of(target), |target| !too_early.contains(&target))
+        {
             if grant.send(()).is_err() {
                 self.finalise.undelivered(id);
             }
@@ -367,8 +372,8 @@ impl Supervisor {
     fn on_config(&mut self, config: &Arc<Config>) {
         let policy = super::policy(&config.targets);
         if std::mem::replace(&mut self.policy, policy) != self.policy {
-            // What was approved was made for other targets.
-            self.approved = None;
+            // What was approved, or looked at, was made for other targets.
+            (self.approved, self.plan) = (None, None);
         }
         self.rates.set(&config.migration);
         self.canaries.forget();
@@ -423,6 +428,7 @@ impl Supervisor {
         if self.stopping_since.is_none() && (due || waits_for_agreement || nearly_settled) {
             self.parts.nudge.notify_one();
         }
+        self.end_hours();
         self.watch_open_slots();
     }
 
@@ -457,10 +463,8 @@ impl Supervisor {
             .collect();
         let consent = self.consent(&topology);
         let outside = self.outside_windows();
-        if outside.is_some() || matches!(consent, Consent::Awaited) {
-            for running in self.running.values() {
-                running.stop.cancel();
-            }
+        if matches!(consent, Consent::Awaited) {
+            self.finish_what_is_open();
         }
         let policy = match topology.unclear.as_slice() {
             [] => self.drains.with_told(&self.policy, self.told_drains.keys(), &shard_inputs(&topology)),
@@ -491,13 +495,12 @@ impl Supervisor {
             at_work: self.work.is_some_and(|work| work.levelling),
             own: &self.own,
             orphan: self.finalise.orphan(),
-            spreading: &self.spreading(&look),
             set_aside: &self.set_aside,
             checks: found.map(|(found, _)| found.reasons.as_slice()),
             settings: found.map_or(&SettingsByNode::new(), |(found, _)| &found.settings),
         });
         // A look that began before a move ended shows the cluster as it was: the next one is already asked for.
-        let stale = self.ended.iter().any(|ended| ended.at >= look.began);
+        let stale = self.ended.iter().any(|(_, at)| *at >= look.began);
         self.carry_out(decision, &topology, &config, stale);
     }
 
@@ -531,7 +534,8 @@ impl Supervisor {
                 self.set_aside.retain(|slot, _| wanted.contains(*slot) || topology.open.contains_key(slot));
             }
             // Without a plan the picture is unclear for the moment, and nobody knows what is left.
-            if self.settled || (self.running.is_empty() && self.waiting == 0 && decision.plan.is_some()) {
+            let nothing_waits = self.waiting == 0 || decision.held;
+            if self.settled || (self.running.is_empty() && nothing_waits && decision.plan.is_some()) {
                 self.end_work();
             }
         }

@@ -34,6 +34,8 @@ use tracing::warn;
 pub use events::Streams;
 pub use guard::Guard;
 
+use rate::Limit;
+
 use crate::daemon::{Commands, Status};
 use crate::metrics::Metrics;
 
@@ -71,6 +73,7 @@ pub fn router(state: AppState) -> Router {
         .route(orders::DRAIN, post(orders::drain))
         .route(orders::UNDRAIN, post(orders::undrain))
         .route(orders::APPROVE, post(orders::approve))
+        .route_layer(middleware::from_fn_with_state(Limit::of_orders(), rate::limit))
         .route_layer(middleware::from_fn_with_state(state.guard.clone(), guard::admit));
     Router::new()
         .merge(orders)
@@ -89,7 +92,7 @@ pub fn router(state: AppState) -> Router {
         .fallback(handlers::not_found)
         .method_not_allowed_fallback(handlers::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(middleware::from_fn_with_state(rate::Limits::new(), rate::limit))
+        .layer(middleware::from_fn_with_state(Limit::of_requests(), rate::limit))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
         .with_state(state)
 }

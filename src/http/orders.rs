@@ -63,7 +63,7 @@ enum Refused {
     /// Too many orders came in a short time.
     #[response(status = TOO_MANY_REQUESTS)]
     TooMany(ErrorDocument),
-    /// The daemon is stopping, or too many orders wait.
+    /// The daemon is stopping, too many orders wait, it has not read the cluster yet, or cannot read its token.
     #[response(status = SERVICE_UNAVAILABLE)]
     Busy(ErrorDocument),
     /// No answer came in time; the order may still be carried out.
@@ -136,6 +136,7 @@ pub(super) async fn resume(State(state): State<AppState>, body: Body<ResumeReque
 #[utoipa::path(post, path = "/api/v1/drain", tag = "orders", request_body = DrainRequest, security((), ("token" = [])), responses(
     (status = OK, body = DrainedDocument),
     (status = NOT_FOUND, description = "No node or several have that name", body = ErrorDocument),
+    (status = CONFLICT, description = "No plan can leave it nothing", body = ErrorDocument),
     Refused,
 ))]
 pub(super) async fn drain(State(state): State<AppState>, body: Body<DrainRequest>) -> Response {
@@ -190,6 +191,7 @@ fn no_such_shard(error: &DrainError) -> Response {
     let code = match error {
         DrainError::NoPicture => StatusCode::SERVICE_UNAVAILABLE,
         DrainError::Name(_) => StatusCode::NOT_FOUND,
+        DrainError::Infeasible(_) => StatusCode::CONFLICT,
     };
     failure(code, error.to_string())
 }

@@ -6,42 +6,53 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::RETRY_AFTER;
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use super::handlers::failure;
 
-/// Requests that change nothing, a second: some dashboards, some pages that are opened, and room.
-const READS: NonZeroU32 = NonZeroU32::new(500).expect("not zero");
-/// Orders a second: they come from people, and each waits for the supervisor and a disk.
+/// What monitors and orchestrators ask.
+const EXEMPT: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+/// Requests a second: some dashboards, some pages that are opened, and room.
+const REQUESTS: NonZeroU32 = NonZeroU32::new(500).expect("not zero");
+/// Orders a second of those who may give any: they come from people, and each waits for the supervisor and a disk.
 const ORDERS: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
 
-/// The limits of one server.
-pub(super) struct Limits {
-    reads: DefaultDirectRateLimiter,
-    orders: DefaultDirectRateLimiter,
+/// A limit on requests of one kind.
+#[derive(Clone)]
+pub(super) struct Limit {
+    limiter: Arc<DefaultDirectRateLimiter>,
+    rate: NonZeroU32,
+    what: &'static str,
 }
 
-impl Limits {
-    /// Nothing was asked yet. After a rest a second's worth is answered at once.
-    pub(super) fn new() -> Arc<Self> {
-        let limiter = |rate| RateLimiter::direct(Quota::per_second(rate));
-        Arc::new(Self { reads: limiter(READS), orders: limiter(ORDERS) })
+impl Limit {
+    /// On all requests but those of monitors and orchestrators, who would take a refusal for a fault of the process.
+    pub(super) fn of_requests() -> Self {
+        Self::new(REQUESTS, "requests")
+    }
+
+    /// On orders, once it is known that whoever gives them may.
+    pub(super) fn of_orders() -> Self {
+        Self::new(ORDERS, "orders")
+    }
+
+    /// After a rest a second's worth is answered at once.
+    fn new(rate: NonZeroU32, what: &'static str) -> Self {
+        Self { limiter: Arc::new(RateLimiter::direct(Quota::per_second(rate))), rate, what }
     }
 }
 
 /// Answers with 429 what is too much.
-pub(super) async fn limit(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
-    let is_order = *request.method() == Method::POST;
-    let (limiter, rate) = if is_order { (&limits.orders, ORDERS) } else { (&limits.reads, READS) };
-    if limiter.check().is_ok() {
+pub(super) async fn limit(State(limit): State<Limit>, request: Request, next: Next) -> Response {
+    let Limit { limiter, rate, what } = limit;
+    if EXEMPT.contains(&request.uri().path()) || limiter.check().is_ok() {
         return next.run(request).await;
     }
-    let what = if is_order { "orders" } else { "requests" };
-    let mut response =
-        failure(StatusCode::TOO_MANY_REQUESTS, format!("no more than {rate} {what} a second are answered"));
+    let why = format!("no more than {rate} {what} a second are answered");
+    let mut response = failure(StatusCode::TOO_MANY_REQUESTS, why);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }

@@ -35,8 +35,6 @@ struct Circumstances {
     ours: &'static str,
     /// `a>d`, or nobody.
     orphan: &'static str,
-    /// `a b`.
-    spreading: &'static str,
     set_aside: &'static str,
     checks: Option<Vec<Reason>>,
     settings: SettingsByNode,
@@ -60,7 +58,6 @@ impl Default for Circumstances {
             running: Vec::new(),
             ours: "",
             orphan: "",
-            spreading: "",
             set_aside: "",
             checks: Some(Vec::new()),
             settings: SettingsByNode::new(),
@@ -135,7 +132,6 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         at_work: circumstances.at_work,
         own: &own,
         orphan,
-        spreading: &circumstances.spreading.split_whitespace().map(id).collect(),
         set_aside: &set_aside,
         checks: circumstances.checks.as_deref(),
         settings: &circumstances.settings,
@@ -283,15 +279,6 @@ fn while_a_dead_move_has_the_finalise_its_source_is_kept_free_for_whoever_finish
         Circumstances { ours: "a>d 5", set_aside: "5", ..orphaned() },
         "start b>d 1366; start c>d 1365; [set_aside]",
     );
-}
-
-#[test]
-fn a_node_that_not_all_know_to_have_given_slots_away_takes_none() {
-    let spreading = |nodes| Circumstances { spreading: nodes, ..Circumstances::default() };
-    check(THREE_AND_ONE, spreading("a b"), "start b>d 1366; start a>d 1365; start c>d 1365");
-    check(THREE_AND_ONE, spreading("d"), "");
-    let story = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
-    check(story, Circumstances { ours: "a>d 5", ..spreading("d") }, "");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::super::meter::Meter;
 use super::super::pacer::Pacer;
 use super::super::worker::{FromWorker, Report, Worker};
 use super::super::{MoveId, RoomRules};
-use super::{PastMove, Running, SetAside, Supervisor};
+use super::{Running, SetAside, Supervisor};
 use crate::cluster::{Product, Slot, SlotSet};
 use crate::config::Config;
 use crate::journal::{HISTORY_MAX, Moved, Opened};
@@ -147,7 +147,7 @@ impl Supervisor {
             // others would start before these slots are finished, and hold their source.
             self.follow_failovers(&topology);
         }
-        self.ended.push(PastMove { source: running.pair.source, slots: running.slots, at: now });
+        self.ended.push((running.slots, now));
         self.grant_finalise();
         self.parts.nudge.notify_one();
     }

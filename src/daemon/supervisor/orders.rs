@@ -6,13 +6,13 @@ use tracing::{info, warn};
 
 use super::super::approval::{Approved, Consent};
 use super::super::command::{Agreed, ApproveError, Command, DrainError, Drained, Paused, Resumed, Undrained};
-use super::super::{Goal, Reason, aside, shard_inputs};
+use super::super::{Drains, Goal, Reason, aside, shard_inputs};
 use super::Supervisor;
 use crate::clock::rfc3339;
 use crate::cluster::{NodeId, Topology};
-use crate::config::Approval;
+use crate::config::{Approval, Mode};
 use crate::journal::{Drain, Pause};
-use crate::plan::{self, Member, NodeName, NodeTarget, ShardInput};
+use crate::plan::{self, Member, NodeName, NodeTarget, ShardInput, TargetFault};
 
 impl Supervisor {
     pub(super) async fn on_command(&mut self, command: Command) {
@@ -29,9 +29,7 @@ impl Supervisor {
             Command::Pause { until, answer } => {
                 let pause = Pause { since: SystemTime::now(), until };
                 self.paused = Some(pause);
-                for running in self.running.values() {
-                    running.stop.cancel();
-                }
+                self.finish_what_is_open();
                 info!(
                     until = until.and_then(rfc3339),
                     "paused, as told: open slots are finished, nothing new is begun"
@@ -58,7 +56,13 @@ impl Supervisor {
     }
 
     async fn drain(&mut self, name: &NodeName) -> Result<Drained, DrainError> {
-        let node = plan::resolve(&self.known_shards()?, name).map_err(DrainError::Name)?;
+        let shards = self.known_shards()?;
+        let node = plan::resolve(&shards, name).map_err(DrainError::Name)?;
+        let told: Vec<NodeId> = self.told_drains.keys().copied().chain([node]).collect();
+        // As if for the first time: one that was drained before may have come back.
+        self.drains.forget(&NodeName::Id(node));
+        let policy = Drains::default().with_told(&self.policy, told.iter(), &shards);
+        plan::plan(&shards, &policy).map_err(|faults| DrainError::Infeasible(listed(&faults)))?;
         let drain = Drain { node, since: SystemTime::now() };
         info!(%node, "drained, as told");
         self.told_drains.insert(node, drain);
@@ -75,22 +79,24 @@ impl Supervisor {
         };
         // Also of one that has left the cluster, or joined another shard since.
         let by_id = |id: &NodeId| matches!(name, NodeName::Id(named) if named == id);
-        let mut told = self.told_drains.keys().copied();
-        let node = told.find(|id| by_id(id) || of_shard(name).iter().any(|member| member.id == *id));
-        let Some(node) = node else {
+        let told = self.told_drains.keys().copied();
+        let ended: Vec<NodeId> =
+            told.filter(|id| by_id(id) || of_shard(name).iter().any(|member| member.id == *id)).collect();
+        if ended.is_empty() {
             plan::resolve(&shards, name).map_err(DrainError::Name)?;
-            let by_configuration =
-                self.policy.nodes.iter().any(|entry| entry.drain && names_any(entry, &of_shard(name)));
-            return Ok(Undrained { drain: None, by_configuration, returns_at_restart: false });
-        };
-        info!(%node, "the drain ends, as told");
-        let drain = self.told_drains.remove(&node);
-        self.plan_anew();
-        let members = of_shard(&NodeName::Id(node));
+        }
+        let members = of_shard(name);
         let by_configuration = self.policy.nodes.iter().any(|entry| entry.drain && names_any(entry, &members));
-        let recorded = self.parts.records.drained(node, None).await;
-        let returns_at_restart = !recorded && self.parts.records.drains().contains_key(&node);
-        Ok(Undrained { drain, by_configuration, returns_at_restart })
+        let mut undrained = Undrained { drain: None, by_configuration, returns_at_restart: false };
+        // Of one shard there may be several: it failed over, and was drained again.
+        for node in ended {
+            info!(%node, "the drain ends, as told");
+            undrained.drain = self.told_drains.remove(&node);
+            let recorded = self.parts.records.drained(node, None).await;
+            undrained.returns_at_restart |= !recorded && self.parts.records.drains().contains_key(&node);
+        }
+        self.plan_anew();
+        Ok(undrained)
     }
 
     fn known_shards(&self) -> Result<Vec<ShardInput>, DrainError> {
@@ -98,18 +104,34 @@ impl Supervisor {
         Ok(shard_inputs(&picture.topology))
     }
 
-    /// Moves that are not the plan's any more open nothing further; what was approved was another plan.
+    /// Moves that are not the plan's any more open nothing further; what was approved, or looked at, was another plan.
     fn plan_anew(&mut self) {
-        self.approved = None;
+        (self.approved, self.plan) = (None, None);
+        self.finish_what_is_open();
+        self.parts.nudge.notify_one();
+    }
+
+    /// Moves that run end once what they have open is finished.
+    pub(super) fn finish_what_is_open(&self) {
         for running in self.running.values() {
             running.stop.cancel();
         }
-        self.parts.nudge.notify_one();
+    }
+
+    /// Outside of its hours a daemon goes on with nothing, also while it cannot look.
+    pub(super) fn end_hours(&self) {
+        if !self.running.is_empty() && self.outside_windows().is_some() {
+            self.finish_what_is_open();
+        }
     }
 
     fn approve(&mut self, hash: &str) -> Result<Agreed, ApproveError> {
         if self.parts.config.borrow().schedule.approval == Approval::Automatic {
             return Err(ApproveError::NotAsked);
+        }
+        let observing = self.parts.config.borrow().schedule.mode == Mode::Observe;
+        if observing || self.lease_reason().is_some() {
+            return Err(ApproveError::NotActing);
         }
         let plan = self.plan.clone().filter(|plan| !plan.moves.is_empty()).ok_or(ApproveError::NoPlan)?;
         let shards = self.known_shards().map_err(|_| ApproveError::NoPlan)?;
@@ -137,15 +159,13 @@ impl Supervisor {
         if !topology.unclear.is_empty() {
             return Consent::Given(Vec::new());
         }
-        if !approved.is_for(&shard_inputs(topology)) {
-            warn!(
-                hash = approved.hash(),
-                "shards have joined or left: the plan that was approved is carried out no further"
-            );
+        let left = approved.left(topology, |node| self.memory.lineage().successor(node, topology));
+        if self.lease_reason().is_some() || !approved.is_for(&shard_inputs(topology), &left) {
+            let hash = approved.hash();
+            warn!(hash, "the cluster, or who acts on it, has changed: the approved plan is carried out no further");
             self.approved = None;
             return Consent::Awaited;
         }
-        let left = approved.left(topology, |node| self.memory.lineage().successor(node, topology));
         if left.is_empty() && self.running.is_empty() {
             info!(hash = approved.hash(), "the plan that was approved is carried out");
             self.approved = None;
@@ -187,4 +207,8 @@ impl Supervisor {
 
 fn names_any(entry: &NodeTarget, members: &[Member]) -> bool {
     members.iter().any(|member| entry.node.names(member))
+}
+
+fn listed(faults: &[TargetFault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

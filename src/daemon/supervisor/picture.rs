@@ -1,6 +1,5 @@
 //! The picture: what a look brings, apart from what our own moves are just changing.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tracing::{info, warn};
 
 use super::super::memory::Seen;
 use super::super::whose::whose;
-use super::super::{Look, Reason, Sight};
+use super::super::{Reason, Sight};
 use super::{Picture, REMEMBER, SPREADING, Supervisor};
 use crate::cluster::{NodeId, Observation, Observed, Product, Role, Slot, SlotSet, Topology};
 use crate::journal::Opened;
@@ -47,8 +46,9 @@ impl Supervisor {
         });
         self.follow_failovers(&topology);
         self.forget_closed(&topology);
+        self.given.on_look(look);
         self.finalise.heard(|node| has_answered(&look.observation, node));
-        let since_all_ended = self.ended.iter().all(|ended| ended.at < look.began);
+        let since_all_ended = self.ended.iter().all(|(_, at)| *at < look.began);
         if since_all_ended && self.agreed && topology.unclear.is_empty() {
             // Slots that a later move of the pair has opened itself are none of those that were left, and would wait for
             // the finalise that waits for them.
@@ -58,22 +58,15 @@ impl Supervisor {
         let infos = look.observation.nodes.iter().map(|(&node, observed)| (node, observed.info.clone())).collect();
         self.picture = Some(Picture { look: Arc::clone(look), topology, infos: Arc::new(infos) });
         let now = Instant::now();
-        self.ended.retain(|ended| now.saturating_duration_since(ended.at) < REMEMBER);
+        self.ended.retain(|(_, at)| now.saturating_duration_since(*at) < REMEMBER);
         self.turn();
         self.grant_finalise();
     }
 
     /// Slots that our moves touch, or touched since then.
     pub(super) fn touched(&self, since: Instant) -> SlotSet {
-        let ended = self.ended.iter().filter(|ended| ended.at >= since).map(|ended| &ended.slots);
+        let ended = self.ended.iter().filter(|(_, at)| *at >= since).map(|(slots, _)| slots);
         ended.fold(self.in_running(), |touched, slots| touched.union(slots))
-    }
-
-    /// Nodes that gave slots away lately, of which not every primary has heard yet.
-    pub(super) fn spreading(&self, look: &Look) -> BTreeSet<NodeId> {
-        let since = look.began.checked_sub(SPREADING).unwrap_or(look.began);
-        let ended = self.ended.iter().filter(|ended| !self.agreed && ended.at >= since);
-        ended.map(|ended| ended.source).collect()
     }
 
     /// Slots of the moves that run to carry out a plan, and do not finish what was found open.

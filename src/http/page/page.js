@@ -262,9 +262,9 @@ function state(status, plan) {
   if (status.paused) return ["wait", status.paused.until ? `Paused until ${clock(status.paused.until)}` : "Paused"];
   if (status.look.number === 0) return ["wait", "Looking for the cluster"];
   if (status.mode === "observe") return ["wait", "Observing: moves nothing"];
+  if (status.reasons.some((reason) => !reason.passes_by_itself && !(reason.name in WAITS))) return ["bad", "Not moving"];
   const waits = status.reasons.find((reason) => reason.name in WAITS);
   if (waits) return ["wait", WAITS[waits.name]];
-  if (status.reasons.some((reason) => !reason.passes_by_itself)) return ["bad", "Not moving"];
   if (status.reasons.length > 0) return ["wait", "Waiting"];
   return plan && plan.slots_to_move > 0 ? ["busy", "About to move"] : ["good", "On an even keel"];
 }
