@@ -487,8 +487,13 @@ impl Arena {
     /// Decides, as a human would, which value of a key counts where a daemon that has ended said that it does not know,
     /// and whose the keys are that nobody owns: what clients see goes before. Then another daemon goes on.
     pub(crate) fn settle_as_decided(&self, slots: &str) -> Result<(), String> {
-        let call = ["repair", "--slots", slots, "--prefer", "source"];
-        let output = Evenkeel::new(&call).config(&self.config(CONFIG, "")).run_to_end();
+        let call = |args: &[&str]| Evenkeel::new(args).config(&self.config(CONFIG, "")).run_to_end();
+        let mut output = call(&["repair", "--slots", slots, "--prefer", "source"]);
+        let mut left = output.stdout.lines().filter_map(|line| line.trim().strip_prefix("left: "));
+        if output.status == Some(2) && left.all(|why| why == "--slots names others") {
+            // What needed no decision: it waited for these.
+            output = call(&["repair"]);
+        }
         if output.status != Some(0) {
             return Err(format!("{}\n{}", output.stdout, output.stderr));
         }
