@@ -23,11 +23,13 @@ impl Given {
         (*given, *at) = (given.union(slots), now);
     }
 
-    /// Forgets what no primary of this look gives to its former owner any more. One that does not answer tells nobody
-    /// anything either.
+    /// Forgets what no primary of this look gives to its former owner any more, and what that one claims itself: it has got it
+    /// back, or the move closed it where it was. A primary that does not answer tells nobody anything either.
     pub(super) fn on_look(&mut self, look: &Look) {
         self.by_node.retain(|&node, (given, at)| {
             if *at < look.began {
+                let own = look.observation.nodes.get(&node).map(|observed| &observed.view.myself().slots);
+                *given = own.map_or_else(|| given.clone(), |own| given.difference(own));
                 let views = look.observation.nodes.values().map(|observed| &observed.view);
                 let primaries = views.filter(|view| view.myself().role == Role::Primary);
                 let still = primaries.filter_map(|view| view.line(node));
@@ -68,5 +70,8 @@ mod tests {
         assert!(given.is_unknown_of(id("a")) && !given.is_unknown_of(id("b")));
         given.on_look(&look(everybody, later));
         assert!(!given.is_unknown_of(id("a")));
+        given.add(id("a"), &"7".parse().unwrap(), at);
+        given.on_look(&look(everybody, later));
+        assert!(!given.is_unknown_of(id("a")), "what was closed where it was has not been given");
     }
 }
