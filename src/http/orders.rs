@@ -6,8 +6,8 @@
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
@@ -71,19 +71,29 @@ enum Refused {
     NoAnswer(ErrorDocument),
 }
 
-/// The body of a request, or what is wrong with it.
-type Body<T> = Result<Json<T>, JsonRejection>;
+/// The body of an order; what is wrong with it is answered as every other refusal is.
+pub(super) struct Order<T>(T);
+
+impl<S: Send + Sync, T> FromRequest<S> for Order<T>
+where
+    Json<T>: FromRequest<S, Rejection = JsonRejection>,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        match Json::from_request(request, state).await {
+            Ok(Json(order)) => Ok(Self(order)),
+            Err(rejection) => Err(failure(rejection.status(), rejection.body_text())),
+        }
+    }
+}
 
 /// Has slots tried again that were set aside.
 #[utoipa::path(post, path = "/api/v1/retry", tag = "orders", request_body = RetryRequest, security((), ("token" = [])), responses(
     (status = OK, body = RetryDocument),
     Refused,
 ))]
-pub(super) async fn retry(State(state): State<AppState>, body: Body<RetryRequest>) -> Response {
-    let Json(request) = match body {
-        Ok(body) => body,
-        Err(rejection) => return refused(&rejection),
-    };
+pub(super) async fn retry(State(state): State<AppState>, Order(request): Order<RetryRequest>) -> Response {
     let slots = match request.slots.parse::<SlotSet>() {
         Ok(slots) if slots.is_empty() => return failure(StatusCode::BAD_REQUEST, "no slot is named".to_owned()),
         Ok(slots) => slots,
@@ -100,11 +110,7 @@ pub(super) async fn retry(State(state): State<AppState>, body: Body<RetryRequest
     (status = OK, body = PausedDocument),
     Refused,
 ))]
-pub(super) async fn pause(State(state): State<AppState>, body: Body<PauseRequest>) -> Response {
-    let Json(request) = match body {
-        Ok(body) => body,
-        Err(rejection) => return refused(&rejection),
-    };
+pub(super) async fn pause(State(state): State<AppState>, Order(request): Order<PauseRequest>) -> Response {
     let length = request.for_s.map(Duration::from_secs);
     if length.is_some_and(|length| length.is_zero() || length > PAUSE_MAX) {
         let bounds =
@@ -122,10 +128,7 @@ pub(super) async fn pause(State(state): State<AppState>, body: Body<PauseRequest
     (status = OK, body = ResumedDocument),
     Refused,
 ))]
-pub(super) async fn resume(State(state): State<AppState>, body: Body<ResumeRequest>) -> Response {
-    if let Err(rejection) = body {
-        return refused(&rejection);
-    }
+pub(super) async fn resume(State(state): State<AppState>, Order(ResumeRequest {}): Order<ResumeRequest>) -> Response {
     match state.commands.resume().await {
         Ok(resumed) => fresh(resumed_document(&resumed)),
         Err(error) => not_heard(error),
@@ -139,11 +142,7 @@ pub(super) async fn resume(State(state): State<AppState>, body: Body<ResumeReque
     (status = CONFLICT, description = "No plan can leave it nothing", body = ErrorDocument),
     Refused,
 ))]
-pub(super) async fn drain(State(state): State<AppState>, body: Body<DrainRequest>) -> Response {
-    let Json(request) = match body {
-        Ok(body) => body,
-        Err(rejection) => return refused(&rejection),
-    };
+pub(super) async fn drain(State(state): State<AppState>, Order(request): Order<DrainRequest>) -> Response {
     match state.commands.drain(node_name(&request.node)).await {
         Ok(Ok(drained)) => fresh(drained_document(&drained)),
         Ok(Err(error)) => no_such_shard(&error),
@@ -157,11 +156,7 @@ pub(super) async fn drain(State(state): State<AppState>, body: Body<DrainRequest
     (status = NOT_FOUND, description = "No node or several have that name", body = ErrorDocument),
     Refused,
 ))]
-pub(super) async fn undrain(State(state): State<AppState>, body: Body<DrainRequest>) -> Response {
-    let Json(request) = match body {
-        Ok(body) => body,
-        Err(rejection) => return refused(&rejection),
-    };
+pub(super) async fn undrain(State(state): State<AppState>, Order(request): Order<DrainRequest>) -> Response {
     match state.commands.undrain(node_name(&request.node)).await {
         Ok(Ok(undrained)) => fresh(undrained_document(&undrained)),
         Ok(Err(error)) => no_such_shard(&error),
@@ -175,11 +170,7 @@ pub(super) async fn undrain(State(state): State<AppState>, body: Body<DrainReque
     (status = CONFLICT, description = "The plan is another one by now, or none waits", body = ErrorDocument),
     Refused,
 ))]
-pub(super) async fn approve(State(state): State<AppState>, body: Body<ApproveRequest>) -> Response {
-    let Json(request) = match body {
-        Ok(body) => body,
-        Err(rejection) => return refused(&rejection),
-    };
+pub(super) async fn approve(State(state): State<AppState>, Order(request): Order<ApproveRequest>) -> Response {
     match state.commands.approve(request.hash).await {
         Ok(Ok(agreed)) => fresh(approved_document(&agreed)),
         Ok(Err(error)) => failure(StatusCode::CONFLICT, error.to_string()),
@@ -194,10 +185,6 @@ fn no_such_shard(error: &DrainError) -> Response {
         DrainError::Infeasible(_) => StatusCode::CONFLICT,
     };
     failure(code, error.to_string())
-}
-
-fn refused(rejection: &JsonRejection) -> Response {
-    failure(rejection.status(), rejection.body_text())
 }
 
 fn not_heard(error: NotHeard) -> Response {
