@@ -82,12 +82,13 @@ impl Supervisor {
         let told = self.told_drains.keys().copied();
         let ended: Vec<NodeId> =
             told.filter(|id| by_id(id) || of_shard(name).iter().any(|member| member.id == *id)).collect();
-        if ended.is_empty() {
-            plan::resolve(&shards, name).map_err(DrainError::Name)?;
-        }
         let members = of_shard(name);
         let by_configuration = self.policy.nodes.iter().any(|entry| entry.drain && names_any(entry, &members));
         let mut undrained = Undrained { drain: None, by_configuration, returns_at_restart: false };
+        if ended.is_empty() {
+            // The plan stays what it is, and so do the moves that carry it out.
+            return plan::resolve(&shards, name).map(|_| undrained).map_err(DrainError::Name);
+        }
         // Of one shard there may be several: it failed over, and was drained again.
         for node in ended {
             info!(%node, "the drain ends, as told");
