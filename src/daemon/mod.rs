@@ -21,6 +21,7 @@ mod functions;
 mod given;
 mod jobs;
 mod lease;
+mod leftovers;
 mod lineage;
 mod memory;
 mod meter;

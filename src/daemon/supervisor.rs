@@ -26,6 +26,7 @@ use super::decide::{Decision, Goal, RunningMove, Situation, decide, shard_inputs
 use super::drains::Drains;
 use super::finalise::Finalise;
 use super::given::Given;
+use super::leftovers::Leftovers;
 use super::memory::Memory;
 use super::meter::Meter;
 use super::own::OwnSlots;
@@ -145,6 +146,7 @@ pub struct Supervisor {
     next_id: u64,
     ended: Vec<(SlotSet, Instant)>,
     given: Given,
+    leftovers: Leftovers,
     own: OwnSlots,
     /// The slots of `own`, for the workers: what is marked by us is there before it is marked.
     ours: watch::Sender<Arc<SlotSet>>,
@@ -216,6 +218,7 @@ impl Supervisor {
             next_id: 0,
             ended: Vec::new(),
             given: Given::default(),
+            leftovers: Leftovers::default(),
             own: OwnSlots::default(),
             ours: watch::Sender::new(Arc::default()),
             records_taken: false,

@@ -34,14 +34,25 @@ pub(super) fn whose(open: &OpenSlot, recorded: Option<Pair>, topology: &Topology
     };
     let owner = open.owner.or_else(claimed)?;
     let (source, target) = (the_one(&sources, topology, lineage), the_one(&targets, topology, lineage));
-    let was_target = open.owner == Some(owner) && targets.iter().any(|&target| lineage.were_one_shard(owner, target));
+    // Who imports the slot on Redis does not hear of its owner, and so not all may agree about that.
+    let was_target = claimed() == Some(owner) && targets.iter().any(|&target| lineage.were_one_shard(owner, target));
     let pair = match (source, target, open.importing.as_slice()) {
         (Some(source), Some(target), _) if owner == source || owner == target => Pair { source, target },
         // A target that froze under the finalise woke when its replica had been promoted, and took the slot. First the
         // source is told who the owner is.
         (Some(source), _, _) if was_target && recorded.is_some() => Pair { source, target: owner },
-        // Then what is left of that move is the mark of the promoted replica, which may hold keys.
-        (_, _, &[(at, _)]) if was_target && recorded.is_none() && open.migrating.is_empty() => {
+        // One that woke with other slots is a primary beside its successor, and has its mark of this one still. Clients go
+        // where the source's mark sends them.
+        (Some(source), None, _) if owner == source => {
+            Pair { source, target: sent_to(open, source, &targets, lineage)? }
+        }
+        // Then what is left of that move is the mark of the promoted replica, which may hold keys; it may be on record
+        // by now that the slot goes there.
+        (_, _, &[(at, _)])
+            if was_target
+                && open.migrating.is_empty()
+                && recorded.is_none_or(|pair| pair == Pair { source: owner, target: at }) =>
+        {
             Pair { source: owner, target: at }
         }
         _ => return None,
@@ -62,6 +73,12 @@ fn the_one(nodes: &BTreeSet<NodeId>, topology: &Topology, lineage: &Lineage) -> 
         (Some(node), 1) => Some(*node),
         (Some(_) | None, _) => None,
     }
+}
+
+/// Whom the source's mark names, if all these nodes have been of that one's shard.
+fn sent_to(open: &OpenSlot, source: NodeId, targets: &BTreeSet<NodeId>, lineage: &Lineage) -> Option<NodeId> {
+    let &(_, to) = open.migrating.iter().find(|(at, _)| *at == source)?;
+    targets.iter().all(|&target| target == to || lineage.were_one_shard(target, to)).then_some(to)
 }
 
 #[cfg(test)]
@@ -122,8 +139,30 @@ mod tests {
         let pointed = "a 0-4 6-8191 [5->-b1]\nb 5\nb1 8192-16383 [5-<-a]\nc";
         check(&[OPEN, pointed], Some(("a", "b1")), Some("a>b before b1"));
         // Closed at the source, and so not ours any more: then it is brought to the successor, which may hold keys of it.
-        check(&[OPEN, "a 0-4 6-8191\nb 5\nb1 8192-16383 [5-<-a]\nc"], None, Some("b>b1 before a"));
+        let closed = "a 0-4 6-8191\nb 5\nb1 8192-16383 [5-<-a]\nc";
+        check(&[OPEN, closed], None, Some("b>b1 before a"));
+        // On Redis the successor goes on to name the source as the owner.
+        for (story, recorded, expect) in [
+            (woken, Some(("a", "b1")), "a>b before b1"),
+            (pointed, Some(("a", "b1")), "a>b before b1"),
+            (closed, None, "b>b1 before a"),
+            (closed, Some(("b", "b1")), "b>b1 before a"),
+        ] {
+            let dissents = format!("{story}\nb1 says a 0-8191\nb1 says b");
+            check(&[OPEN, &dissents], recorded, Some(expect));
+        }
         check(&[OPEN, woken], None, None);
+    }
+
+    #[test]
+    fn a_target_that_woke_with_another_slot_beside_its_successor_has_what_the_sources_mark_gives_it() {
+        let both = |to| format!("a 0-6 8-8191 [5->-{to}]\nb 7 [5-<-a]\nb1 8192-16383 [5-<-a]\nc");
+        for recorded in [None, Some(("a", "b")), Some(("a", "b1"))] {
+            check(&[OPEN, &both("b1")], recorded, Some("a>b1 before b"));
+            check(&[OPEN, &both("b")], recorded, Some("a>b before b1"));
+            check(&[OPEN, &both("c")], recorded, None);
+        }
+        check(&[&both("b1")], None, None);
     }
 
     #[test]

@@ -35,3 +35,4 @@ mod support;
 mod systemd;
 mod told;
 mod walkthrough;
+mod woken;

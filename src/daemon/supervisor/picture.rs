@@ -6,11 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::super::leftovers;
 use super::super::memory::Seen;
-use super::super::whose::whose;
+use super::super::whose::{Whose, whose};
 use super::super::{Reason, Sight};
 use super::{Picture, REMEMBER, SPREADING, Supervisor};
 use crate::cluster::{NodeId, Observation, Observed, Product, Role, Slot, SlotSet, Topology};
+use crate::config::Mode;
 use crate::journal::Opened;
 use crate::migration::{Pair, Purpose};
 
@@ -59,8 +61,28 @@ impl Supervisor {
         self.picture = Some(Picture { look: Arc::clone(look), topology, infos: Arc::new(infos) });
         let now = Instant::now();
         self.ended.retain(|(_, at)| now.saturating_duration_since(*at) < REMEMBER);
+        self.close_leftovers();
         self.turn();
         self.grant_finalise();
+    }
+
+    /// Has marks taken away that former targets woke with.
+    fn close_leftovers(&mut self) {
+        let Some(Picture { look, topology, .. }) = self.picture.clone() else { return };
+        let found = self.leftovers.on_look(&self.own, &topology, self.memory.lineage());
+        let acts = self.parts.config.borrow().schedule.mode == Mode::Act && self.lease_reason().is_none();
+        if found.is_empty() || !acts {
+            return;
+        }
+        let dialer = self.dialer.clone();
+        self.leftovers.closing(self.tasks.spawn(async move {
+            for (node, slots) in found {
+                if let (Some(shard), Some(observed)) = (topology.shards.get(&node), look.observation.nodes.get(&node)) {
+                    let valkey = observed.info.version.product == Product::Valkey;
+                    leftovers::close(&dialer, &shard.primary, &slots, valkey).await;
+                }
+            }
+        }));
     }
 
     /// Slots that our moves touch, or touched since then.
@@ -105,11 +127,16 @@ impl Supervisor {
 
     /// A node that this target took over from and that may come back as a primary with the slots' importing marks.
     ///
-    /// On Valkey only: such a node takes the slots as soon as it hears that their source claims them no more, with a new
+    /// It is there already, where it woke with other slots: then its marks are taken away first.
+    ///
+    /// One that does not answer is waited for on Valkey only: such a node takes the slots as soon as it hears that their source claims them no more, with a new
     /// epoch, by which it gets all that it ever owned, and every other node deletes its keys of that (seen on 8.1 and
     /// 9.1). While the source claims the slots, a node that comes back learns that it was replaced, and takes nothing.
     pub(super) fn may_come_back(&self, target: NodeId) -> Option<NodeId> {
         let observation = &self.picture.as_ref()?.look.observation;
+        if let Some(node) = self.leftovers.of_target(target) {
+            return Some(node);
+        }
         let observed = observation.nodes.get(&target).filter(|node| node.info.version.product == Product::Valkey)?;
         let harmless = |node| {
             // A replica that is not in step would keep its marks: what clears them reaches it with the replication only.
@@ -139,9 +166,13 @@ impl Supervisor {
 
     /// Whether a slot that was opened between this pair has still to be finished by us.
     fn is_ours(&self, slot: Slot, pair: Pair, topology: &Topology) -> bool {
+        let lineage = self.memory.lineage();
         match topology.open.get(&slot) {
             // With the marks that we set, or with somebody else's.
-            Some(open) => whose(open, None, topology, self.memory.lineage()).is_none_or(|whose| whose.pair == pair),
+            Some(open) => whose(open, None, topology, lineage).is_none_or(|Whose { pair: now, .. }| {
+                let is_target = now.target == pair.target || lineage.were_one_shard(now.target, pair.target);
+                now.source == pair.source && is_target
+            }),
             // Without marks: they were lost, unless the target has it or others have moved it on.
             None => topology.owner(slot).is_none_or(|owner| owner == pair.source),
         }
