@@ -74,11 +74,15 @@ pub(crate) fn within(deadline: Duration, look: impl Fn() -> Result<(), String>) 
     }
 }
 
-/// Whether nothing goes on but that the daemon waits for somebody to decide which of two values of a key counts.
+/// Whether nothing goes on but that the daemon waits for somebody to decide which of two values of a key counts, or whose
+/// keys those are that it has given up.
 fn needs_a_human(daemon: &Daemon) -> bool {
     let status = status(daemon);
-    let aside = status["set_aside"].as_array().map_or(0, Vec::len);
-    status["moves"] == json!([]) && aside > 0 && aside == set_aside(&status, &["conflict"]).len()
+    let aside: Vec<&Value> = status["set_aside"].as_array().into_iter().flatten().collect();
+    let waits = |slot: &&Value| {
+        slot["trouble"] == "conflict" || (slot["trouble"] == "stray_keys" && slot["next_try_in_s"].is_null())
+    };
+    status["moves"] == json!([]) && !aside.is_empty() && aside.iter().all(waits)
 }
 
 fn status(daemon: &Daemon) -> Value {

@@ -88,7 +88,7 @@ impl fmt::Display for Outcome {
         write!(f, "seed {}: {}: ", self.seed, self.what)?;
         match &self.settled {
             Ok(took) => write!(f, "settled after {:.2} s", took.as_secs_f64())?,
-            Err(_) if self.undecided.is_some() => write!(f, "left to a human: {:?}", self.undecided)?,
+            Err(why) if self.undecided.is_some() => write!(f, "left to a human: {:?}: {why}", self.undecided)?,
             Err(why) => write!(f, "not settled: {why}")?,
         }
         let Seen { reads, writes, errors, lost, missed, .. } = &self.seen;
