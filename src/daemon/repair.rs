@@ -346,12 +346,30 @@ impl Repair<'_> {
 
     /// Says the orders of a verdict for the slots of which it is still true.
     async fn begin(&mut self, verdict: &Verdict, slots: &SlotSet) -> Result<(SlotSet, Failures), RepairError> {
-        let now = self.doctor.diagnose_slots(slots).await?;
-        guard::can_be_judged(&now)?;
+        let began = Instant::now();
+        let (now, unsettled) = loop {
+            let now = self.doctor.diagnose_slots(slots).await?;
+            guard::can_be_judged(&now)?;
+            let unsettled = guard::unsettled_epoch(&now.look.observation, verdict.orders());
+            if unsettled.is_none() || began.elapsed() >= HEALS_WITHIN || self.is_over() {
+                break (now, unsettled);
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        };
         let still = |slot: &Slot| now.cases.get(slot).is_some_and(|case| case.verdict == *verdict);
         let slots: SlotSet = slots.iter().filter(still).collect();
         self.acted.extend(slots.iter().map(|slot| (slot, verdict.clone())));
-        let failures = self.obey(verdict.orders(), &slots, &now).await;
+        let failures = match unsettled {
+            None => self.obey(verdict.orders(), &slots, &now).await,
+            Some(node) => {
+                let why = format!(
+                    "the config epoch of {} has not spread: a claim below it would be undone, and the slot's keys dropped. \
+                     Run it again when the nodes agree about it",
+                    node.short()
+                );
+                slots.iter().map(|slot| (slot, Left::Failed(why.clone()))).collect()
+            }
+        };
         Ok((slots, failures))
     }
 

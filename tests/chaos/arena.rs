@@ -491,15 +491,21 @@ impl Arena {
     /// Decides, as a human would, which value of a key counts where a daemon that has ended said that it does not know,
     /// and whose the keys are that nobody owns: what clients see goes before. Then another daemon goes on.
     pub(crate) fn settle_as_decided(&self, slots: &str) -> Result<(), String> {
+        /// What one decision leaves may need another: stale copies at a node that woke beside its successor.
+        const ROUNDS: usize = 3;
         let call = |args: &[&str]| Evenkeel::new(args).config(&self.config(CONFIG, "")).run_to_end();
-        let mut output = call(&["repair", "--slots", slots, "--prefer", "source"]);
-        let mut left = output.stdout.lines().filter_map(|line| line.trim().strip_prefix("left: "));
-        if output.status == Some(2) && left.all(|why| why == "--slots names others") {
-            // What needed no decision: it waited for these.
-            output = call(&["repair"]);
-        }
-        if output.status != Some(0) {
-            return Err(format!("{}\n{}", output.stdout, output.stderr));
+        let mut slots = slots.to_owned();
+        for round in 1.. {
+            let output = call(&["repair", "--slots", &slots, "--prefer", "source"]);
+            let found: Value = serde_json::from_str(&call(&["check", "--json"]).stdout).expect("JSON");
+            let ranges = |verdict: &Value| verdict["slots"].as_str().expect("slots, as text").to_owned();
+            slots = found["verdicts"].as_array().into_iter().flatten().map(ranges).collect::<Vec<_>>().join(",");
+            if slots.is_empty() {
+                break;
+            }
+            if round == ROUNDS {
+                return Err(format!("{}\n{}", output.stdout, output.stderr));
+            }
         }
         let mut daemon = self.daemon("");
         let settled = self.settle(&mut daemon, Instant::now());

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::super::{Reason, checks, permissions};
 use super::{Case, Diagnosis, Doctor, RepairError, adds_slots};
-use crate::cluster::{Slot, Unclear};
+use crate::cluster::{NodeId, Observation, Observed, Role, Slot, Unclear};
 use crate::config::Config;
-use crate::migration::Verdict;
+use crate::migration::{Order, Verdict};
 use crate::redis::{CallError, Conn, missing_for_repair, missing_permissions_while_down};
 
 /// `cluster-node-timeout` where no server tells: the servers' default.
@@ -38,6 +38,25 @@ pub(super) fn unsteady(diagnosis: &Diagnosis) -> Option<&Unclear> {
         | Unclear::OwnerDoesNotClaim { .. }
         | Unclear::ViewsDisagree { .. } => false,
     })
+}
+
+/// A primary whose config epoch is unknown to a node that one of these orders has claim a slot, or another primary's too.
+///
+/// A claim gets an epoch above all that its node has heard of: one that is below what others take for the owner's is
+/// corrected, and the keys of the slot are deleted where it was made.
+pub(super) fn unsettled_epoch(observation: &Observation, orders: &[Order]) -> Option<NodeId> {
+    let claims = orders.iter().filter(|order| matches!(order, Order::Node { at, owner } if at == owner));
+    let claimers: Vec<&Observed> = claims.filter_map(|order| observation.nodes.get(&order.at())).collect();
+    if claimers.is_empty() {
+        return None;
+    }
+    let primaries = observation.nodes.values().map(|node| node.view.myself()).filter(|own| own.role == Role::Primary);
+    let own: BTreeMap<NodeId, u64> = primaries.map(|own| (own.id, own.config_epoch)).collect();
+    let is_shared = |epoch: u64| epoch > 0 && own.values().filter(|other| **other == epoch).count() > 1;
+    let is_unheard = |node: NodeId, epoch: u64| {
+        claimers.iter().any(|claimer| claimer.view.line(node).is_some_and(|line| line.config_epoch != epoch))
+    };
+    own.iter().find(|&(&node, &epoch)| is_shared(epoch) || is_unheard(node, epoch)).map(|(&node, _)| node)
 }
 
 /// Fails when something forbids acting: the cluster is not at rest, another evenkeel acts, or we lack a permission.
@@ -112,4 +131,28 @@ pub(super) async fn node_timeout(doctor: &Doctor, diagnosis: &Diagnosis) -> Dura
         longest = longest.max(settings.node_timeout);
     }
     longest.unwrap_or(NODE_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fixtures::{id, observation};
+
+    #[track_caller]
+    fn check(story: &str, order: Order, expect: Option<&str>) {
+        assert_eq!(unsettled_epoch(&observation(story), &[order]), expect.map(id), "{story}");
+    }
+
+    #[test]
+    fn a_claim_waits_for_epochs_that_its_node_has_not_heard_of() {
+        let claim = Order::Node { at: id("b"), owner: id("b") };
+        let settled = "a 0-8191 epoch=4\nb 8192-16383 epoch=5\nc epoch=6";
+        check(settled, claim, None);
+        check(&format!("{settled}\nb says a 0-8191 epoch=3"), claim, Some("a"));
+        check(&format!("{settled}\nc says a 0-8191 epoch=3"), claim, None);
+        check("a 0-8191 epoch=5\nb 8192-16383 epoch=5\nc epoch=6", claim, Some("a"));
+        // Who is told of another node's claim makes none.
+        let told = Order::Node { at: id("b"), owner: id("a") };
+        check(&format!("{settled}\nb says a 0-8191 epoch=3"), told, None);
+    }
 }
