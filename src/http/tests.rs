@@ -42,7 +42,11 @@ fn local() -> Guard {
 }
 
 fn guard(listen: &str, token_file: Option<&Path>) -> Guard {
-    Guard { listen: listen.parse().unwrap(), token: TokenSource::of_file(token_file.map(Path::to_owned)) }
+    Guard {
+        listen: listen.parse().unwrap(),
+        scheme: Scheme::Http,
+        token: TokenSource::of_file(token_file.map(Path::to_owned)),
+    }
 }
 
 async fn answer(status: Status, request: Request<Body>) -> (u16, String, String) {
