@@ -115,6 +115,7 @@ async fn the_history_is_told_newest_first_and_as_much_as_is_asked_for() {
             {
               "moves": [
                 {
+                  "bytes_estimated": 123400,
                   "ended_at": "2027-01-15T07:59:00.000Z",
                   "keys_moved": 1234,
                   "outcome": "left",
