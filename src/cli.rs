@@ -342,6 +342,9 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7380", value_parser = url)]
     #[arg(env = "EVENKEEL_URL", hide_env_values = true)]
     pub url: String,
+    /// For https: the file with the authorities that sign the daemon's certificate
+    #[arg(long, value_name = "FILE", env = "EVENKEEL_CA_FILE", hide_env_values = true)]
+    pub ca_file: Option<PathBuf>,
     /// The file with the daemon's token; EVENKEEL_HTTP_TOKEN goes before it
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
@@ -434,6 +437,14 @@ pub enum UsageError {
     NamedTwice {
         /// The node, as it was written.
         node: String,
+    },
+    /// Nobody could be trusted.
+    #[error(
+        "{url}: https needs the file with the authorities that sign the daemon's certificate: --ca-file, or EVENKEEL_CA_FILE"
+    )]
+    NobodyToTrust {
+        /// The daemon's address.
+        url: String,
     },
 }
 
@@ -564,10 +575,10 @@ fn pause_length(text: &str) -> Result<Duration, String> {
 
 /// The address of a daemon, without a slash at its end.
 fn url(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-    match host {
-        Some(host) if !host.is_empty() => Ok(format!("http://{host}")),
-        Some(_) | None => Err("a URL is http://host:port, as in http://127.0.0.1:7380".to_owned()),
+    let parts = ["http://", "https://"].into_iter().find_map(|scheme| Some((scheme, text.strip_prefix(scheme)?)));
+    match parts.map(|(scheme, rest)| (scheme, rest.trim_end_matches('/'))) {
+        Some((scheme, host)) if !host.is_empty() => Ok(format!("{scheme}{host}")),
+        Some(_) | None => Err("a URL is http://host:port or https://host:port, as in http://127.0.0.1:7380".to_owned()),
     }
 }
 

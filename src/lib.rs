@@ -14,3 +14,4 @@ pub mod migration;
 pub mod plan;
 pub mod redis;
 pub mod throttle;
+pub mod tls;

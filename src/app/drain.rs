@@ -7,7 +7,7 @@ use crate::http::json::{DrainRequest, DrainedDocument, UndrainedDocument};
 /// `evenkeel drain`.
 pub(super) async fn drain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let request = DrainRequest { node: args.node.clone() };
-    let told: DrainedDocument = Remote::new(&args.daemon).post("/api/v1/drain", request).await?.document()?;
+    let told: DrainedDocument = Remote::new(&args.daemon)?.post("/api/v1/drain", request).await?.document()?;
     println!("{} is drained, until `evenkeel undrain`", told.drained.node);
     if !told.survives_restart {
         println!("it lasts until a restart at the most: the daemon has no state.dir, or cannot write to it");
@@ -18,7 +18,7 @@ pub(super) async fn drain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
 /// `evenkeel undrain`.
 pub(super) async fn undrain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let request = DrainRequest { node: args.node.clone() };
-    let told: UndrainedDocument = Remote::new(&args.daemon).post("/api/v1/undrain", request).await?.document()?;
+    let told: UndrainedDocument = Remote::new(&args.daemon)?.post("/api/v1/undrain", request).await?.document()?;
     match &told.was_drained {
         Some(drain) => println!("{} is to have its share again", drain.node),
         None => println!("nobody had told the daemon to drain it"),

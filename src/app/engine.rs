@@ -27,6 +27,8 @@ pub(super) struct Engine {
     pub(super) config: watch::Sender<Arc<Config>>,
     /// Takes the fault of a configuration that was refused.
     pub(super) config_error: watch::Sender<Option<String>>,
+    /// What was seen of the files of passwords and certificates.
+    pub(super) files: watch::Receiver<Files>,
     /// Tells it what to do while it runs.
     pub(super) commands: Commands,
     /// Asks it to come to rest: open slots are finished within `schedule.stop_grace`.
@@ -78,7 +80,7 @@ impl Engine {
             metrics: Arc::clone(&metrics),
             records,
             lease,
-            files,
+            files: files.clone(),
             orders,
             stop: stop.clone(),
             hurry: hurry.clone(),
@@ -91,6 +93,7 @@ impl Engine {
             metrics,
             config,
             config_error,
+            files,
             commands,
             stop,
             supervisor,

@@ -7,7 +7,7 @@ use crate::http::json::{PauseDocument, PauseRequest, PausedDocument, ResumeReque
 /// `evenkeel pause`.
 pub(super) async fn pause(args: &PauseArgs) -> anyhow::Result<ExitStatus> {
     let request = PauseRequest { for_s: args.length.map(|length| length.as_secs()) };
-    let told: PausedDocument = Remote::new(&args.daemon).post("/api/v1/pause", request).await?.document()?;
+    let told: PausedDocument = Remote::new(&args.daemon)?.post("/api/v1/pause", request).await?.document()?;
     println!("paused {}; open slots are finished, nothing new is begun", end(&told.paused));
     if !told.survives_restart {
         println!("it lasts until a restart at the most: the daemon has no state.dir, or cannot write to it");
@@ -17,7 +17,7 @@ pub(super) async fn pause(args: &PauseArgs) -> anyhow::Result<ExitStatus> {
 
 /// `evenkeel resume`.
 pub(super) async fn resume(args: &ResumeArgs) -> anyhow::Result<ExitStatus> {
-    let remote = Remote::new(&args.daemon);
+    let remote = Remote::new(&args.daemon)?;
     let told: ResumedDocument = remote.post("/api/v1/resume", ResumeRequest {}).await?.document()?;
     match &told.was_paused {
         Some(pause) => println!("it goes on; it was paused {}", end(pause)),

@@ -7,7 +7,7 @@ use crate::http::json::{RetryDocument, RetryRequest};
 /// `evenkeel retry`.
 pub(super) async fn retry(args: &RetryArgs) -> anyhow::Result<ExitStatus> {
     let request = RetryRequest { slots: args.slots.to_string() };
-    let retried: RetryDocument = Remote::new(&args.daemon).post("/api/v1/retry", request).await?.document()?;
+    let retried: RetryDocument = Remote::new(&args.daemon)?.post("/api/v1/retry", request).await?.document()?;
     if retried.put_back.count > 0 {
         println!("put back, and tried again now: {}", retried.put_back.ranges);
     }

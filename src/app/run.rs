@@ -21,8 +21,11 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
     // Bound before anything is started: a port in use is an error at once, not after the first move.
     let listener = http::bind(config.http.listen)?;
     let listen = listener.local_addr()?;
+    // Likewise a certificate that cannot be shown.
+    let tls = config.http.tls.clone().map(http::Tls::read).transpose()?;
+    let scheme = if tls.is_some() { http::Scheme::Https } else { http::Scheme::Http };
     info!(
-        cluster = config.cluster.name, mode = ?config.schedule.mode, %listen,
+        cluster = config.cluster.name, mode = ?config.schedule.mode, %listen, scheme = scheme.name(),
         version = env!("CARGO_PKG_VERSION"), "evenkeel starts"
     );
     let engine = Engine::start(config.clone(), Goal::Keep).await?;
@@ -32,11 +35,15 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
         status: engine.status.clone(),
         metrics: Arc::clone(&engine.metrics),
         commands: engine.commands.clone(),
-        guard: http::Guard { listen, token: TokenSource::of(&config.http) },
+        guard: http::Guard { listen, scheme, token: TokenSource::of(&config.http) },
         streams: http::Streams::new(http_stop.clone()),
         poll: Arc::new(move || *poll.borrow()),
     };
-    let server = tokio::spawn(http::serve(listener, http::router(state.clone()), http_stop.clone()));
+    let renewing = tls.clone().map(|tls| {
+        let files = engine.files.clone();
+        tokio::spawn(async move { tls.renew(files).await })
+    });
+    let server = tokio::spawn(http::serve(listener, tls, http::router(state.clone()), http_stop.clone()));
     let reloading = tokio::spawn(reload::watch(reload::Reload {
         args,
         config: engine.config.clone(),
@@ -49,6 +56,9 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
     let telling = tokio::spawn(systemd::tell(state, engine.stop.clone(), http_stop.clone()));
     let ended = engine.ended().await;
     reloading.abort();
+    if let Some(renewing) = renewing {
+        renewing.abort();
+    }
     http_stop.cancel();
     telling.await.context("what tells systemd ended by a bug")?;
     server.await.context("the HTTP server ended by a bug")?.context("the HTTP server failed")?;

@@ -19,7 +19,7 @@ const ASIDE_MAX: usize = 20;
 
 /// `evenkeel status`.
 pub(super) async fn status(args: &StatusArgs) -> anyhow::Result<ExitStatus> {
-    let remote = Remote::new(&args.daemon);
+    let remote = Remote::new(&args.daemon)?;
     if args.health {
         println!("{}", remote.health().await?);
         return Ok(ExitStatus::Done);

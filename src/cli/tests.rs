@@ -335,7 +335,7 @@ fn a_daemon_is_told_of_a_node_or_a_plan_by_name() {
     check(
         "evenkeel drain 10.0.0.7:6379",
         expect![[r#"
-        DrainArgs { node: "10.0.0.7:6379", daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+        DrainArgs { node: "10.0.0.7:6379", daemon: DaemonArgs { url: "http://127.0.0.1:7380", ca_file: None, token_file: None } }
     "#]],
     );
     check(
@@ -352,7 +352,7 @@ fn a_daemon_is_told_of_a_node_or_a_plan_by_name() {
     check(
         "evenkeel approve 0123456789ab",
         expect![[r#"
-        ApproveArgs { hash: "0123456789ab", daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+        ApproveArgs { hash: "0123456789ab", daemon: DaemonArgs { url: "http://127.0.0.1:7380", ca_file: None, token_file: None } }
     "#]],
     );
 }
@@ -380,13 +380,13 @@ fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel status",
         expect![[r#"
-            StatusArgs { json: false, once: false, health: false, daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+            StatusArgs { json: false, once: false, health: false, daemon: DaemonArgs { url: "http://127.0.0.1:7380", ca_file: None, token_file: None } }
         "#]],
     );
     check(
         "evenkeel status --health --url http://10.0.0.5:7380",
         expect![[r#"
-            StatusArgs { json: false, once: false, health: true, daemon: DaemonArgs { url: "http://10.0.0.5:7380", token_file: None } }
+            StatusArgs { json: false, once: false, health: true, daemon: DaemonArgs { url: "http://10.0.0.5:7380", ca_file: None, token_file: None } }
         "#]],
     );
     check(
@@ -402,7 +402,7 @@ fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel retry 866,900-910 --url http://10.0.0.5:7380/",
         expect![[r#"
-            RetryArgs { slots: SlotSet(866,900-910), daemon: DaemonArgs { url: "http://10.0.0.5:7380", token_file: None } }
+            RetryArgs { slots: SlotSet(866,900-910), daemon: DaemonArgs { url: "http://10.0.0.5:7380", ca_file: None, token_file: None } }
         "#]],
     );
     check(
@@ -416,13 +416,13 @@ fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel pause",
         expect![[r#"
-            PauseArgs { length: None, daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+            PauseArgs { length: None, daemon: DaemonArgs { url: "http://127.0.0.1:7380", ca_file: None, token_file: None } }
         "#]],
     );
     check(
         "evenkeel pause --for 1h30m",
         expect![[r#"
-            PauseArgs { length: Some(5400s), daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+            PauseArgs { length: Some(5400s), daemon: DaemonArgs { url: "http://127.0.0.1:7380", ca_file: None, token_file: None } }
         "#]],
     );
     check(
@@ -444,13 +444,13 @@ fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel resume",
         expect![[r#"
-            ResumeArgs { daemon: DaemonArgs { url: "http://127.0.0.1:7380", token_file: None } }
+            ResumeArgs { daemon: DaemonArgs { url: "http://127.0.0.1:7380", ca_file: None, token_file: None } }
         "#]],
     );
     check(
         "evenkeel status --url 10.0.0.5:7380",
         expect![[r#"
-        exit 64: error: invalid value '10.0.0.5:7380' for '--url <URL>': a URL is http://host:port, as in http://127.0.0.1:7380
+        exit 64: error: invalid value '10.0.0.5:7380' for '--url <URL>': a URL is http://host:port or https://host:port, as in http://127.0.0.1:7380
 
         For more information, try '--help'.
     "#]],

@@ -8,12 +8,12 @@ use thiserror::Error;
 
 use super::{
     ClusterConfig, Config, HttpConfig, LeaseConfig, LogConfig, MigrateUser, MigrationConfig, ScheduleConfig,
-    StateConfig, Targets, TlsFiles,
+    ServerTlsFiles, StateConfig, Targets, TlsFiles,
 };
 
 /// The keys that a running daemon cannot change: its metrics' label, its socket, its journal, its lease and the
 /// log's shape.
-const RESTART_ONLY: [&str; 14] = [
+const RESTART_ONLY: [&str; 16] = [
     "cluster.name",
     "state.dir",
     "lease.address",
@@ -27,6 +27,8 @@ const RESTART_ONLY: [&str; 14] = [
     "lease.tls.server_name",
     "http.listen",
     "http.token_file",
+    "http.tls.cert_file",
+    "http.tls.key_file",
     "log.format",
 ];
 
@@ -87,12 +89,17 @@ impl Config {
         entries.extend(of_migration(migration));
         entries.extend(of_schedule(schedule));
         let StateConfig { dir } = state;
-        let HttpConfig { listen, token_file } = http;
+        let HttpConfig { listen, token_file, tls } = http;
+        let served =
+            tls.as_ref().map(|ServerTlsFiles { cert_file, key_file }| (cert_file.as_path(), key_file.as_path()));
+        let (cert, key) = served.unzip();
         let LogConfig { level, format } = log;
         entries.push(("state.dir", path(dir.as_deref())));
         entries.extend(of_lease(lease));
         entries.push(("http.listen", listen.to_string()));
         entries.push(("http.token_file", path(token_file.as_deref())));
+        entries.push(("http.tls.cert_file", path(cert)));
+        entries.push(("http.tls.key_file", path(key)));
         entries.push(("log.level", level.to_string()));
         entries.push(("log.format", format.to_string()));
         entries

@@ -351,11 +351,22 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// The file with the token that whoever tells the daemon something must show; see [`TokenSource`].
     pub token_file: Option<PathBuf>,
+    /// TLS, when it is to be spoken, and then nothing else.
+    pub tls: Option<ServerTlsFiles>,
+}
+
+/// The files of our own listener's certificate (PEM).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerTlsFiles {
+    /// The certificate, and after it those between it and its authority.
+    pub cert_file: PathBuf,
+    /// Its key.
+    pub key_file: PathBuf,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7380)), token_file: None }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7380)), token_file: None, tls: None }
     }
 }
 

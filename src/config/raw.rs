@@ -129,6 +129,14 @@ pub(super) struct RawLease {
 pub(super) struct RawHttp {
     pub(super) listen: Raw,
     pub(super) token_file: Raw,
+    pub(super) tls: Option<Spanned<RawServerTls>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table with cert_file and key_file")]
+pub(super) struct RawServerTls {
+    pub(super) cert_file: Raw,
+    pub(super) key_file: Raw,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -213,6 +213,7 @@ fn a_value_that_may_be_secret_is_never_shown() {
         "cluster.address_map = { 'redis://:hunter2@b:1' = 'a:1' }",
         "state.dir = { password = 'hunter2' }",
         "schedule = [{ password = 'hunter2' }]",
+        "http.tls = { cert_file = 'c', key_file = \"hunter2\\n\" }",
         "[[http]]\npassword = 'hunter2'",
         "password = 'hunter2'",
         "password = \"hunter2",
@@ -253,6 +254,24 @@ fn values_that_do_not_fit_together_are_faults() {
         "cluster.tls = true",
         expect![[r#"
             x.toml:2:15: cluster.tls: true is not allowed; expected a table with ca_file, and cert_file and key_file or neither
+        "#]],
+    );
+    check_rest(
+        "http.tls = { cert_file = 'c' }",
+        expect![[r#"
+            x.toml:2:12: http.tls.key_file: missing; expected the file with the key of the certificate
+        "#]],
+    );
+    check_rest(
+        "http.tls = { key_file = 'k' }",
+        expect![[r#"
+            x.toml:2:12: http.tls.cert_file: missing; expected the file with the certificate that is shown, and with those between it and its authority
+        "#]],
+    );
+    check_rest(
+        "http.tls = true",
+        expect![[r#"
+            x.toml:2:12: http.tls: true is not allowed; expected a table with cert_file and key_file
         "#]],
     );
     check_rest(
@@ -421,6 +440,8 @@ fn a_full_file_becomes_typed_values() {
         lease.tls.server_name: lease.example.com
         http.listen: 127.0.0.1:7380
         http.token_file: /etc/evenkeel/token
+        http.tls.cert_file: /etc/evenkeel/http.pem
+        http.tls.key_file: /etc/evenkeel/http.key
         log.level: info
         log.format: text
     "#]];
@@ -454,6 +475,7 @@ fn the_example_names_every_key_and_no_other() {
         "lease.",
         "lease.tls.",
         "http.",
+        "http.tls.",
         "log.",
     ] {
         known.extend(known_keys(&format!("cluster.seeds = ['a:1']\n{section}zzzzzzzzzzzz = 1"), section));
@@ -471,6 +493,7 @@ fn the_example_names_every_key_and_no_other() {
         "log",
         "cluster.tls",
         "lease.tls",
+        "http.tls",
         "targets.nodes",
     ] {
         assert!(known.remove(table), "{table}");

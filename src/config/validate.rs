@@ -12,11 +12,13 @@ use std::time::Duration;
 use toml::{Spanned, Value};
 
 use super::fault::{Fault, Problem};
-use super::raw::{Raw, RawCluster, RawConfig, RawHttp, RawLog, RawMigration, RawSchedule, RawState, RawTls};
+use super::raw::{
+    Raw, RawCluster, RawConfig, RawHttp, RawLog, RawMigration, RawSchedule, RawServerTls, RawState, RawTls,
+};
 use super::source::{Source, Span};
 use super::{
     Approval, BigKeys, ClusterConfig, Config, FullTarget, Functions, HttpConfig, LogConfig, LogFormat, LogLevel,
-    MigrateUser, MigrationConfig, Mode, ScheduleConfig, StateConfig, TlsFiles, Window, lease, targets,
+    MigrateUser, MigrationConfig, Mode, ScheduleConfig, ServerTlsFiles, StateConfig, TlsFiles, Window, lease, targets,
 };
 use crate::cluster::Address;
 
@@ -193,13 +195,31 @@ fn state(raw: RawState, v: &mut Validator<'_>) -> StateConfig {
 
 fn http(raw: RawHttp, v: &mut Validator<'_>) -> HttpConfig {
     let token_file = v.path(raw.token_file);
-    let default = HttpConfig { token_file, ..HttpConfig::default() };
+    let tls = raw.tls.and_then(|tls| server_tls_files(tls, v));
+    let default = HttpConfig { token_file, tls, ..HttpConfig::default() };
     let Some(raw) = raw.listen else { return default };
     let Some(listen) = raw.get_ref().as_str().and_then(|text| text.parse().ok()) else {
         v.not_allowed(raw.span(), "IP and port, as in \"127.0.0.1:7380\" or \"[::]:7380\"");
         return default;
     };
     HttpConfig { listen, ..default }
+}
+
+fn server_tls_files(raw: Spanned<RawServerTls>, v: &mut Validator<'_>) -> Option<ServerTlsFiles> {
+    let whole = raw.span();
+    let RawServerTls { cert_file, key_file } = raw.into_inner();
+    if cert_file.is_none() {
+        v.missing_in(
+            whole.clone(),
+            "cert_file",
+            "the file with the certificate that is shown, and with those between it and its authority",
+        );
+    }
+    if key_file.is_none() {
+        v.missing_in(whole, "key_file", "the file with the key of the certificate");
+    }
+    let (cert_file, key_file) = (v.path(cert_file), v.path(key_file));
+    Some(ServerTlsFiles { cert_file: cert_file?, key_file: key_file? })
 }
 
 fn log(raw: RawLog, v: &mut Validator<'_>) -> LogConfig {

@@ -1,7 +1,7 @@
 //! The files that passwords and certificates come from: when a certificate expires, and whether one of them has changed.
 //!
-//! They are read at each connect by whoever connects; here they are only watched, so that a change is put to use, and a
-//! file that cannot be used is named, before the old connections end.
+//! They are read at each connect by whoever connects, and at each change by whoever listens; here they are only watched, so
+//! that a change is put to use, and a file that cannot be used is named, before the old connections end.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, FileStamp, Secrets, TlsFiles};
-use crate::redis::certificate_expiry;
+use crate::tls::{certificate_expiry, server_config};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -29,11 +29,14 @@ pub enum CertificateRole {
     LeaseCa,
     /// Our own certificate for that server.
     LeaseClient,
+    /// What our own listener shows.
+    HttpServer,
 }
 
 impl CertificateRole {
     /// Every role.
-    pub const ALL: [Self; 4] = [Self::ClusterCa, Self::ClusterClient, Self::LeaseCa, Self::LeaseClient];
+    pub const ALL: [Self; 5] =
+        [Self::ClusterCa, Self::ClusterClient, Self::LeaseCa, Self::LeaseClient, Self::HttpServer];
 
     /// The name in metrics and API.
     #[must_use]
@@ -43,6 +46,7 @@ impl CertificateRole {
             Self::ClusterClient => "cluster_client",
             Self::LeaseCa => "lease_ca",
             Self::LeaseClient => "lease_client",
+            Self::HttpServer => "http_server",
         }
     }
 }
@@ -75,30 +79,31 @@ impl CertificateFile {
 pub struct Files {
     /// The files of certificates that the configuration names.
     pub certificates: Vec<CertificateFile>,
-    /// How often any of the files, those of passwords included, has changed.
+    /// How often any of the files that connections are made with, those of passwords included, has changed.
     pub changes: u64,
+    /// The same of the files of our own listener.
+    pub served_changes: u64,
 }
 
 /// Watches the files that the configuration in force names, until `stop`.
 pub async fn watch_files(config: watch::Receiver<Arc<Config>>, files: watch::Sender<Files>, stop: CancellationToken) {
-    let mut seen: Vec<(PathBuf, FileStamp)> = Vec::new();
+    let (mut connecting, mut served) = (Stamps::default(), Stamps::default());
     let mut faults: Vec<String> = Vec::new();
     while !stop.is_cancelled() {
         let config = Arc::clone(&config.borrow());
         let looked = tokio::task::spawn_blocking(move || look(&config)).await;
-        let Ok(Looked { stamps, certificates, faults: now }) = looked else { return };
+        let Ok(Looked { of_connecting, of_serving, certificates, faults: now }) = looked else { return };
         for fault in now.iter().filter(|fault| !faults.contains(fault)) {
             warn!(fault, "a file of a password or a certificate cannot be used");
         }
         faults = now;
-        let changed = !seen.is_empty() && seen != stamps;
-        if changed {
-            let names = stamps.iter().filter(|stamp| !seen.contains(stamp)).map(|(path, _)| path);
-            info!(files = %Paths(names.collect()), "files of passwords or certificates have changed");
-        }
-        seen = stamps;
+        let (changed, served_changed) = (connecting.replace(of_connecting), served.replace(of_serving));
         files.send_if_modified(|files| {
-            let new = Files { certificates, changes: files.changes + u64::from(changed) };
+            let new = Files {
+                certificates,
+                changes: files.changes + u64::from(changed),
+                served_changes: files.served_changes + u64::from(served_changed),
+            };
             let differs = *files != new;
             *files = new;
             differs
@@ -110,16 +115,37 @@ pub async fn watch_files(config: watch::Receiver<Arc<Config>>, files: watch::Sen
     }
 }
 
+/// Files and what was seen of them.
+#[derive(Default)]
+struct Stamps(Vec<(PathBuf, FileStamp)>);
+
+impl Stamps {
+    fn of(paths: Vec<&Path>) -> Self {
+        Self(paths.into_iter().map(|path| (path.to_path_buf(), FileStamp::of(path))).collect())
+    }
+
+    /// Takes what is seen now, and says whether that is a change; what is seen first is none.
+    fn replace(&mut self, now: Self) -> bool {
+        let before = std::mem::replace(&mut self.0, now.0);
+        let changed = !before.is_empty() && before != self.0;
+        if changed {
+            let names = self.0.iter().filter(|stamp| !before.contains(stamp)).map(|(path, _)| path);
+            info!(files = %Paths(names.collect()), "files of passwords or certificates have changed");
+        }
+        changed
+    }
+}
+
 struct Looked {
-    stamps: Vec<(PathBuf, FileStamp)>,
+    of_connecting: Stamps,
+    of_serving: Stamps,
     certificates: Vec<CertificateFile>,
     faults: Vec<String>,
 }
 
 fn look(config: &Config) -> Looked {
-    let paths = paths(config);
     // Before reading: a change in between is then seen at the next look.
-    let stamps = paths.iter().map(|path| (path.to_path_buf(), FileStamp::of(path))).collect();
+    let (of_connecting, of_serving) = (Stamps::of(connecting(config)), Stamps::of(serving(config)));
     let certificates = certificates(config);
     let now = SystemTime::now();
     let mut faults: Vec<String> = certificates.iter().filter_map(|file| file.fault(now)).collect();
@@ -127,11 +153,11 @@ fn look(config: &Config) -> Looked {
     let passwords = secrets.iter().flat_map(|secrets| [secrets.password(), secrets.migrate_password()]);
     faults.extend(passwords.filter_map(|password| password.err().map(|error| error.to_string())));
     faults.dedup();
-    Looked { stamps, certificates, faults }
+    Looked { of_connecting, of_serving, certificates, faults }
 }
 
 /// Every file that is read at a connect.
-fn paths(config: &Config) -> Vec<&Path> {
+fn connecting(config: &Config) -> Vec<&Path> {
     let tls = config.cluster.tls.iter().chain(&config.lease.tls);
     let of_tls = tls.flat_map(|tls| {
         let own = tls.cert_key.iter().flat_map(|(cert, key)| [cert, key]);
@@ -140,6 +166,12 @@ fn paths(config: &Config) -> Vec<&Path> {
     let migrate = config.cluster.migrate.as_ref().map(|migrate| &migrate.password_file);
     let passwords = [config.cluster.password_file.as_ref(), migrate, config.lease.password_file.as_ref()];
     of_tls.chain(passwords.into_iter().flatten()).map(PathBuf::as_path).collect()
+}
+
+/// The files of our own listener.
+fn serving(config: &Config) -> Vec<&Path> {
+    let tls = config.http.tls.iter();
+    tls.flat_map(|tls| [&tls.cert_file, &tls.key_file]).map(PathBuf::as_path).collect()
 }
 
 fn certificates(config: &Config) -> Vec<CertificateFile> {
@@ -155,6 +187,12 @@ fn certificates(config: &Config) -> Vec<CertificateFile> {
         own(cluster, CertificateRole::ClusterClient),
         ca(lease, CertificateRole::LeaseCa),
         own(lease, CertificateRole::LeaseClient),
+        config.http.tls.as_ref().map(|tls| CertificateFile {
+            role: CertificateRole::HttpServer,
+            path: tls.cert_file.clone(),
+            // What cannot be served is not in use: the key is looked at too.
+            expires: server_config(tls).and_then(|_| certificate_expiry(&tls.cert_file)),
+        }),
     ];
     all.into_iter().flatten().collect()
 }
@@ -188,15 +226,19 @@ mod tests {
     }
 
     #[test]
-    fn every_file_that_a_connect_reads_is_watched() {
+    fn every_file_that_is_read_again_is_watched() {
         let text = "cluster = { seeds = ['a:1'], password_file = '/p', migrate_username = 'm', migrate_password_file = '/m', \
                     tls = { ca_file = '/ca', cert_file = '/c', key_file = '/k' } }\n\
-                    lease = { address = 'b:1', password_file = '/lp', tls = { ca_file = '/lca' } }";
+                    lease = { address = 'b:1', password_file = '/lp', tls = { ca_file = '/lca' } }\n\
+                    http.tls = { cert_file = '/s', key_file = '/sk' }";
         let config = Config::parse(text, "x").expect("nothing is wrong with it");
-        let mut watched: Vec<String> = paths(&config).iter().map(|path| path.display().to_string()).collect();
+        let names =
+            |paths: Vec<&Path>| -> Vec<String> { paths.iter().map(|path| path.display().to_string()).collect() };
+        assert_eq!(names(serving(&config)), ["/s", "/sk"]);
+        let mut watched = names(connecting(&config));
         watched.sort();
         assert_eq!(watched, ["/c", "/ca", "/k", "/lca", "/lp", "/m", "/p"]);
         let roles: Vec<_> = certificates(&config).iter().map(|file| file.role.name()).collect();
-        assert_eq!(roles, ["cluster_ca", "cluster_client", "lease_ca"]);
+        assert_eq!(roles, ["cluster_ca", "cluster_client", "lease_ca", "http_server"]);
     }
 }

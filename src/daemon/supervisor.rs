@@ -123,6 +123,8 @@ struct Running {
     why: Option<Why>,
     since: Instant,
     meter: Arc<Meter>,
+    /// The mean of all keys of the source when the move began; `None` where that was not known.
+    key_bytes: Option<f64>,
     stop: CancellationToken,
     leave: CancellationToken,
     failed_over: CancellationToken,

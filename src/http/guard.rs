@@ -25,8 +25,30 @@ use crate::config::TokenSource;
 pub struct Guard {
     /// Where we listen.
     pub listen: SocketAddr,
+    /// How: a page of our own says where it comes from with this scheme.
+    pub scheme: Scheme,
     /// The token, if one is configured.
     pub token: TokenSource,
+}
+
+/// What is spoken at our address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// HTTP as it is.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As URLs begin.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
 }
 
 /// Lets those requests through that may tell the daemon something.
@@ -34,7 +56,7 @@ pub(super) async fn admit(State(guard): State<Guard>, request: Request, next: Ne
     // A small local file: nothing that would hold the others up.
     let judged = match guard.token.token() {
         Ok(Some(token)) => judge_token(request.headers(), &token),
-        Ok(None) => judge_origin(guard.listen, request.headers()),
+        Ok(None) => judge_origin(&guard, request.headers()),
         Err(why) => {
             error!(error = %why, "nobody may tell the daemon anything");
             let text = "the token cannot be read, so nobody is believed; the log says why".to_owned();
@@ -70,9 +92,9 @@ fn judge_token(headers: &HeaderMap, token: &SecretString) -> Judged {
     }
 }
 
-fn judge_origin(listen: SocketAddr, headers: &HeaderMap) -> Judged {
+fn judge_origin(guard: &Guard, headers: &HeaderMap) -> Judged {
     let refused = |why| Err((StatusCode::FORBIDDEN, why));
-    if !listen.ip().is_loopback() {
+    if !guard.listen.ip().is_loopback() {
         return refused(
             "evenkeel listens beyond this machine and has no token: set http.token_file or EVENKEEL_HTTP_TOKEN",
         );
@@ -87,7 +109,8 @@ fn judge_origin(listen: SocketAddr, headers: &HeaderMap) -> Judged {
     if forwarded {
         return refused("without a token, nothing is taken from a proxy: set http.token_file or EVENKEEL_HTTP_TOKEN");
     }
-    if headers.contains_key(ORIGIN) && text(headers.get(ORIGIN)).as_ref() != Some(&format!("http://{host}")) {
+    let ours = format!("{}://{host}", guard.scheme.name());
+    if headers.contains_key(ORIGIN) && text(headers.get(ORIGIN)).as_ref() != Some(&ours) {
         return refused("without a token, no page of another server may tell evenkeel anything");
     }
     Ok(())

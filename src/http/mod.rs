@@ -11,6 +11,7 @@ mod openapi;
 mod orders;
 mod page;
 mod rate;
+mod secure;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::{get, post};
+use axum::serve::Listener;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -32,7 +34,8 @@ use tower_http::timeout::TimeoutLayer;
 use tracing::warn;
 
 pub use events::Streams;
-pub use guard::Guard;
+pub use guard::{Guard, Scheme};
+pub use secure::{Tls, TlsError};
 
 use rate::Limit;
 
@@ -100,12 +103,20 @@ pub fn router(state: AppState) -> Router {
 /// Answers until the token is cancelled, then waits for connections in mid-request to end, for three seconds at most.
 ///
 /// What has not ended by then is left to end with the runtime. An error means that the listener cannot go on.
-pub async fn serve(listener: TcpListener, router: Router, token: CancellationToken) -> io::Result<()> {
-    serve_and_drain(listener, router, token, DRAIN_MAX).await
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    token: CancellationToken,
+) -> io::Result<()> {
+    match tls {
+        Some(tls) => serve_and_drain(tls.listener(listener), router, token, DRAIN_MAX).await,
+        None => serve_and_drain(listener, router, token, DRAIN_MAX).await,
+    }
 }
 
-async fn serve_and_drain(
-    listener: TcpListener,
+async fn serve_and_drain<L: Listener<Addr = SocketAddr>>(
+    listener: L,
     router: Router,
     token: CancellationToken,
     drain_max: Duration,

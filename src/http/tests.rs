@@ -42,7 +42,11 @@ fn local() -> Guard {
 }
 
 fn guard(listen: &str, token_file: Option<&Path>) -> Guard {
-    Guard { listen: listen.parse().unwrap(), token: TokenSource::of_file(token_file.map(Path::to_owned)) }
+    Guard {
+        listen: listen.parse().unwrap(),
+        scheme: Scheme::Http,
+        token: TokenSource::of_file(token_file.map(Path::to_owned)),
+    }
 }
 
 async fn answer(status: Status, request: Request<Body>) -> (u16, String, String) {
@@ -111,6 +115,7 @@ async fn the_history_is_told_newest_first_and_as_much_as_is_asked_for() {
             {
               "moves": [
                 {
+                  "bytes_estimated": 123400,
                   "ended_at": "2027-01-15T07:59:00.000Z",
                   "keys_moved": 1234,
                   "outcome": "left",

@@ -11,8 +11,8 @@ use crate::cluster::{NodeId, SlotSet};
 
 /// The version that is written, and the newest that is read. Each reads what the ones before it wrote.
 ///
-/// 2 added `paused` and `resumed`, 3 `drained` and `undrained`.
-pub(super) const VERSION: u32 = 3;
+/// 2 added `paused` and `resumed`, 3 `drained` and `undrained`, 4 `bytes_estimated`.
+pub(super) const VERSION: u32 = 4;
 
 /// One line after the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +165,8 @@ struct MovedLine {
     target: NodeId,
     why: String,
     keys: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bytes_estimated: Option<u64>,
     #[serde(with = "span")]
     took: Duration,
     outcome: String,

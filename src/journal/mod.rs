@@ -78,6 +78,8 @@ pub struct Moved {
     pub why: String,
     /// Keys of acknowledged calls.
     pub keys: u64,
+    /// What these keys take, by the mean of all keys of the source when the move began; `None` where that was not known.
+    pub bytes_estimated: Option<u64>,
     /// From the first step to the last.
     pub took: Duration,
     /// `done`, `not_started`, or `left: ` and the reason.

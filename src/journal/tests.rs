@@ -37,7 +37,8 @@ fn opened(text: &str) -> Opened {
 fn moved(text: &str) -> Moved {
     let Opened { slots, source, target, at, .. } = opened(text);
     let (why, outcome, took) = ("level by weight".to_owned(), "done".to_owned(), Duration::from_millis(2_041));
-    Moved { slots, source: source.node, target: target.node, why, keys: 1_200, took, outcome, at }
+    let (keys, bytes_estimated) = (1_200, Some(98_304));
+    Moved { slots, source: source.node, target: target.node, why, keys, bytes_estimated, took, outcome, at }
 }
 
 fn named(name: &str) -> NodeId {
@@ -180,7 +181,18 @@ fn a_journal_of_an_older_version_is_read_and_written_anew() {
     fs::write(&path, format!("{{\"evenkeel_journal\":1}}\n{closed}")).unwrap();
     drop(Journal::open(dir.path()).unwrap());
     assert_eq!(fs::read_to_string(&path).unwrap(), line::header());
-    assert_eq!(line::header(), "{\"evenkeel_journal\":3}\n");
+    assert_eq!(line::header(), "{\"evenkeel_journal\":4}\n");
+}
+
+#[test]
+fn a_move_of_the_version_before_bytes_were_counted_is_read_without_them() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("journal.jsonl");
+    let before = Moved { bytes_estimated: None, ..moved("0-9 a b") };
+    let line = line::write(&Record::Moved(before.clone()));
+    assert!(!line.contains("bytes"), "{line}");
+    fs::write(&path, format!("{{\"evenkeel_journal\":3}}\n{line}")).unwrap();
+    assert_eq!(Journal::open(dir.path()).unwrap().history().collect::<Vec<_>>(), [&before]);
 }
 
 #[test]
@@ -268,8 +280,8 @@ fn fault(text: &str) -> String {
 
 #[test]
 fn a_journal_of_a_newer_version_is_left_alone() {
-    expect!["FILE is a journal of version 4, this evenkeel reads up to 3: run the newer evenkeel, or move the file away (open slots then count as somebody else's until they are adopted)"]
-    .assert_eq(&fault("{\"evenkeel_journal\":4,\"by\":\"3.0\"}\n{\"later\":{}}\n"));
+    expect!["FILE is a journal of version 5, this evenkeel reads up to 4: run the newer evenkeel, or move the file away (open slots then count as somebody else's until they are adopted)"]
+    .assert_eq(&fault("{\"evenkeel_journal\":5,\"by\":\"3.0\"}\n{\"later\":{}}\n"));
 }
 
 #[test]
@@ -287,7 +299,7 @@ fn a_damaged_line_is_named_and_the_file_left_alone() {
     );
     check(format!("{header}\n{good}"), "line 2 of FILE is damaged (EOF");
     check(good, "line 1 of FILE is damaged (it is not the first line of a journal of evenkeel)");
-    check(header.replace('3', "0"), "line 1 of FILE is damaged (it is not the first line");
+    check(header.replace('4', "0"), "line 1 of FILE is damaged (it is not the first line");
     check("dear diary".to_owned(), "line 1 of FILE is damaged (it is not the first line");
 }
 
@@ -299,10 +311,10 @@ fn the_file_is_text_that_an_operator_can_read() {
     journal.closed(&slots("3-16383")).unwrap();
     journal.moved(Moved { outcome: "left: no answer".to_owned(), ..moved("3-9,866 a b") }).unwrap();
     expect![[r#"
-        {"evenkeel_journal":3}
+        {"evenkeel_journal":4}
         {"opened":{"at":"2026-03-01T12:00:00.25Z","slots":"0-9,866","source":{"node":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","run_id":"run-a"},"target":{"node":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","run_id":"run-b"}}}
         {"closed":{"slots":"3-9,866"}}
-        {"moved":{"at":"2026-03-01T12:00:00.25Z","slots":"3-9,866","source":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","target":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","why":"level by weight","keys":1200,"took":"2s 41ms","outcome":"left: no answer"}}
+        {"moved":{"at":"2026-03-01T12:00:00.25Z","slots":"3-9,866","source":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","target":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","why":"level by weight","keys":1200,"bytes_estimated":98304,"took":"2s 41ms","outcome":"left: no answer"}}
     "#]].assert_eq(&fs::read_to_string(dir.path().join("journal.jsonl")).unwrap());
 }
 
@@ -374,9 +386,10 @@ fn any_record() -> impl Strategy<Value = Record> {
         Record::Opened(Opened { slots, source, target, source_replicas, target_replicas, at })
     });
     let closed = any_slots().prop_map(|slots| Record::Closed { slots });
-    let moved = (any_slots(), any::<(String, u64, Duration, String)>(), at());
-    let moved = moved.prop_map(|(slots, (why, keys, took, outcome), at)| {
-        Record::Moved(Moved { slots, source: node('a'), target: node('b'), why, keys, took, outcome, at })
+    let moved = (any_slots(), any::<(String, u64, Option<u64>, Duration, String)>(), at());
+    let moved = moved.prop_map(|(slots, (why, keys, bytes_estimated, took, outcome), at)| {
+        let (source, target) = (node('a'), node('b'));
+        Record::Moved(Moved { slots, source, target, why, keys, bytes_estimated, took, outcome, at })
     });
     prop_oneof![opened, closed, moved]
 }

@@ -132,6 +132,7 @@ fn moved(now: Now, ago_s: u64, slots: &str, why: &str, outcome: &str) -> Moved {
         target: id(3),
         why: why.to_owned(),
         keys: 1_234,
+        bytes_estimated: Some(123_400),
         took: Duration::from_millis(1_500),
         outcome: outcome.to_owned(),
         at: now.wall - Duration::from_secs(ago_s),

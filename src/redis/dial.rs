@@ -17,9 +17,10 @@ use fred::types::config::{
 use secrecy::ExposeSecret;
 
 use super::conn::Proof;
-use super::{CallError, Conn, OpenError, Value, tls};
+use super::{CallError, Conn, OpenError, Value};
 use crate::cluster::{Address, NodeId};
 use crate::config::{Secrets, TlsFiles};
+use crate::tls;
 
 /// What a connection is for; shown to everybody in its name (`CLIENT LIST`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

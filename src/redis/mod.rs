@@ -8,12 +8,10 @@ mod commands;
 mod conn;
 mod dial;
 mod error;
-mod expiry;
 mod functions;
 mod jobs;
 mod lease;
 mod permissions;
-mod tls;
 mod traffic;
 
 /// Under which name the client library logs: of every lost connection, which evenkeel tells of once.
@@ -27,5 +25,4 @@ pub use functions::Libraries;
 pub use jobs::JobSupport;
 pub use lease::{LeaseCall, LeaseReply, LeaseServer};
 pub use permissions::{Wanted, missing_for_repair, missing_permissions, missing_permissions_while_down};
-pub use tls::certificate_expiry;
 pub use traffic::{TrafficClient, TrafficError};

@@ -111,7 +111,7 @@ fn keys_of(table: &str) -> Vec<String> {
 }
 
 /// The tables of the file, and the keys that are tables themselves.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "cluster",
     "cluster.tls",
     "targets",
@@ -122,6 +122,7 @@ const TABLES: [&str; 11] = [
     "lease",
     "lease.tls",
     "http",
+    "http.tls",
     "log",
 ];
 
@@ -225,6 +226,7 @@ tls = { ca_file = "x", cert_file = "x", key_file = "x", server_name = "x" }
 [http]
 token_file = "/etc/evenkeel/token"
 listen = "127.0.0.1:3"
+tls = { cert_file = "x", key_file = "x" }
 [log]
 level = "debug"
 format = "json"

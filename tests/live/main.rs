@@ -17,6 +17,7 @@ mod finalise;
 mod functions;
 mod gates;
 mod harness;
+mod https;
 mod interrupted;
 mod layouts;
 mod lease;

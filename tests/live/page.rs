@@ -93,6 +93,7 @@ fn a_rebalance_is_watched_paused_and_resumed_on_the_page() {
     assert!(moves.iter().all(|ended| ended["why"] == "level" && ended["outcome"].is_string()), "{history}");
     let slots: u64 = moves.iter().filter_map(|ended| ended["slots"]["count"].as_u64()).sum();
     assert_eq!(slots, 4_096, "{history}");
+    assert!(moves.iter().all(|ended| ended["bytes_estimated"].as_u64() > Some(0)), "{history}");
     // What was pointed at in the middle is told as it is now.
     let pointed = browser.text("#slot");
     assert!(pointed.contains(&target) && !pointed.contains("open now"), "{pointed}");

@@ -49,6 +49,8 @@ impl Supervisor {
         }
         let settings = self.checks.as_ref().map(|(found, _)| found.settings.clone()).unwrap_or_default();
         let bytes_per_key = info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64;
+        let known = info.is_some_and(|info| info.dataset_bytes > 0 && info.keys.values().any(|&keys| keys > 0));
+        let key_bytes = known.then_some(bytes_per_key);
         let canaries =
             ends.addresses().map(|(node, address, name)| self.canaries.at(node, address, name, &self.dialer));
         let canaries = canaries.into_iter().collect();
@@ -93,7 +95,8 @@ impl Supervisor {
             let _ = supervisor.send(FromWorker::Ended { id, report }).await;
         });
         let (finished, since) = (SlotSet::new(), Instant::now());
-        let running = Running { pair, slots, finished, purpose, why, since, meter, stop, leave, failed_over };
+        let running =
+            Running { pair, slots, finished, purpose, why, since, meter, key_bytes, stop, leave, failed_over };
         self.running.insert(id, running);
     }
 
@@ -164,12 +167,16 @@ impl Supervisor {
         };
         self.parts.metrics.move_ended(outcome);
         let trouble = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
+        let keys = running.meter.keys();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
+        let bytes_estimated = running.key_bytes.map(|bytes| (keys as f64 * bytes) as u64);
         let moved = Moved {
             slots: running.finished.clone(),
             source: running.pair.source,
             target: running.pair.target,
             why: running.why.map_or("resume", Why::name).to_owned(),
-            keys: running.meter.keys(),
+            keys,
+            bytes_estimated,
             took: running.since.elapsed(),
             outcome: format!("{}{trouble}", outcome.name()),
             at: SystemTime::now(),

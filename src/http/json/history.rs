@@ -29,6 +29,9 @@ pub struct EndedMove {
     pub slots: Slots,
     /// Keys of acknowledged calls.
     pub keys_moved: u64,
+    /// What these keys take, by the mean of all keys of the source when the move began: no server tells what it sends. `null`
+    /// where that was not known, as in records of old.
+    pub bytes_estimated: Option<u64>,
     /// `drain`, `pinned`, `level`, `asked`, or `resume` for open slots that were finished; `plan` in records of old.
     pub why: String,
     /// `done`, `not_started` (nothing is open, but not every slot was moved) or `left` (some slots stayed open).
@@ -55,6 +58,7 @@ fn ended_move(moved: &Moved) -> EndedMove {
         target: moved.target.to_string(),
         slots: Slots::from(&moved.slots),
         keys_moved: moved.keys,
+        bytes_estimated: moved.bytes_estimated,
         why: moved.why.clone(),
         outcome: outcome.to_owned(),
         trouble,

@@ -160,7 +160,7 @@ pub struct LeaseDocument {
 /// A file of certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateDocument {
-    /// `cluster_ca`, `cluster_client`, `lease_ca` or `lease_client`.
+    /// `cluster_ca`, `cluster_client`, `lease_ca`, `lease_client` or `http_server`.
     pub certificate: String,
     /// The file.
     pub file: String,

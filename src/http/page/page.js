@@ -336,7 +336,9 @@ function showHistory() {
     element("td", { className: "when" }, clock(move.ended_at)),
     element("td", { className: "node" }, name(move.source)), element("td", { className: "node" }, name(move.target)),
     element("td", { className: "number", title: move.slots.ranges }, count(move.slots.count)),
-    element("td", { className: "number" }, count(move.keys_moved)), element("td", { className: "number" }, span(move.took_s)),
+    element("td", { className: "number" }, count(move.keys_moved)),
+    element("td", { className: "number" }, move.bytes_estimated === null ? "" : size(move.bytes_estimated)),
+    element("td", { className: "number" }, span(move.took_s)),
     element("td", {}, move.why), element("td", {}, move.trouble === null ? move.outcome : `${move.outcome}: ${move.trouble}`))));
 }
 

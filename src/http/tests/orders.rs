@@ -7,7 +7,7 @@ use tower::ServiceExt;
 
 use super::{answer, answer_guarded, assert_answer, check, guard, local, routes};
 use crate::clock::Now;
-use crate::http::Guard;
+use crate::http::{Guard, Scheme};
 use crate::metrics::testing::working;
 
 /// Posts this body, announced as this kind, to a daemon that has set slot 5 aside.
@@ -52,6 +52,13 @@ async fn without_a_token_only_programs_of_this_machine_are_obeyed() {
     for (headers, says) in refused {
         let (code, error) = told(local(), headers).await;
         assert!(code == 403 && error.contains(says), "{headers:?}: {code} {error}");
+    }
+    // Over TLS our own page says so, and one that does not is another's.
+    let secure = || Guard { scheme: Scheme::Https, ..local() };
+    assert_eq!(told(secure(), &[here, ("origin", "https://localhost:7380")]).await, (200, String::new()));
+    for (guard, origin) in [(secure(), "http://localhost:7380"), (local(), "https://localhost:7380")] {
+        let (code, error) = told(guard, &[here, ("origin", origin)]).await;
+        assert!(code == 403 && error.contains("no page of another server"), "{origin}: {code} {error}");
     }
     let (code, error) = told(guard("0.0.0.0:7380", None), &[here]).await;
     assert!(code == 403 && error.contains("set http.token_file or EVENKEEL_HTTP_TOKEN"), "{code} {error}");

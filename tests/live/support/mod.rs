@@ -46,6 +46,7 @@ pub(crate) use settings::{HASTY, settings};
 pub(crate) use spec::Spec;
 pub(crate) use standalone::Standalone;
 pub(crate) use tagged::Tagged;
+pub(crate) use tls::TlsFiles;
 pub(crate) use tools::tool;
 pub(crate) use verifier::{Options, Verifier};
 pub(crate) use views::Member;

@@ -37,7 +37,7 @@ fn write(path: &Path, pem: String) {
 
 impl TlsFiles {
     /// Makes new ones in a directory, valid for these names and IPs.
-    pub(super) fn create(directory: &Path, names: Vec<String>) -> Self {
+    pub(crate) fn create(directory: &Path, names: Vec<String>) -> Self {
         let ca_key = KeyPair::generate().expect("a key can be generated");
         let ca_cert = authority().self_signed(&ca_key).expect("the authority can be signed");
         let files = Self {
@@ -55,6 +55,11 @@ impl TlsFiles {
     /// Writes another certificate of the same authority, for a client, and its key; it expires when this year begins.
     pub(crate) fn sign_client(&self, expires: i32, cert: &Path, key: &Path) {
         self.sign(Vec::new(), Some(expires), cert, key);
+    }
+
+    /// The same for a server at 127.0.0.1.
+    pub(crate) fn sign_server(&self, expires: i32, cert: &Path, key: &Path) {
+        self.sign(vec!["127.0.0.1".to_owned()], Some(expires), cert, key);
     }
 
     fn sign(&self, names: Vec<String>, expires: Option<i32>, cert: &Path, key: &Path) {

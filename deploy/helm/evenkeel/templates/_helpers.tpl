@@ -24,6 +24,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.secret.existing | default (include "evenkeel.fullname" .) -}}
 {{- end -}}
 
+{{/* "https" where config.http.tls is set, else nothing. */}}
+{{- define "evenkeel.secure" -}}
+{{- if dig "http" "tls" "" .Values.config -}}https{{- end -}}
+{{- end -}}
+
 {{/* The text of evenkeel.toml. */}}
 {{- define "evenkeel.config" -}}
 {{- $own := dict "state" (dict "dir" "/var/lib/evenkeel") "http" (dict "token_file" "/run/secrets/evenkeel/token") -}}
