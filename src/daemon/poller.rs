@@ -27,6 +27,8 @@ const DISCOVERY_ROUNDS: usize = 3;
 /// A node that could not be reached is left alone for this many times as long as the attempt took: one that refuses is
 /// tried in every pass, and one that swallows packets slows few of them down.
 const REDIAL_AFTER: u32 = 5;
+/// The same while slots of ours are open and something is wrong: what a node that hung woke with is to be known soon.
+const REDIAL_AFTER_ALARMED: u32 = 1;
 
 /// One full reading of the cluster.
 #[derive(Debug)]
@@ -71,6 +73,14 @@ impl Patience {
             Self::Alarmed => tokio::time::timeout(Duration::from_secs(1), reading).await.ok(),
         }
     }
+
+    /// How long a node that could not be reached is left alone, in times of what the attempt took.
+    fn redial_after(self) -> u32 {
+        match self {
+            Self::Usual => REDIAL_AFTER,
+            Self::Alarmed => REDIAL_AFTER_ALARMED,
+        }
+    }
 }
 
 /// How to reach a node that was heard of.
@@ -85,7 +95,8 @@ struct Endpoint {
 struct Unreachable {
     endpoint: Endpoint,
     why: String,
-    dial_again: Instant,
+    tried: Instant,
+    took: Duration,
 }
 
 /// Reads the cluster. Owns one connection to each node.
@@ -210,7 +221,10 @@ impl Poller {
             }
         }
         wanted.retain(|node, endpoint| match self.unreachable.get(node) {
-            Some(tried) => tried.endpoint != *endpoint || tried.dial_again <= Instant::now(),
+            Some(last) => {
+                let rest = last.took * patience.redial_after();
+                last.endpoint != *endpoint || last.tried + rest <= Instant::now()
+            }
             None => true,
         });
         let dialer = &self.dialer;
@@ -244,8 +258,7 @@ impl Poller {
         } else {
             warn!(node = %node, address = %endpoint.address, why, "node does not answer");
         }
-        let dial_again = Instant::now() + took * REDIAL_AFTER;
-        self.unreachable.insert(node, Unreachable { endpoint, why, dial_again });
+        self.unreachable.insert(node, Unreachable { endpoint, why, tried: Instant::now(), took });
     }
 
     fn observation(&mut self, read: &mut BTreeMap<NodeId, Observed>) -> Observation {
