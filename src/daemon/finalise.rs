@@ -125,6 +125,11 @@ impl<G> Finalise<G> {
         }
     }
 
+    /// The target that may not have heard yet what it was told, and that a failover has replaced since.
+    pub(super) fn unheard(&self) -> Option<NodeId> {
+        self.held.and_then(|held| held.unheard)
+    }
+
     /// A look: `answered` says which nodes answered, or are known not to run any more. Lets an heir go on once the target
     /// that was replaced has carried out whatever it had been sent.
     pub(super) fn heard(&mut self, answered: impl Fn(NodeId) -> bool) {

@@ -37,6 +37,15 @@ impl Lineage {
         self.kin.contains(&(one, other)) || self.kin.contains(&(other, one))
     }
 
+    /// The nodes that have ever been seen as this one's replica or primary.
+    pub(super) fn kin_of(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.kin.iter().filter_map(move |&(one, other)| match node {
+            _ if node == one => Some(other),
+            _ if node == other => Some(one),
+            _ => None,
+        })
+    }
+
     /// The replicas that a primary had when it last answered.
     pub(super) fn replicas_of(&self, primary: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         self.replicas.get(&primary).into_iter().flatten().copied()

@@ -152,6 +152,8 @@ pub struct Supervisor {
     own: OwnSlots,
     /// The slots of `own`, for the workers: what is marked by us is there before it is marked.
     ours: watch::Sender<Arc<SlotSet>>,
+    /// Successors of a target that may not have heard yet what it was told.
+    held_targets: watch::Sender<BTreeSet<NodeId>>,
     records_taken: bool,
     /// Since when the lease is ours whose last holder's open slots were taken over.
     inherited: Option<Instant>,
@@ -223,6 +225,7 @@ impl Supervisor {
             leftovers: Leftovers::default(),
             own: OwnSlots::default(),
             ours: watch::Sender::new(Arc::default()),
+            held_targets: watch::Sender::new(BTreeSet::new()),
             records_taken: false,
             inherited: None,
             finalise: Finalise::new(),

@@ -8,7 +8,7 @@
 
 mod lane;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,7 +22,7 @@ use super::ends::Connections;
 use super::meter::Meter;
 use super::pacer::Pacer;
 use super::{Lease, MoveId, RoomRules, Sight};
-use crate::cluster::{Slot, SlotSet};
+use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::config::Functions;
 use crate::metrics::Metrics;
 use crate::migration::{Pair, Predecessors, Purpose, Trouble};
@@ -82,6 +82,8 @@ pub(super) struct Worker {
     pub(super) meter: Arc<Meter>,
     pub(super) supervisor: mpsc::Sender<FromWorker>,
     pub(super) sights: watch::Receiver<Sight>,
+    /// Targets that are to be given no keys for now.
+    pub(super) held_targets: watch::Receiver<BTreeSet<NodeId>>,
     /// Without it nothing may be changed.
     pub(super) lease: Lease,
     /// Begin no further group.

@@ -78,6 +78,7 @@ impl Supervisor {
             meter: Arc::clone(&meter),
             supervisor: self.mailbox.0.clone(),
             sights: self.parts.sights.clone(),
+            held_targets: self.held_targets.subscribe(),
             lease: self.parts.lease.clone(),
             stop: stop.clone(),
             leave: leave.clone(),
@@ -124,6 +125,7 @@ impl Supervisor {
             error!(%source, %target, "a move died while it was finalising; nobody else finalises before its slots are settled");
             if self.is_replaced(target) {
                 self.finalise.await_word_of(target);
+                self.hold_targets();
             }
         }
         let closed = running.slots.difference(&report.left_open);

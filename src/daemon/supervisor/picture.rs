@@ -50,6 +50,7 @@ impl Supervisor {
         self.forget_closed(&topology);
         self.given.on_look(look);
         self.finalise.heard(|node| has_answered(&look.observation, node));
+        self.hold_targets();
         let since_all_ended = self.ended.iter().all(|(_, at)| *at < look.began);
         if since_all_ended && self.agreed && topology.unclear.is_empty() {
             // Slots that a later move of the pair has opened itself are none of those that were left, and would wait for
@@ -64,6 +65,18 @@ impl Supervisor {
         self.close_leftovers();
         self.turn();
         self.grant_finalise();
+    }
+
+    /// No key is brought to the successor of a target that hangs with an order to take slots. When it wakes, its claim may
+    /// get a new epoch and with it all that it had: then its successor follows it, and loses what it was given meanwhile.
+    pub(super) fn hold_targets(&self) {
+        let heirs =
+            self.finalise.unheard().map(|node| self.memory.lineage().kin_of(node).collect()).unwrap_or_default();
+        self.held_targets.send_if_modified(|held| {
+            let changes = *held != heirs;
+            *held = heirs;
+            changes
+        });
     }
 
     /// Has marks taken away that former targets woke with.

@@ -41,20 +41,36 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Waits until no keys of the other lane's group are on their way, if this step is about keys. Says whether it may be
-    /// taken now.
+    /// Waits until the target may be given keys and none of the other lane's group are on their way, if this step is about
+    /// keys. Says whether it may be taken now.
     async fn has_turn_for(&mut self, step: &Step) -> bool {
         if !is_about_keys(step) || self.turn.is_some() {
             return true;
         }
         // What a leaving lane still insists on is done.
         let leaving = self.shared.leave.is_cancelled();
+        let turn = async {
+            self.target_is_free().await;
+            self.shared.turn.lock().await
+        };
         tokio::select! {
-            turn = self.shared.turn.lock() => self.turn = Some(turn),
+            turn = turn => self.turn = Some(turn),
             () = self.shared.leave.cancelled(), if !leaving => {}
             () = self.worker.failed_over.cancelled() => {}
         }
         self.turn.is_some()
+    }
+
+    /// Waits until a target that this one took over from has answered, if it may still have an order to take slots.
+    async fn target_is_free(&self) {
+        let (target, meter) = (self.worker.pair.target, &self.worker.meter);
+        let mut held = self.worker.held_targets.clone();
+        if held.borrow_and_update().contains(&target) {
+            meter.waits_for(self.number, &format!("the node that {target} took over from to answer, or to end"));
+            // Without a supervisor nobody holds anything.
+            let _ = held.wait_for(|held| !held.contains(&target)).await;
+            meter.waits_for(self.number, "");
+        }
     }
 
     /// Waits for the calls of other moves, where that is wanted for the sake of clients. A courtesy: a call that takes long is
