@@ -9,6 +9,9 @@ pub mod daemon;
 pub mod demo;
 pub mod http;
 pub mod journal;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+pub mod lease;
 pub mod metrics;
 pub mod migration;
 pub mod plan;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{
-    ClusterConfig, Config, HttpConfig, LeaseConfig, LogConfig, MigrateUser, MigrationConfig, ScheduleConfig,
-    ServerTlsFiles, StateConfig, Targets, TlsFiles,
+    ClusterConfig, Config, HttpConfig, KubernetesLease, LeaseConfig, LogConfig, MigrateUser, MigrationConfig,
+    ScheduleConfig, ServerTlsFiles, StateConfig, Targets, TlsFiles,
 };
 
 /// The keys that a running daemon cannot change: its metrics' label, its socket, its journal, its lease and the
 /// log's shape.
-const RESTART_ONLY: [&str; 16] = [
+const RESTART_ONLY: [&str; 18] = [
     "cluster.name",
     "state.dir",
     "lease.address",
@@ -25,6 +25,8 @@ const RESTART_ONLY: [&str; 16] = [
     "lease.tls.cert_file",
     "lease.tls.key_file",
     "lease.tls.server_name",
+    "lease.kubernetes.name",
+    "lease.kubernetes.namespace",
     "http.listen",
     "http.token_file",
     "http.tls.cert_file",
@@ -136,8 +138,12 @@ fn of_tls(tls: Option<&TlsFiles>) -> [String; 4] {
     [path(Some(ca_file)), path(cert), path(key), optional(server_name.as_ref())]
 }
 
-fn of_lease(lease: &LeaseConfig) -> [(&'static str, String); 9] {
-    let LeaseConfig { address, key, ttl, username, password_file, tls } = lease;
+fn of_lease(lease: &LeaseConfig) -> [(&'static str, String); 11] {
+    let LeaseConfig { address, key, ttl, username, password_file, tls, kubernetes } = lease;
+    let (name, namespace) = match kubernetes {
+        Some(KubernetesLease { name, namespace }) => (Some(name), namespace.as_ref()),
+        None => (None, None),
+    };
     let [ca, cert, tls_key, server_name] = of_tls(tls.as_ref());
     [
         ("lease.address", optional(address.as_ref())),
@@ -149,6 +155,8 @@ fn of_lease(lease: &LeaseConfig) -> [(&'static str, String); 9] {
         ("lease.tls.cert_file", cert),
         ("lease.tls.key_file", tls_key),
         ("lease.tls.server_name", server_name),
+        ("lease.kubernetes.name", optional(name)),
+        ("lease.kubernetes.namespace", optional(namespace)),
     ]
 }
 

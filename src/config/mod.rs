@@ -32,7 +32,7 @@ use crate::cluster::Address;
 
 pub use diff::{Change, RestartOnly};
 pub use fault::{ConfigError, Fault, Problem};
-pub use lease::LeaseConfig;
+pub use lease::{KubernetesLease, LeaseConfig};
 pub use secret::{MAX_PASSWORD_BYTES, PASSWORD_VARIABLE, SecretError, Secrets, TOKEN_VARIABLE, TokenSource};
 pub use targets::{MAX_WEIGHT, TargetEntry, Targets};
 pub use watch::FileStamp;

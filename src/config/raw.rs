@@ -122,6 +122,14 @@ pub(super) struct RawLease {
     pub(super) username: Raw,
     pub(super) password_file: Raw,
     pub(super) tls: Option<Spanned<RawTls>>,
+    pub(super) kubernetes: Option<Spanned<RawKubernetesLease>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table with name, and namespace or not")]
+pub(super) struct RawKubernetesLease {
+    pub(super) name: Raw,
+    pub(super) namespace: Raw,
 }
 
 #[derive(Debug, Default, Deserialize)]

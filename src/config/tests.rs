@@ -301,6 +301,53 @@ fn values_that_do_not_fit_together_are_faults() {
 }
 
 #[test]
+fn a_lease_has_one_home() {
+    let support = "this evenkeel was built without support for Kubernetes: use the image of the Dockerfile, build with \
+                   `cargo build --release --features kubernetes`, or keep the lease in a server (lease.address)";
+    // In a build without support that is one more fault of the table, wherever it stands.
+    let check = |text: &str, expect: Expect| {
+        let said = said(&format!("cluster.seeds = ['a:1']\n{text}"));
+        let (of_build, rest): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.ends_with(support));
+        assert_eq!(of_build.len(), usize::from(!cfg!(feature = "kubernetes")), "{said}");
+        let rest: String = rest.into_iter().filter(|line| *line != "no fault").flat_map(|line| [line, "\n"]).collect();
+        expect.assert_eq(&rest);
+    };
+    check("[lease.kubernetes]\nname = 'evenkeel-1.cache'", expect![[r#""#]]);
+    check("[lease]\nttl = '20s'\nkubernetes = { name = 'a', namespace = 'b' }", expect![[r#""#]]);
+    check(
+        "[lease]\naddress = 'a:1'\nkey = 'k'\nusername = 'u'\npassword_file = 'f'\ntls = { ca_file = 'c' }\n\
+         kubernetes = { name = 'a' }",
+        expect![[r#"
+            x.toml:3:11: lease.address: tells of a lease in a server, and does not go with lease.kubernetes
+            x.toml:4:7: lease.key: tells of a lease in a server, and does not go with lease.kubernetes
+            x.toml:5:12: lease.username: tells of a lease in a server, and does not go with lease.kubernetes
+            x.toml:6:17: lease.password_file: tells of a lease in a server, and does not go with lease.kubernetes
+            x.toml:7:7: lease.tls: tells of a lease in a server, and does not go with lease.kubernetes
+        "#]],
+    );
+    check(
+        "[lease.kubernetes]\nnamespace = 'a.b'",
+        expect![[r#"
+        x.toml:2:1: lease.kubernetes.name: missing; expected the name of the Lease, as in name = "evenkeel-cache"
+        x.toml:3:13: lease.kubernetes.namespace: 'a.b' is not allowed; expected the name of a namespace: up to 63 of a-z, 0-9 and -, in quotes
+    "#]],
+    );
+    check(
+        "[lease.kubernetes]\nname = 'Cache-'\nnamespace = ''",
+        expect![[r#"
+        x.toml:3:8: lease.kubernetes.name: 'Cache-' is not allowed; expected the name of a Lease: up to 253 of a-z, 0-9, - and ., in quotes
+        x.toml:4:13: lease.kubernetes.namespace: '' is not allowed; expected the name of a namespace: up to 63 of a-z, 0-9 and -, in quotes
+    "#]],
+    );
+    check(
+        "[lease]\nttl = '14s'\nkubernetes = { name = 'a' }",
+        expect![[r#"
+        x.toml:3:7: lease.ttl: lease.ttl (14s) is below three times migration.call_timeout (15s)
+    "#]],
+    );
+}
+
+#[test]
 fn target_entries_that_contradict_themselves_are_faults() {
     let check_entry = |entry: &str, expect| check_rest(&format!("[[targets.nodes]]\nnode = 'n1'\n{entry}"), expect);
     check_entry(
@@ -380,7 +427,10 @@ fn an_entry_that_is_said_twice_alike_counts_once() {
 
 #[test]
 fn a_full_file_becomes_typed_values() {
-    let config = parsed(&uncommented(Config::example()));
+    let mut config = parsed(&without_kubernetes(&uncommented(Config::example())));
+    // No file may have both homes of the lease, and not every build takes this one.
+    config.lease.kubernetes =
+        Some(KubernetesLease { name: "evenkeel-default".to_owned(), namespace: Some("evenkeel".to_owned()) });
     let entries = config.entries().into_iter().flat_map(|(key, value)| [key, ": ", &value, "\n"].map(str::to_owned));
     let expect = expect![[r#"
         cluster.name: default
@@ -438,6 +488,8 @@ fn a_full_file_becomes_typed_values() {
         lease.tls.cert_file: /etc/evenkeel/client.pem
         lease.tls.key_file: /etc/evenkeel/client.key
         lease.tls.server_name: lease.example.com
+        lease.kubernetes.name: evenkeel-default
+        lease.kubernetes.namespace: evenkeel
         http.listen: 127.0.0.1:7380
         http.token_file: /etc/evenkeel/token
         http.tls.cert_file: /etc/evenkeel/http.pem
@@ -474,6 +526,7 @@ fn the_example_names_every_key_and_no_other() {
         "state.",
         "lease.",
         "lease.tls.",
+        "lease.kubernetes.",
         "http.",
         "http.tls.",
         "log.",
@@ -493,6 +546,7 @@ fn the_example_names_every_key_and_no_other() {
         "log",
         "cluster.tls",
         "lease.tls",
+        "lease.kubernetes",
         "http.tls",
         "targets.nodes",
     ] {
@@ -522,6 +576,13 @@ fn uncommented(example: &str) -> String {
         Some(_) | None => format!("{line}\n"),
     };
     example.lines().map(line).collect()
+}
+
+/// The text without the table of the lease's other home, beside which nothing tells of a server.
+fn without_kubernetes(text: &str) -> String {
+    let (before, from) = text.split_once("[lease.kubernetes]").expect("the example has the table");
+    let (_, after) = from.split_once("\n[").expect("another table comes after it");
+    format!("{before}\n[{after}")
 }
 
 /// The paths of all keys in a text; a list of tables counts as one table, `address_map` as one key.

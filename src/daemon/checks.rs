@@ -78,11 +78,11 @@ pub(super) async fn check_node(
     let ours = dialer.name();
     let others = conn.client_names().await?;
     let others = others.into_iter().filter(|(name, _)| goes_first(name, ours));
-    if config.lease.address.is_none() {
-        reasons.extend(others.map(|(name, from)| Reason::OtherInstance { name, from }));
-    } else {
+    if config.lease.is_configured() {
         // The lease says who acts. A holder that froze keeps its connections, and must not keep its successor from work.
         others.for_each(|(name, from)| warn!(name, from, "another evenkeel is connected; the lease is ours"));
+    } else {
+        reasons.extend(others.map(|(name, from)| Reason::OtherInstance { name, from }));
     }
     let settings = conn.settings().await?;
     let migrate_timeout = config.migration.migrate_timeout;

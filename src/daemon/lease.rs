@@ -1,11 +1,16 @@
 //! The lease: of several instances that could act, the one that may.
 //!
-//! A task of its own asks the server that keeps it, again and again. Everybody else reads the [`Tenure`] that it
+//! A task of its own asks the home that keeps it, again and again. Everybody else reads the [`Tenure`] that it
 //! publishes and asks that value, with the time as it is then: a process that was frozen finds its lease run out before
 //! it sends anything. What is open is written into the lease before it is opened, as it is into the journal, so that
 //! whoever comes next knows it.
 
+mod home;
 mod tenure;
+
+#[cfg(feature = "kubernetes")]
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +23,12 @@ use tracing::{info, warn};
 
 pub use tenure::{Ours, Tenure};
 
-use crate::cluster::{Address, SlotSet};
+use crate::cluster::SlotSet;
 use crate::config::{Config, Mode};
 use crate::journal::{Opened, read_open_slots, write_open_slots};
+use crate::lease::{LeaseCall, LeaseReply};
 use crate::migration::{End, Mark, Step};
-use crate::redis::{Dialer, LeaseCall, LeaseReply, LeaseServer};
+use home::Home;
 
 /// Renewals within the time of one lease: four may fail before it is lost.
 const RENEWALS: u32 = 5;
@@ -42,6 +48,7 @@ pub struct Lease {
     tenure: watch::Receiver<Tenure>,
     orders: Option<mpsc::Sender<Order>>,
     call_timeout: Duration,
+    patience: Duration,
 }
 
 impl Lease {
@@ -49,7 +56,7 @@ impl Lease {
     #[must_use]
     pub fn none() -> Self {
         let (_, tenure) = watch::channel(Tenure::NotNeeded);
-        Self { tenure, orders: None, call_timeout: Duration::ZERO }
+        Self { tenure, orders: None, call_timeout: Duration::ZERO, patience: Duration::ZERO }
     }
 
     /// Keeps the lease that is configured, for as long as the mode is to act, until `stop`; then gives it back.
@@ -62,23 +69,33 @@ impl Lease {
         stop: CancellationToken,
     ) -> (Self, Option<JoinHandle<()>>) {
         let now = Arc::clone(&config.borrow());
-        let Some(address) = now.lease.address.clone() else { return (Self::none(), None) };
+        let Some(home) = Home::of(&now, instance) else { return (Self::none(), None) };
+        let (lease, keeper) = Self::keep_at(home, config, instance, stop);
+        (lease, Some(keeper))
+    }
+
+    fn keep_at(
+        home: Home,
+        config: watch::Receiver<Arc<Config>>,
+        instance: &str,
+        stop: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
+        let now = Arc::clone(&config.borrow());
+        let (call_timeout, ttl) = (now.migration.call_timeout, now.lease.ttl);
+        let patience = home.patience(call_timeout, ttl);
         let (published, tenure) = watch::channel(Tenure::Unknown { why: "it was not asked for yet".to_owned() });
         let (sender, orders) = mpsc::channel(ORDERS);
         let keeper = Keeper {
-            dialer: Dialer::of_lease(&now, instance),
-            address,
-            key: now.lease.key(&now.cluster.name),
-            ttl: now.lease.ttl,
+            home,
+            ttl,
             instance: instance.to_owned(),
             host: gethostname::gethostname().to_string_lossy().into_owned(),
             config,
-            server: None,
             open: Vec::new(),
             published,
         };
-        let lease = Self { tenure, orders: Some(sender), call_timeout: now.migration.call_timeout };
-        (lease, Some(tokio::spawn(keeper.run(orders, stop))))
+        let lease = Self { tenure, orders: Some(sender), call_timeout, patience };
+        (lease, tokio::spawn(keeper.run(orders, stop)))
     }
 
     /// Whether we have it, as last heard.
@@ -113,14 +130,19 @@ impl Lease {
         }
     }
 
-    /// Waits until it is known whether we have it, this long at the most.
-    pub(super) async fn known_within(&self, patience: Duration) {
+    /// How long it may take until it is known who has it, where all answer.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Waits until it is known whether we have it, for as long as that may take where all answer.
+    pub(super) async fn known(&self) {
         let mut tenure = self.tenure.clone();
         let known = tenure.wait_for(|tenure| match tenure {
             Tenure::NotNeeded | Tenure::Elsewhere { .. } | Tenure::Ours(_) => true,
             Tenure::Unknown { .. } => false,
         });
-        let _ = tokio::time::timeout(patience, known).await;
+        let _ = tokio::time::timeout(self.patience, known).await;
     }
 
     /// Why nothing may be changed now; `None` while it may.
@@ -154,14 +176,11 @@ impl Lease {
 }
 
 struct Keeper {
-    dialer: Dialer,
-    address: Address,
-    key: String,
+    home: Home,
     ttl: Duration,
     instance: String,
     host: String,
     config: watch::Receiver<Arc<Config>>,
-    server: Option<LeaseServer>,
     /// What is open, by our own notes and by those of whoever had the lease before us.
     open: Vec<Opened>,
     published: watch::Sender<Tenure>,
@@ -180,26 +199,26 @@ impl Keeper {
                 }
                 Some(order) = orders.recv() => match order {
                     Order::Opened { opened, recorded } => {
-                        self.close(&opened.slots);
-                        self.open.push(opened);
+                        let mut open = self.open.clone();
+                        close(&mut open, &opened.slots);
+                        open.push(opened);
+                        // What cannot be written is not opened. It must not keep the lease from being renewed either.
+                        if let Some(why) = self.home.objection(&write_open_slots(&open)) {
+                            warn!(why, "slots are not opened: the lease has no room for them");
+                            continue;
+                        }
+                        self.open = open;
                         next = Instant::now() + every;
                         // Without an answer the slots are not opened; that they are on record then harms nobody.
                         if self.renew().await {
                             let _ = recorded.send(());
                         }
                     }
-                    Order::Closed { slots } => self.close(&slots),
+                    Order::Closed { slots } => close(&mut self.open, &slots),
                 }
             }
         }
         self.give_back().await;
-    }
-
-    fn close(&mut self, slots: &SlotSet) {
-        for opened in &mut self.open {
-            opened.slots = opened.slots.difference(slots);
-        }
-        self.open.retain(|opened| !opened.slots.is_empty());
     }
 
     /// Asks for the lease, or renews it, and publishes what came of it. Says whether it is ours by a new word.
@@ -228,6 +247,13 @@ impl Keeper {
                 }
                 (Tenure::Elsewhere { holder: instance, host, until: Instant::now() + left }, false)
             }
+            (Ok(LeaseReply::Watched { instance, host, left }), _) => {
+                let why = format!(
+                    "{instance} on {host} had it when it was first looked at; it is taken unless he renews it within {} s",
+                    left.as_secs() + 1
+                );
+                (Tenure::Unknown { why }, false)
+            }
             (Err(why), Some(ours)) => {
                 if ours.trouble.is_empty() {
                     warn!(why, "the lease could not be renewed");
@@ -252,10 +278,10 @@ impl Keeper {
             Vec::new()
         });
         let slots = inherited.iter().fold(SlotSet::new(), |all, opened| all.union(&opened.slots));
-        info!(key = self.key, ttl_ms = self.ttl.as_millis(), open = %slots, "the lease is ours");
-        self.close(&slots);
+        info!(key = self.home.name(), ttl_ms = self.ttl.as_millis(), open = %slots, "the lease is ours");
+        close(&mut self.open, &slots);
         self.open.extend(inherited.iter().cloned());
-        let kept_by = self.server.as_ref().and_then(LeaseServer::node);
+        let kept_by = self.home.node();
         let gained = Instant::now();
         Ours { sent, ttl: self.ttl, gained, inherited: Arc::new(inherited), kept_by, trouble: String::new() }
     }
@@ -271,12 +297,15 @@ impl Keeper {
     }
 
     async fn call(&mut self, ttl: Duration, open: Option<&str>) -> Result<LeaseReply, String> {
-        if self.server.as_ref().is_none_or(LeaseServer::is_dead) {
-            let opened = LeaseServer::open(&self.dialer, &self.address).await;
-            self.server = Some(opened.map_err(|error| error.to_string())?);
-        }
-        let Some(server) = &self.server else { return Err("no connection".to_owned()) };
-        let call = LeaseCall { key: &self.key, instance: &self.instance, host: &self.host, ttl, open };
-        server.call(call).await.map_err(|error| error.to_string())
+        let call = LeaseCall { instance: &self.instance, host: &self.host, ttl, open };
+        self.home.call(call).await
     }
+}
+
+/// Takes slots out of a record.
+fn close(open: &mut Vec<Opened>, slots: &SlotSet) {
+    for opened in &mut *open {
+        opened.slots = opened.slots.difference(slots);
+    }
+    open.retain(|opened| !opened.slots.is_empty());
 }

@@ -13,12 +13,13 @@ const ATTEMPTS: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Whether waiting any longer is of no use. `waited` is how long there has been a reason not to act; `never_seen` says
-/// that no look has succeeded so far.
+/// that no look has succeeded so far, `for_lease` how long it may take until it is known who has the lease.
 pub(super) fn is_over(
     reasons: &[Reason],
     set_aside: &BTreeMap<Slot, SetAside>,
     schedule: &ScheduleConfig,
     waited: Duration,
+    for_lease: Duration,
     never_seen: bool,
 ) -> bool {
     let unreachable = matches!(reasons.first(), Some(Reason::NoView { errors }) if !errors.is_empty());
@@ -41,8 +42,30 @@ pub(super) fn is_over(
     };
     let patience = if reasons.iter().any(for_others) {
         schedule.adopt_after.max(schedule.foreign_quiet) * 2 + PATIENCE
+    } else if reasons.iter().any(|reason| matches!(reason, Reason::LeaseLost { .. })) {
+        for_lease.max(PATIENCE)
     } else {
         PATIENCE
     };
     waited > patience
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_waits_for_as_long_as_a_lease_may_have_to_be_watched() {
+        let check = |waited: u64, for_lease: u64, over: bool| {
+            let reasons = [Reason::LeaseLost { why: "it is watched".to_owned() }];
+            let [waited, for_lease] = [waited, for_lease].map(Duration::from_secs);
+            let schedule = ScheduleConfig::default();
+            let said = is_over(&reasons, &BTreeMap::new(), &schedule, waited, for_lease, false);
+            assert_eq!(said, over, "{waited:?} of {for_lease:?}");
+        };
+        check(15, 5, false);
+        check(16, 5, true);
+        check(48, 48, false);
+        check(49, 48, true);
+    }
 }

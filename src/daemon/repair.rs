@@ -198,7 +198,7 @@ impl Repair<'_> {
         let mut cases = self.cases_to_act_on(&steady);
         let named = self.wishes.slots.as_ref().filter(|_| !before.hidden.is_empty());
         if !self.wishes.dry_run && (!cases.is_empty() || named.is_some()) {
-            self.lease.known_within(self.config.migration.call_timeout).await;
+            self.lease.known().await;
             if let Some(reason) = self.lease.reason() {
                 return Err(RepairError::Refused(reason));
             }

@@ -583,7 +583,8 @@ impl Supervisor {
         }
         let waited = self.stuck_since.get_or_insert_with(Instant::now).elapsed();
         let schedule = &self.parts.config.borrow().schedule;
-        patience::is_over(&self.reasons, &self.set_aside, schedule, waited, self.picture.is_none())
+        let for_lease = self.parts.lease.patience();
+        patience::is_over(&self.reasons, &self.set_aside, schedule, waited, for_lease, self.picture.is_none())
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{CallError, Conn, Dialer, OpenError, Value};
 use crate::cluster::{Address, NodeId};
+use crate::lease::{LeaseCall, LeaseReply};
 
 /// Takes the lease or renews it, unless somebody else has it.
 ///
@@ -35,40 +36,6 @@ pub struct LeaseServer {
     node: Option<NodeId>,
 }
 
-/// Who asks, and for what.
-#[derive(Clone, Copy, Debug)]
-pub struct LeaseCall<'a> {
-    /// The key of the lease.
-    pub key: &'a str,
-    /// The name of the caller.
-    pub instance: &'a str,
-    /// The machine that the caller runs on.
-    pub host: &'a str,
-    /// How long the lease is to last from now; zero gives it back.
-    pub ttl: Duration,
-    /// The caller's open slots; `None` from one who does not have the lease yet.
-    pub open: Option<&'a str>,
-}
-
-/// What the server says of the lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseReply {
-    /// It is the caller's.
-    Ours {
-        /// The open slots that were on record.
-        open: String,
-    },
-    /// It is somebody else's, or was meanwhile.
-    Held {
-        /// His name.
-        instance: String,
-        /// The machine that he runs on.
-        host: String,
-        /// How long he has it still, unless he renews it; zero when it has run out.
-        left: Duration,
-    },
-}
-
 impl LeaseServer {
     /// Connects. It may be any Redis or Valkey, also one that is part of no cluster.
     pub async fn open(dialer: &Dialer, address: &Address) -> Result<Self, OpenError> {
@@ -91,10 +58,10 @@ impl LeaseServer {
         self.conn.is_dead()
     }
 
-    /// Takes, renews or gives back the lease.
-    pub async fn call(&self, call: LeaseCall<'_>) -> Result<LeaseReply, CallError> {
+    /// Takes, renews or gives back the lease of this key.
+    pub async fn call(&self, key: &str, call: LeaseCall<'_>) -> Result<LeaseReply, CallError> {
         let ttl = call.ttl.as_millis().to_string();
-        let args = [SCRIPT, "1", call.key, call.instance, call.host, &ttl, call.open.unwrap_or("-")];
+        let args = [SCRIPT, "1", key, call.instance, call.host, &ttl, call.open.unwrap_or("-")];
         let args = args.map(|arg| Bytes::from(arg.to_owned())).to_vec();
         let reply = self.conn.call("EVAL", args).await?;
         read(&reply).ok_or_else(|| self.conn.unexpected("EVAL", format!("{reply:?}")))

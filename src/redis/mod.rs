@@ -23,6 +23,6 @@ pub use dial::{Dialer, Intent};
 pub use error::{CallError, OpenError};
 pub use functions::Libraries;
 pub use jobs::JobSupport;
-pub use lease::{LeaseCall, LeaseReply, LeaseServer};
+pub use lease::LeaseServer;
 pub use permissions::{Wanted, missing_for_repair, missing_permissions, missing_permissions_while_down};
 pub use traffic::{TrafficClient, TrafficError};

@@ -35,6 +35,9 @@ fn objection(module: &[String], named: &Named) -> Option<String> {
     if path[0] == "fred" && top != "redis" {
         return says("only redis/ names the client library");
     }
+    if matches!(path[0], "kube" | "k8s_openapi") && top != "kubernetes" {
+        return says("only kubernetes/ names its client library");
+    }
     if WITHOUT_SERVERS.contains(&top) && path.starts_with(&["crate", "redis"]) {
         return says(&format!("{top} is made from values and asks no server"));
     }
@@ -193,6 +196,11 @@ fn the_client_library_and_the_servers_have_one_door() {
         expect!["src/daemon/bad.rs:1: `fred::clients::Client`: only redis/ names the client library"],
     );
     check("redis/good.rs", "use fred::clients::Client;\n", expect![[r#""#]]);
+    check(
+        "daemon/bad.rs",
+        "use kube::Client;\n",
+        expect!["src/daemon/bad.rs:1: `kube::Client`: only kubernetes/ names its client library"],
+    );
     check(
         "http/bad.rs",
         "use crate::redis::Conn;\n",

@@ -32,6 +32,8 @@ def main(directory):
             write(render(chart, values), directory / case)
         check_observes(render(chart, {}))
         check_same_as_manifests(render(chart, {"serviceMonitor": {"enabled": True}}))
+        check_lease(render(chart, {}), render(chart, {"config": {"lease": {"kubernetes": {"name": "evenkeel"}}}}))
+        check_refused(chart, {"config": {"lease": {"kubernetes": {"namespace": "evenkeel"}}}})
         check_refused(chart, {"config": {"schedule": {"mode": "move"}}})
         check_refused(chart, {"config": {"schedule": None}})
         check_refused(chart, {"config": {"cluster": {"seeds": []}}})
@@ -67,18 +69,44 @@ def write(objects, directory):
 
 
 def check_same_as_manifests(objects):
-    manifests = {}
-    for file in MANIFESTS.glob("*.yaml"):
-        manifest = values_from_yaml(file.read_text())
-        manifests[manifest["kind"]] = manifest
+    manifests = manifests_of(MANIFESTS)
     # Helm makes the namespace itself.
     del manifests["Kustomization"], manifests["Namespace"]
     del objects["NOTES.txt"]
     assert manifests.keys() == objects.keys(), f"{manifests.keys()} and {objects.keys()}"
     for kind, manifest in manifests.items():
-        chart, plain = lines(values_from_yaml(objects[kind])), lines(manifest)
-        difference = "\n".join(difflib.unified_diff(plain, chart, str(MANIFESTS), str(CHART), lineterm=""))
-        assert not difference, f"{kind}:\n{difference}"
+        check_same(kind, manifest, values_from_yaml(objects[kind]))
+
+
+def manifests_of(directory):
+    manifests = [values_from_yaml(file.read_text()) for file in directory.glob("*.yaml")]
+    return {manifest["kind"]: manifest for manifest in manifests}
+
+
+def check_same(kind, manifest, chart):
+    plain, chart = lines(manifest), lines(chart)
+    difference = "\n".join(difflib.unified_diff(plain, chart, str(MANIFESTS), str(CHART), lineterm=""))
+    assert not difference, f"{kind}:\n{difference}"
+
+
+def check_lease(without, objects):
+    """With a Lease the chart makes what the component of the manifests does, and nothing of it without."""
+    manifests = manifests_of(MANIFESTS / "lease")
+    component = manifests.pop("Component")
+    assert not manifests.keys() & without.keys(), f"without a lease: {without.keys()}"
+    assert objects.keys() - without.keys() == manifests.keys(), f"with a lease: {objects.keys()}"
+    for kind, manifest in manifests.items():
+        chart = values_from_yaml(objects[kind])
+        if kind != "ServiceAccount":
+            # Kustomize sets it.
+            manifest["metadata"]["namespace"] = "evenkeel"
+        check_same(kind, manifest, chart)
+    # The one patch, put into the pod by hand.
+    expected = values_from_yaml(without["Deployment"])
+    pod = expected["spec"]["template"]["spec"]
+    for change in values_from_yaml("all:\n" + component["patches"][0]["patch"])["all"]:
+        pod[change["path"].removeprefix("/spec/template/spec/")] = change["value"]
+    check_same("Deployment", expected, values_from_yaml(objects["Deployment"]))
 
 
 def lines(value):

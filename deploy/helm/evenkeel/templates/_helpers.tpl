@@ -29,6 +29,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if dig "http" "tls" "" .Values.config -}}https{{- end -}}
 {{- end -}}
 
+{{/* The name of the Lease; empty where none is configured. */}}
+{{- define "evenkeel.lease" -}}
+{{- dig "lease" "kubernetes" "name" "" .Values.config -}}
+{{- end -}}
+
+{{- define "evenkeel.leaseNamespace" -}}
+{{- dig "lease" "kubernetes" "namespace" .Release.Namespace .Values.config -}}
+{{- end -}}
+
 {{/* The text of evenkeel.toml. */}}
 {{- define "evenkeel.config" -}}
 {{- $own := dict "state" (dict "dir" "/var/lib/evenkeel") "http" (dict "token_file" "/run/secrets/evenkeel/token") -}}
