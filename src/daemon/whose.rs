@@ -35,9 +35,14 @@ pub(super) fn whose(open: &OpenSlot, recorded: Option<Pair>, topology: &Topology
     let owner = open.owner.or_else(claimed)?;
     let (source, target) = (the_one(&sources, topology, lineage), the_one(&targets, topology, lineage));
     // Who imports the slot on Redis does not hear of its owner, and so not all may agree about that.
-    let was_target = claimed() == Some(owner) && targets.iter().any(|&target| lineage.were_one_shard(owner, target));
+    let is_kin = |node: &NodeId| lineage.were_one_shard(owner, *node);
+    let was_target = claimed() == Some(owner) && targets.iter().any(is_kin);
+    let was_source = claimed() == Some(owner) && sources.iter().all(|node| *node == owner || is_kin(node));
     let pair = match (source, target, open.importing.as_slice()) {
         (Some(source), Some(target), _) if owner == source || owner == target => Pair { source, target },
+        // A source that hears late of its failover, when its successor has got other slots too, stays a primary without any
+        // where `cluster-allow-replica-migration` is off.
+        (_, Some(target), _) if was_source && target != owner => Pair { source: owner, target },
         // A target that froze under the finalise woke when its replica had been promoted, and took the slot. First the
         // source is told who the owner is.
         (Some(source), _, _) if was_target && recorded.is_some() => Pair { source, target: owner },
@@ -172,6 +177,17 @@ mod tests {
             "a silent refused\na\na1 0-8191\nb 8192-16383 [5-<-a]\nb1 of b\nc\nb says a 5\nb says a1 0-4 6-8191";
         check(&[OPEN, after], None, Some("a1>b before a"));
         check(&[OPEN, after], Some(("a", "b")), Some("a1>b before a"));
+    }
+
+    #[test]
+    fn a_source_that_stays_a_primary_without_slots_is_named_by_its_successor() {
+        let after = "a\na1 0-8191\nb 8192-16383 [5-<-a]\nb1 of b\nc";
+        for recorded in [None, Some(("a", "b"))] {
+            check(&[OPEN, after], recorded, Some("a1>b before a"));
+            check(&[OPEN, &format!("{after}\nb says a 0-8191\nb says a1")], recorded, Some("a1>b before a"));
+        }
+        // Nobody knows what the two have to do with each other.
+        check(&[after], None, None);
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn keys_of(table: &str) -> Vec<String> {
 }
 
 /// The tables of the file, and the keys that are tables themselves.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "cluster",
     "cluster.tls",
     "targets",
