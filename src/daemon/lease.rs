@@ -218,6 +218,12 @@ impl Keeper {
                 }
             }
         }
+        // Whoever comes next need not look at what was closed in the last moment.
+        while let Ok(order) = orders.try_recv() {
+            if let Order::Closed { slots } = order {
+                close(&mut self.open, &slots);
+            }
+        }
         self.give_back().await;
     }
 

@@ -19,6 +19,7 @@ mod fit;
 mod followers;
 mod functions;
 mod given;
+mod imports;
 mod jobs;
 mod lease;
 mod leftovers;

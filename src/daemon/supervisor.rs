@@ -26,6 +26,7 @@ use super::decide::{Decision, Goal, RunningMove, Situation, decide, shard_inputs
 use super::drains::Drains;
 use super::finalise::Finalise;
 use super::given::Given;
+use super::imports::Imports;
 use super::leftovers::Leftovers;
 use super::memory::Memory;
 use super::meter::Meter;
@@ -148,6 +149,7 @@ pub struct Supervisor {
     next_id: u64,
     ended: Vec<(SlotSet, Instant)>,
     given: Given,
+    imports: Imports,
     leftovers: Leftovers,
     own: OwnSlots,
     /// The slots of `own`, for the workers: what is marked by us is there before it is marked.
@@ -222,6 +224,7 @@ impl Supervisor {
             next_id: 0,
             ended: Vec::new(),
             given: Given::default(),
+            imports: Imports::default(),
             leftovers: Leftovers::default(),
             own: OwnSlots::default(),
             ours: watch::Sender::new(Arc::default()),
@@ -304,6 +307,7 @@ impl Supervisor {
                     return;
                 }
                 self.own(|own| own.insert(&slots, pair));
+                self.imports.add(pair.target, &slots, Instant::now());
                 // What cannot be recorded is not opened: the worker sees the dropped answer and ends.
                 match self.parts.records.opened(opened.clone()).await {
                     Ok(()) => self.parts.lease.opened(opened, recorded).await,
@@ -354,23 +358,20 @@ impl Supervisor {
             return;
         }
         let mut too_early = BTreeSet::new();
-        for (id, target) in self.finalise.finishing() {
-            if let (Some(node), Some(running)) = (self.may_come_back(target), self.running.get(&id)) {
-                let waits_for =
-                    format!("{node}, which {target} took over from, to follow as a replica or to be forgotten");
-                running.meter.waits_for(0, &waits_for);
-                too_early.insert(target);
-            }
+        let waiting: Vec<(MoveId, NodeId, bool)> = self.finalise.waiting().collect();
+        for (id, target, finishes) in waiting {
+            let Some(running) = self.running.get(&id) else { continue };
+            let waits_for = if let Some(node) = self.may_take_instead(running, finishes) {
+                format!("{node}, which {target} took over from, to follow as a replica or to be forgotten")
+            } else if self.given.is_unknown_of(target) {
+                format!("all primaries to know of the slots that {target} gave")
+            } else {
+                continue;
+            };
+            running.meter.waits_for(0, &waits_for);
+            too_early.insert(id);
         }
-        let given = &self.given;
-        for (id, target) in self.finalise.waiting().filter(|(_, target)| given.is_unknown_of(*target)) {
-            if let Some(running) = self.running.get(&id) {
-                running.meter.waits_for(0, &format!("all primaries to know of the slots that {target} gave"));
-            }
-        }
-        while let Some((id, grant)) =
-            self.finalise.next(|target| !self.given.is_unknown_of(target), |target| !too_early.contains(&target))
-        {
+        while let Some((id, grant)) = self.finalise.next(|id| !too_early.contains(&id)) {
             if grant.send(()).is_err() {
                 self.finalise.undelivered(id);
             }

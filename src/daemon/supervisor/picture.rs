@@ -10,7 +10,7 @@ use super::super::leftovers;
 use super::super::memory::Seen;
 use super::super::whose::{Whose, whose};
 use super::super::{Reason, Sight};
-use super::{Picture, REMEMBER, SPREADING, Supervisor};
+use super::{Picture, REMEMBER, Running, SPREADING, Supervisor};
 use crate::cluster::{NodeId, Observation, Observed, Product, Role, Slot, SlotSet, Topology};
 use crate::config::Mode;
 use crate::journal::Opened;
@@ -49,6 +49,7 @@ impl Supervisor {
         self.follow_failovers(&topology);
         self.forget_closed(&topology);
         self.given.on_look(look);
+        self.imports.on_look(look, &self.own.slots().union(&self.in_running()));
         self.finalise.heard(|node| has_answered(&look.observation, node));
         self.hold_targets();
         let since_all_ended = self.ended.iter().all(|(_, at)| *at < look.began);
@@ -136,6 +137,18 @@ impl Supervisor {
     pub(super) fn is_replaced(&self, node: NodeId) -> bool {
         let picture = self.picture.as_ref();
         picture.is_some_and(|picture| self.memory.lineage().successor(node, &picture.topology) != node)
+    }
+
+    /// A node that may take slots of this move for itself once their source claims them no more.
+    pub(super) fn may_take_instead(&self, running: &Running, finishes: bool) -> Option<NodeId> {
+        let target = running.pair.target;
+        let of_found_open = finishes.then(|| self.may_come_back(target)).flatten();
+        of_found_open.or_else(|| {
+            let nodes = &self.picture.as_ref()?.look.observation.nodes;
+            let slots = running.slots.difference(&running.finished);
+            let is_valkey = nodes.get(&target)?.info.version.product == Product::Valkey;
+            self.imports.elsewhere(target, &slots).filter(|_| is_valkey)
+        })
     }
 
     /// A node that this target took over from and that may come back as a primary with the slots' importing marks.
