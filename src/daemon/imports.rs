@@ -24,16 +24,16 @@ impl Imports {
         (*opened, *at) = (opened.union(slots), now);
     }
 
-    /// Forgets what a target is seen to have no mark of, apart from what is open still, and targets that nobody knows any
-    /// more.
-    pub(super) fn on_look(&mut self, look: &Look, open: &SlotSet) {
+    /// Forgets what a target is seen to have no mark of, apart from what `open_at` says is open at it still, and targets
+    /// that nobody knows any more.
+    pub(super) fn on_look(&mut self, look: &Look, open_at: impl Fn(NodeId) -> SlotSet) {
         let nodes = &look.observation.nodes;
         self.by_target.retain(|node, (slots, at)| {
             if *at >= look.began {
                 return true;
             }
             match nodes.get(node) {
-                Some(observed) => *slots = slots.intersection(&marks(observed).union(open)),
+                Some(observed) => *slots = slots.intersection(&marks(observed).union(&open_at(*node))),
                 None if !nodes.values().any(|observed| observed.view.line(*node).is_some()) => *slots = SlotSet::new(),
                 None => {}
             }
@@ -76,8 +76,7 @@ mod tests {
             began += Duration::from_secs(1);
             let observation = observation(story);
             let look = Look { number: 1, observation, mover_calls: BTreeMap::new(), began, ended: began };
-            let open = if number < open_in { slots.clone() } else { SlotSet::new() };
-            imports.on_look(&look, &open);
+            imports.on_look(&look, |_| if number < open_in { slots.clone() } else { SlotSet::new() });
         }
         assert_eq!(imports.elsewhere(id("b1"), &slots), expect.map(id), "{stories:#?}");
         assert_eq!(imports.elsewhere(id("b"), &slots), None);

@@ -49,7 +49,13 @@ impl Supervisor {
         self.follow_failovers(&topology);
         self.forget_closed(&topology);
         self.given.on_look(look);
-        self.imports.on_look(look, &self.own.slots().union(&self.in_running()));
+        let (own, running) = (&self.own, &self.running);
+        self.imports.on_look(look, |node| {
+            let own = own.iter().filter(|(_, pair)| pair.target == node).map(|(slot, _)| slot);
+            let moving = running.values().filter(|running| running.pair.target == node);
+            moving
+                .fold(own.collect(), |open: SlotSet, running| open.union(&running.slots.difference(&running.finished)))
+        });
         self.finalise.heard(|node| has_answered(&look.observation, node));
         self.hold_targets();
         let since_all_ended = self.ended.iter().all(|(_, at)| *at < look.began);
@@ -155,9 +161,10 @@ impl Supervisor {
     ///
     /// It is there already, where it woke with other slots: then its marks are taken away first.
     ///
-    /// One that does not answer is waited for on Valkey only: such a node takes the slots as soon as it hears that their source claims them no more, with a new
-    /// epoch, by which it gets all that it ever owned, and every other node deletes its keys of that (seen on 8.1 and
-    /// 9.1). While the source claims the slots, a node that comes back learns that it was replaced, and takes nothing.
+    /// One that does not answer is waited for on Valkey only: such a node takes the slots as soon as it hears that their
+    /// source claims them no more, with a new epoch, by which it gets all that it ever owned, and every other node deletes
+    /// its keys of that (seen on 8.1 and 9.1). While the source claims the slots, a node that comes back learns that it was
+    /// replaced, and takes nothing.
     pub(super) fn may_come_back(&self, target: NodeId) -> Option<NodeId> {
         let observation = &self.picture.as_ref()?.look.observation;
         if let Some(node) = self.leftovers.of_target(target) {
