@@ -177,6 +177,10 @@ mod tests {
                 "finishing" => finalise.want(id, pair(of), true, ()),
                 // The number says which move may not have it yet.
                 "next" => given.push(finalise.next(|other| other != id).map(|(id, ())| id.0)),
+                "next but" => {
+                    let not_yet = |other: MoveId| of.split(' ').any(|number| number == other.0.to_string());
+                    given.push(finalise.next(|other| !not_yet(other)).map(|(id, ())| id.0));
+                }
                 "back" => finalise.give_back(id),
                 "undelivered" => finalise.undelivered(id),
                 "ended" => drop(finalise.ended(id, pair(of), false)),
@@ -250,6 +254,15 @@ mod tests {
     fn a_move_that_may_not_have_it_yet_waits_and_holds_up_no_other() {
         let wanted = [("finishing", 1, "a>d"), ("want", 2, "b>d"), ("next", 1, ""), ("back", 2, "")];
         check(&[&wanted[..], &[("next", 1, ""), ("next", 0, "")]].concat(), &[Some(2), None, Some(1)]);
+    }
+
+    #[test]
+    fn whoever_takes_at_a_node_that_may_not_take_yet_waits_and_holds_up_no_other() {
+        let wanted = [("want", 1, "a>d"), ("finishing", 2, "b>d"), ("want", 3, "d>c"), ("next but", 0, "1 2")];
+        check(
+            &[&wanted[..], &[("back", 3, ""), ("next but", 0, "1 2"), ("next", 0, "")]].concat(),
+            &[Some(3), None, Some(1)],
+        );
     }
 
     #[test]

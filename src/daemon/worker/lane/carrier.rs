@@ -66,7 +66,10 @@ impl<'a> Lane<'a> {
         let (target, meter) = (self.worker.pair.target, &self.worker.meter);
         let mut held = self.worker.held_targets.clone();
         if held.borrow_and_update().contains(&target) {
-            meter.waits_for(self.number, &format!("the node that {target} took over from to answer, or to end"));
+            meter.waits_for(
+                self.number,
+                &format!("the node that {target} took over from to answer, to end, or to be forgotten"),
+            );
             // Without a supervisor nobody holds anything.
             let _ = held.wait_for(|held| !held.contains(&target)).await;
             meter.waits_for(self.number, "");
