@@ -1,5 +1,7 @@
 //! A worker's connections to both ends of its pair, and the steps of a move as calls on them.
 
+mod assign;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +10,15 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use assign::Looked;
+
 use super::followers::Followers;
 use crate::cluster::{
     Address, CallCount, Failing, Marker, MemoryUse, NodeId, NodeLine, NodeView, Observation, Product, Role, Slot,
     SlotSet, Topology,
 };
 use crate::config::{Config, SecretError, Secrets};
-use crate::migration::{Batch, End, EndFacts, Ends, HeavyKeys, Key, Pair, Reply, Step, Trouble};
+use crate::migration::{Batch, End, EndFacts, Ends, HeavyKeys, Key, Mark, Pair, Reply, Step, Trouble};
 use crate::redis::{CallError, Conn, Counted, Dialer, MigrateCall, MigrateLogin, OpenError};
 
 /// How often the source is asked, between `MIGRATE`s, whether it sends clients on to the target: each time costs about as
@@ -89,6 +93,8 @@ pub(super) struct Connections {
     pub(super) heavy: HeavyKeys,
     /// No call at the source may be given longer, whatever it carries.
     timeout_max: Duration,
+    /// The last look at the target.
+    looked: Option<Looked>,
 }
 
 impl Connections {
@@ -136,6 +142,7 @@ impl Connections {
             round_trip: Duration::ZERO,
             heavy: HeavyKeys::new(),
             timeout_max: Duration::MAX,
+            looked: None,
         }))
     }
 
@@ -154,6 +161,7 @@ impl Connections {
             target_control: None,
             source_data: BTreeMap::new(),
             heavy: HeavyKeys::new(),
+            looked: None,
             ..*self
         }
     }
@@ -273,20 +281,25 @@ impl Connections {
                 self.control(End::Source).await?;
                 let target = self.read_end(End::Target, &slots, count_target);
                 let source = self.read_end(End::Source, &slots, count_source);
-                let (target, source) = tokio::join!(target, source);
-                let target = self.with_other_databases(End::Target, &slots, target?).await?;
-                let source = self.with_other_databases(End::Source, &slots, source?).await?;
+                let (target, source) = tokio::join!(self.timed(target), source);
+                let (mut target, mut looked) = target?;
+                let source = source?;
+                let others = source.databases.iter().any(|&db| db != 0);
+                let source = self.with_other_databases(End::Source, &slots, source).await?;
+                if others {
+                    // The target was not looked at while the others were counted, which may take long.
+                    (target, looked) = self.timed(self.read_end(End::Target, &slots, count_target)).await?;
+                }
+                self.looked = Some(looked);
+                let target = self.with_other_databases(End::Target, &slots, target).await?;
                 // Read last: a mark of ours is ours before it is set.
                 let ours = Arc::clone(&self.ours.borrow());
                 Ok(Reply::Ends(Box::new(Ends::new(self.pair, source, target, &ours))))
             }
+            Step::SetSlots { at: End::Target, mark: Mark::Assigned, slots } => self.assign(&slots).await,
             Step::SetSlots { at, mark, slots } => {
                 let pair = self.pair;
-                let product = match at {
-                    End::Source => self.source.product,
-                    End::Target => self.target.product,
-                };
-                let valkey = product == Product::Valkey;
+                let valkey = self.is_valkey(at);
                 let conn = self.control(at).await?;
                 conn.set_slots(&slots, mark, pair, valkey).await.map(Reply::Marked).map_err(no_answer(at))
             }
@@ -317,6 +330,14 @@ impl Connections {
             Step::CompareKeys(batch) => self.compare(batch.db, &batch.keys).await,
             Step::TakeFinalise | Step::YieldFinalise | Step::Listen | Step::Pause(_) | Step::End(_) => Ok(Reply::Go),
         }
+    }
+
+    fn is_valkey(&self, at: End) -> bool {
+        let product = match at {
+            End::Source => self.source.product,
+            End::Target => self.target.product,
+        };
+        product == Product::Valkey
     }
 
     /// A node's own line, and after it the counts, so that a count of zero is later than the mark that keeps it so.

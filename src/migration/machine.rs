@@ -537,6 +537,7 @@ impl Migration {
         for (slot, reply) in replies {
             match reply {
                 SetSlotReply::Ok => {}
+                SetSlotReply::Late => return State::Looking,
                 SetSlotReply::NoReplicas => return self.pause(Trouble::NoReplicas { node: self.pair.node(at) }),
                 SetSlotReply::NotPrimary => return self.withdrawn(Trouble::NotPrimary { node: self.pair.node(at) }),
                 SetSlotReply::Refused(text) => {
@@ -630,19 +631,22 @@ impl Migration {
             }
             return State::Assigning(slots);
         }
-        let mut refused = None;
-        for (slot, reply) in replies {
-            if let SetSlotReply::Refused(text) = reply {
-                self.told.remove(*slot);
-                refused.get_or_insert((*slot, text.clone()));
-            }
+        // What came too late the second time, its replicas may have from the first.
+        let is_first = self.doubts == 0;
+        let unchanged = |reply: &SetSlotReply| match reply {
+            SetSlotReply::Refused(_) => true,
+            SetSlotReply::Late => is_first,
+            SetSlotReply::Ok | SetSlotReply::NoReplicas | SetSlotReply::NotPrimary => false,
+        };
+        for (slot, _) in replies.iter().filter(|(_, reply)| unchanged(reply)) {
+            self.told.remove(*slot);
         }
-        match refused {
-            Some((slot, text)) if self.told.is_empty() => {
-                self.pause(Trouble::Refused { node: self.pair.target, slot, text })
-            }
+        let node = self.pair.target;
+        match refused(replies) {
             // The next look, still under the finalise, shows which slots the target claims.
-            Some(_) | None => State::Looking,
+            _ if !self.told.is_empty() => State::Looking,
+            Some((slot, text)) => self.pause(Trouble::Refused { node, slot, text }),
+            None => self.look_again(Trouble::NoAnswer { node, why: "it was late to be told of its slots".to_owned() }),
         }
     }
 
@@ -747,6 +751,6 @@ impl Migration {
 fn refused(replies: &[(Slot, SetSlotReply)]) -> Option<(Slot, String)> {
     replies.iter().find_map(|(slot, reply)| match reply {
         SetSlotReply::Refused(text) => Some((*slot, text.clone())),
-        SetSlotReply::Ok | SetSlotReply::NoReplicas | SetSlotReply::NotPrimary => None,
+        SetSlotReply::Ok | SetSlotReply::NoReplicas | SetSlotReply::NotPrimary | SetSlotReply::Late => None,
     })
 }

@@ -127,6 +127,8 @@ pub enum SetSlotReply {
     NoReplicas,
     /// The node is a replica now; at the end of a move this is what a source that gave its last slot away says.
     NotPrimary,
+    /// The order came later than it was valid for, and nothing changed.
+    Late,
     /// Refused, and nothing changed.
     Refused(String),
 }
@@ -140,6 +142,9 @@ impl SetSlotReply {
         // `UNBLOCKED`: Valkey, the role changed while the call waited for its replicas.
         } else if line.contains("Please use SETSLOT only with masters") || code(line) == "UNBLOCKED" {
             Self::NotPrimary
+        // By evenkeel's own script.
+        } else if code(line) == "LATE" {
+            Self::Late
         } else {
             Self::Refused(line.to_owned())
         }
@@ -193,11 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn replies_to_setslot_part_into_again_replica_and_refused() {
+    fn replies_to_setslot_part_into_again_replica_late_and_refused() {
         let read = SetSlotReply::from_error;
         assert_eq!(read("NOREPLICAS Not enough good replicas to write."), SetSlotReply::NoReplicas);
         assert_eq!(read("ERR Please use SETSLOT only with masters."), SetSlotReply::NotPrimary);
         assert_eq!(read("UNBLOCKED force unblock from blocking operation"), SetSlotReply::NotPrimary);
+        assert_eq!(read("LATE the order was valid until 1764316800000"), SetSlotReply::Late);
         let line = "ERR I'm not the owner of hash slot 866";
         assert_eq!(read(line), SetSlotReply::Refused(line.to_owned()));
     }

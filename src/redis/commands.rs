@@ -153,6 +153,8 @@ impl Conn {
 
     /// `CLUSTER SETSLOT` for every slot, all asked at once: the server saves and spreads them together.
     ///
+    /// A Redis that is to take slots itself is asked by [`Self::assign_before`].
+    ///
     /// An error means that at least one reply is missing; the others may have been carried out.
     pub async fn set_slots(
         &self,
@@ -174,13 +176,7 @@ impl Conn {
             if valkey {
                 args.extend(["TIMEOUT".into(), SETSLOT_TIMEOUT_MS.to_string().into()]);
             }
-            async move {
-                match self.call("CLUSTER", args).await {
-                    Ok(_) => Ok((slot, SetSlotReply::Ok)),
-                    Err(CallError::Refused { text, .. }) => Ok((slot, SetSlotReply::from_error(&text))),
-                    Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
-                }
-            }
+            self.set_slot("CLUSTER", slot, args)
         });
         join_all(calls).await.into_iter().collect()
     }

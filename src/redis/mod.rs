@@ -6,6 +6,7 @@
 mod big_keys;
 mod commands;
 mod conn;
+mod deadline;
 mod dial;
 mod error;
 mod functions;
@@ -19,6 +20,7 @@ pub const LOG_TARGET: &str = "fred";
 
 pub use commands::{Counted, MigrateCall, MigrateLogin};
 pub use conn::{Conn, Value};
+pub use deadline::ServerTime;
 pub use dial::{Dialer, Intent};
 pub use error::{CallError, OpenError};
 pub use functions::Libraries;

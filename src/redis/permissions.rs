@@ -13,7 +13,7 @@ type Probe = (&'static str, &'static str, &'static [&'static str]);
 ///
 /// Servers check permissions before arguments, so a call with arguments that are certainly refused tells whether the
 /// user may make it (Redis 6.2 to 8.2 and Valkey 8.1 to 9.1, measured).
-const PROBES: [Probe; 18] = [
+const PROBES: [Probe; 19] = [
     // There is no slot 16384.
     ("+cluster|setslot", "CLUSTER", &["SETSLOT", "16384", "STABLE"]),
     ("+cluster|getkeysinslot", "CLUSTER", &["GETKEYSINSLOT", "16384", "1"]),
@@ -23,7 +23,9 @@ const PROBES: [Probe; 18] = [
     ("+migrate ~*", "MIGRATE", &["127.0.0.1", "no-port", "", "0", "1", "KEYS", "evenkeel"]),
     ("+dump ~*", "DUMP", &["evenkeel"]),
     ("+asking", "ASKING", &[]),
-    // To find big keys.
+    // For orders that are refused once they are late.
+    ("+time", "TIME", &[]),
+    // For these, and to find big keys.
     ("+eval", "EVAL", &["return 0", "0"]),
     ("+memory|usage ~*", "MEMORY", &["USAGE", "evenkeel"]),
     ("+type ~*", "TYPE", &["evenkeel"]),

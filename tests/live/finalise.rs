@@ -2,14 +2,12 @@
 //! Forced at the servers they lose keys; on the same nodes evenkeel loses none. That evenkeel never has two finalises in
 //! flight is shown by the chaos tests.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 
 use evenkeel::cluster::SlotSet;
 
 use crate::support::{
-    Bus, Cluster, Data, Evenkeel, Flavour, HASTY, Node, Points, SOON, Spec, Tagged, eventually, settings,
+    Ahead, Bus, Cluster, Data, Evenkeel, Flavour, HASTY, Node, Points, SOON, Spec, Tagged, eventually, settings,
 };
 
 /// How often the race is run at the most until it has been lost: whoever wins it is chance.
@@ -52,21 +50,16 @@ impl Ring {
             assert!(status.expect("there is a shell").success());
         };
         let connected = [(&given, *taker), (&taken, *both)].map(|(tagged, to)| {
-            // Accepted before it is stopped: a new connection waits for the next turn, and others come first.
-            let address = cluster.address(to);
-            let mut stream = TcpStream::connect((address.host.as_str(), address.port)).expect("it runs");
-            stream.write_all(b"PING\r\n").expect("it runs");
-            stream.read_exact(&mut [0; 7]).expect("it answers");
-            (stream, format!("CLUSTER SETSLOT {} NODE {}\r\n", tagged.slot, cluster.node_id(to)))
+            (Ahead::connect(cluster, to), format!("CLUSTER SETSLOT {} NODE {}", tagged.slot, cluster.node_id(to)))
         });
         signal("STOP");
-        let streams = connected.map(|(mut stream, command)| {
-            stream.write_all(command.as_bytes()).expect("the kernel takes it for a process that is stopped");
-            stream
+        let told = connected.map(|(mut ahead, command)| {
+            ahead.send(&command);
+            ahead
         });
         signal("CONT");
-        for mut stream in streams {
-            stream.read_exact(&mut [0; 5]).expect("it is answered");
+        for mut ahead in told {
+            assert_eq!(ahead.reply(), "+OK");
         }
         eventually("all agree on the owners", SOON, || cluster.agreed_owners().map(drop));
         for (tagged, source) in [(&given, *both), (&taken, *giver)] {

@@ -19,6 +19,7 @@ mod gates;
 mod harness;
 mod https;
 mod interrupted;
+mod late;
 mod layouts;
 mod lease;
 mod orders;

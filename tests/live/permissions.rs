@@ -11,7 +11,7 @@ use crate::support::{Cluster, Evenkeel, Flavour, Spec, Workload, settings};
 /// The rules of evenkeel's user on Redis from 7.0 and on Valkey, beside `on`, `>PASSWORD` and `~*`.
 ///
 /// Where keys are in numbered databases it needs `+select` in any case.
-const RULES: [&str; 25] = [
+const RULES: [&str; 26] = [
     // To look: every poll.
     "+cluster|nodes",
     "+cluster|info",
@@ -32,7 +32,9 @@ const RULES: [&str; 25] = [
     // To compare the copies of a key that is found at both ends.
     "+dump",
     "+asking",
-    // To find keys that would hold their node for long.
+    // To have orders refused that come too late.
+    "+time",
+    // For these, and to find keys that would hold their node for long.
     "+eval",
     "+memory|usage",
     "+type",

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use evenkeel::cluster::{NodeId, SlotSet};
 
-use crate::support::{Cluster, Evenkeel, Flavour, Node, Points, SOON, Spec, Tagged, directory, eventually, settings};
+use crate::support::{
+    Ahead, Cluster, Evenkeel, Flavour, Node, Points, SOON, Spec, Tagged, directory, eventually, settings,
+};
 
 const POINT: &str = "assign_target.before";
 const KEYS: usize = 30;
@@ -48,7 +50,10 @@ fn check_a_target_that_wakes_with_a_slot(flavour: Flavour) {
     cluster.await_replicas_in_step();
     // Its claim then gets no new epoch, which would give it back all that it had.
     cluster.raise_epoch(target);
+    let mut ahead = Ahead::connect(&cluster, target);
     cluster.sigstop(target);
+    // Evenkeel looks again, after so long, and sends nothing to a target that does not answer; not everybody does.
+    ahead.send(&format!("CLUSTER SETSLOT {} NODE {}", tagged[0].slot, cluster.node_id(target)));
     points.go(POINT);
     eventually("all know that the replica has taken over", SOON, || {
         let owners = cluster.agreed_owners()?;

@@ -45,7 +45,7 @@ pub(super) fn unsteady(diagnosis: &Diagnosis) -> Option<&Unclear> {
 /// A claim gets an epoch above all that its node has heard of: one that is below what others take for the owner's is
 /// corrected, and the keys of the slot are deleted where it was made.
 pub(super) fn unsettled_epoch(observation: &Observation, orders: &[Order]) -> Option<NodeId> {
-    let claims = orders.iter().filter(|order| matches!(order, Order::Node { at, owner } if at == owner));
+    let claims = orders.iter().filter(|order| order.claims());
     let claimers: Vec<&Observed> = claims.filter_map(|order| observation.nodes.get(&order.at())).collect();
     if claimers.is_empty() {
         return None;

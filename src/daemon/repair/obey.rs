@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Diagnosis, Left, Repair};
 use crate::cluster::{Product, Slot, SlotSet};
 use crate::migration::{Mark, Order, Pair, SetSlotReply};
-use crate::redis::{CallError, Conn};
+use crate::redis::{CallError, Conn, ServerTime};
 
 /// How often an order that a Valkey's replicas have and it has not is said again: ten seconds, at half a second for
 /// each wait of the primary.
@@ -48,13 +48,22 @@ impl Repair<'_> {
             Err(error) => return all_failed(&slots, &error.to_string()),
         };
         let valkey = now.look.observation.nodes[&order.at()].info.version.product == Product::Valkey;
+        // What a node that hangs carries out when it wakes would take back what its successor has by then.
+        let deadline = if order.claims() && !valkey {
+            match conn.time().await {
+                Ok(now) => Some(now.plus(self.config.migration.migrate_timeout)),
+                Err(error) => return all_failed(&slots, &error.to_string()),
+            }
+        } else {
+            None
+        };
         let (mut failures, mut slots) = (Failures::new(), slots);
         for _ in 0..REPEATS {
             if let Some(reason) = self.lease_forbids(order.assigns()) {
                 failures.extend(all_failed(&slots, &reason));
                 return failures;
             }
-            let replies = match say_once(&conn, order, &slots, valkey).await {
+            let replies = match say_once(&conn, order, &slots, valkey, deadline).await {
                 Ok(replies) => replies,
                 Err(error) => {
                     failures.extend(all_failed(&slots, &error.to_string()));
@@ -71,6 +80,9 @@ impl Repair<'_> {
                     SetSlotReply::NotPrimary if matches!(order, Order::Node { .. }) => {}
                     SetSlotReply::NotPrimary => {
                         failures.insert(slot, Left::Failed(format!("{order}: it is not a primary any more")));
+                    }
+                    SetSlotReply::Late => {
+                        failures.insert(slot, Left::Failed(format!("{order}: it was too slow to take it safely")));
                     }
                     SetSlotReply::Refused(text) => {
                         failures.insert(slot, Left::Failed(format!("{order}: {text}")));
@@ -93,6 +105,7 @@ async fn say_once(
     order: Order,
     slots: &SlotSet,
     valkey: bool,
+    deadline: Option<ServerTime>,
 ) -> Result<Vec<(Slot, SetSlotReply)>, CallError> {
     let (mark, source, target) = match order {
         Order::Stable { at } => (Mark::Stable, at, at),
@@ -109,5 +122,8 @@ async fn say_once(
             };
         }
     };
-    conn.set_slots(slots, mark, Pair { source, target }, valkey).await
+    match deadline {
+        Some(deadline) => conn.assign_before(deadline, slots, target).await,
+        None => conn.set_slots(slots, mark, Pair { source, target }, valkey).await,
+    }
 }

@@ -204,10 +204,16 @@ impl Order {
     #[must_use]
     pub fn assigns(&self) -> bool {
         match self {
-            Self::Node { at, owner } => at == owner,
+            Self::Node { .. } => self.claims(),
             Self::AddSlot { .. } => true,
             Self::Stable { .. } | Self::Importing { .. } | Self::Migrating { .. } => false,
         }
+    }
+
+    /// Whether it has a node take a slot that may be another's: with a config epoch above all that the node has heard of.
+    #[must_use]
+    pub fn claims(&self) -> bool {
+        matches!(self, Self::Node { at, owner } if at == owner)
     }
 
     /// Whom it is said to, and whom it names.

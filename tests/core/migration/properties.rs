@@ -94,7 +94,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Interrupt),
         2 => Just(Event::Die),
         1 => any::<bool>().prop_map(Event::TargetFull),
-        1 => prop_oneof![Just(refused), Just(SetSlotReply::NoReplicas)].prop_map(Event::NextSetSlot),
+        1 => prop_oneof![Just(refused), Just(SetSlotReply::NoReplicas), Just(SetSlotReply::Late)].prop_map(Event::NextSetSlot),
         1 => (1..4usize).prop_map(Event::Batch),
     ]
 }

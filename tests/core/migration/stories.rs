@@ -138,6 +138,7 @@ fn happens(driver: &mut Driver, words: &[&str]) -> Option<Fate> {
             driver.model.next_setslot = Some(SetSlotReply::from_error(slow));
         }
         ["noreplicas"] => driver.model.next_setslot = Some(SetSlotReply::NoReplicas),
+        ["late"] => driver.model.next_setslot = Some(SetSlotReply::Late),
         ["supersede"] => driver.machine.supersede(),
         ["interrupt"] => driver.machine.interrupt(Trouble::Interrupted),
         ["gossip"] => driver.model.gossip_to_source(),
@@ -539,6 +540,43 @@ fn an_assignment_that_is_never_heard_does_not_keep_the_finalise() {
         look; target assigned 866; pause no_answer
         look; target assigned 866; pause no_answer
         look; yield; left: stuck"#]],
+    );
+}
+
+#[test]
+fn an_assignment_that_comes_late_is_made_after_another_look() {
+    check(
+        "slots 866-867; 7: late",
+        expect![[r#"
+        look; target importing 866-867; source migrating 866-867
+        look; take
+        look; target assigned 866-867
+        look; source assigned 867
+        look
+        look; target assigned 866
+        look; source assigned 866
+        look; yield; done"#]],
+    );
+    check(
+        "slots 866; 7: late; 9: late",
+        expect![[r#"
+        look; target importing 866; source migrating 866
+        look; take
+        look; target assigned 866
+        look; target assigned 866
+        look; target assigned 866
+        look; source assigned 866
+        look; yield; done"#]],
+    );
+    check(
+        "slots 866; 7: noreplicas; 8: late",
+        expect![[r#"
+        look; target importing 866; source migrating 866
+        look; take
+        look; target assigned 866; target assigned 866
+        look; target assigned 866
+        look; source assigned 866
+        look; yield; done"#]],
     );
 }
 

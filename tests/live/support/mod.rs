@@ -1,5 +1,6 @@
 //! What the stories are told with: servers, clusters, data, verifying clients, and evenkeel itself.
 
+mod ahead;
 mod browser;
 mod bus;
 mod calls;
@@ -29,6 +30,7 @@ mod views;
 mod wait;
 mod workload;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use browser::Browser;
 pub(crate) use bus::{A_LONG_TIME, Bus};
 pub(crate) use cluster::Cluster;
