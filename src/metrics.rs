@@ -49,7 +49,7 @@ pub enum StepName {
     List,
     /// One `MIGRATE`.
     Migrate,
-    /// Comparing the copies of keys at both ends.
+    /// Comparing the copies of keys at both ends, and dropping those of a former replica.
     Compare,
     /// Waiting for the one finalise of the cluster.
     FinaliseWait,

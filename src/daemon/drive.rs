@@ -93,7 +93,8 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
             | Step::SetSlots { .. }
             | Step::ListKeys { .. }
             | Step::MoveKeys(_)
-            | Step::CompareKeys(_) => match carrier.perform(step).await {
+            | Step::CompareKeys(_)
+            | Step::DropCopies(_) => match carrier.perform(step).await {
                 Some(reply) => reply,
                 None => continue,
             },

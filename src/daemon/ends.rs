@@ -1,6 +1,7 @@
 //! A worker's connections to both ends of its pair, and the steps of a move as calls on them.
 
 mod assign;
+mod copies;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -253,6 +254,8 @@ impl Connections {
                 self.control(End::Source).await.map(drop)
             }
             Step::SetSlots { at, .. } => self.control(*at).await.map(drop),
+            // It dials the target once for each database.
+            Step::DropCopies(_) => self.source_data(0).await.map(drop),
             Step::ListKeys { db, .. } | Step::MoveKeys(Batch { db, .. }) | Step::CompareKeys(Batch { db, .. }) => {
                 self.source_data(*db).await.map(drop)
             }
@@ -327,6 +330,7 @@ impl Connections {
                 };
                 conn.migrate(&call).await.map(Reply::Moved).map_err(no_answer(End::Source))
             }
+            Step::DropCopies(slots) => self.drop_copies(&slots).await,
             Step::CompareKeys(batch) => self.compare(batch.db, &batch.keys).await,
             Step::TakeFinalise | Step::YieldFinalise | Step::Listen | Step::Pause(_) | Step::End(_) => Ok(Reply::Go),
         }

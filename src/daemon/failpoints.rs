@@ -144,10 +144,12 @@ impl Phase {
             Step::CompareKeys(_) => Self::Compare,
             Step::TakeFinalise => Self::TakeFinalise,
             Step::YieldFinalise => Self::GiveBack,
-            // `Redirected` comes with failovers only, which kills of the daemon do not make; while listening nothing is said.
-            Step::SetSlots { mark: Mark::Redirected, .. } | Step::Listen | Step::Pause(_) | Step::End(_) => {
-                return None;
-            }
+            // `Redirected` and copies come with failovers only, which kills of the daemon do not make; while listening nothing is said.
+            Step::SetSlots { mark: Mark::Redirected, .. }
+            | Step::DropCopies(_)
+            | Step::Listen
+            | Step::Pause(_)
+            | Step::End(_) => return None,
         })
     }
 }

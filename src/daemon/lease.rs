@@ -118,7 +118,7 @@ impl Lease {
     pub(super) fn permits(&self, step: &Step) -> bool {
         match step {
             Step::SetSlots { at: End::Target, mark: Mark::Assigned, .. } => self.may_finalise(),
-            Step::SetSlots { .. } | Step::MoveKeys(_) => self.may_act(),
+            Step::SetSlots { .. } | Step::MoveKeys(_) | Step::DropCopies(_) => self.may_act(),
             Step::ReadEnds { .. }
             | Step::ListKeys { .. }
             | Step::CompareKeys(_)

@@ -58,6 +58,8 @@ pub(super) struct Report {
 pub(super) struct Worker {
     pub(super) id: MoveId,
     pub(super) pair: Pair,
+    /// One end has been the other's replica.
+    pub(super) kin: bool,
     pub(super) slots: SlotSet,
     pub(super) purpose: Purpose,
     /// Of open slots: whom their ends have taken over from.

@@ -47,6 +47,8 @@ enum State {
     },
     /// Both ends' own lines showed every mark.
     Open(Transfer),
+    /// The target has marked these and holds keys of them, which may be copies of the source's.
+    Clearing(SlotSet),
     /// A `MIGRATE` of this batch is under way.
     Moving(Transfer, Batch),
     /// A key of this batch was at the target already: the copies are to be compared.
@@ -97,6 +99,9 @@ pub struct Migration {
     /// Both processes are the ones that these slots were opened against, by this machine, and the source's marks have
     /// been there ever since.
     unbroken: bool,
+    /// Slots of which the target was found with keys before they were opened; only where one end has been the other's replica,
+    /// so that these may be copies.
+    copies: Option<SlotSet>,
     heavy: HeavyKeys,
     /// Keys that a call of ours without an answer may have left on both ends.
     suspect: Option<Batch>,
@@ -133,6 +138,7 @@ impl Migration {
             opened: SlotSet::new(),
             seen_open: SlotSet::new(),
             unbroken: purpose == Purpose::Move,
+            copies: None,
             heavy: HeavyKeys::new(),
             suspect: None,
             withdrawing: None,
@@ -157,6 +163,15 @@ impl Migration {
     #[must_use]
     pub fn with_heavy(self, heavy: HeavyKeys) -> Self {
         Self { heavy, ..self }
+    }
+
+    /// The same move, between nodes of which one has been the other's replica.
+    ///
+    /// On Redis a target that fails over by hand in the middle of a finalise may stay the primary of the slots that its
+    /// successor had not heard of; that one then holds the copies of its time as a replica.
+    #[must_use]
+    pub fn between_kin(self, kin: bool) -> Self {
+        Self { copies: kin.then(SlotSet::new), ..self }
     }
 
     /// The slots that are not finished yet.
@@ -218,6 +233,7 @@ impl Migration {
             | State::Recounting
             | State::Redirecting(_)
             | State::Open(_)
+            | State::Clearing(_)
             | State::Moving(..)
             | State::Comparing(..)
             | State::Drained
@@ -253,6 +269,7 @@ impl Migration {
                 Some((db, slots, count)) => Step::ListKeys { db, slots: slots.to_vec(), count },
                 None => unreachable!("an open move with nothing to list or move is drained"),
             },
+            State::Clearing(slots) => Step::DropCopies(slots.clone()),
             State::Moving(_, batch) => Step::MoveKeys(batch.clone()),
             State::Comparing(_, batch) => Step::CompareKeys(batch.clone()),
             State::Drained => Step::TakeFinalise,
@@ -288,6 +305,7 @@ impl Migration {
             (State::Comparing(transfer, batch), Reply::Compared(comparison)) => {
                 self.after_comparison(transfer, batch, comparison)
             }
+            (State::Clearing(_), Reply::Dropped(kept)) => self.after_dropped(&kept),
             (State::Drained, Reply::Go) => {
                 self.holds_finalise = true;
                 // Slots that were found half assigned may have waited long for this.
@@ -332,11 +350,15 @@ impl Migration {
         let whole = match &self.state {
             State::Drained | State::Pausing(_) | State::Comparing(..) => true,
             // Copies that a call of ours may have left on both ends are not left behind, nor a slot half closed.
-            State::Looking => self.suspect.is_none() && self.withdrawing.is_none(),
+            State::Looking => {
+                let has_copies = self.copies.as_ref().is_some_and(|copies| copies.intersects(&self.opened));
+                self.suspect.is_none() && self.withdrawing.is_none() && !has_copies
+            }
             State::Open(transfer) => !transfer.next_replaces(),
             // Once the target has marks the source gets its own: a slot is left with both or with none.
             State::MarkingTarget { .. } => self.opened.is_empty(),
             State::Moving(..)
+            | State::Clearing(_)
             | State::Recounting
             | State::Redirecting(_)
             | State::MarkingSource { .. }
@@ -486,8 +508,12 @@ impl Migration {
         if !misled.is_empty() {
             return State::Redirecting(misled);
         }
+        let has_keys = |slot: &Slot| ends.target.keys_of(*slot) > 0;
+        let copied: SlotSet = self.copies.iter().flat_map(SlotSet::iter).filter(has_keys).collect();
+        self.copies = self.copies.is_some().then(|| copied.clone());
+        let copied = copied.intersection(&self.slots);
         let target = sorted.without_target_mark.intersection(&self.slots);
-        let source = sorted.without_source_mark.intersection(&self.slots);
+        let source = sorted.without_source_mark.intersection(&self.slots).difference(&copied);
         if source.intersects(&self.seen_open) {
             // Clients could write at the source what had been moved: it is not surely newer any more.
             self.unbroken = false;
@@ -495,6 +521,10 @@ impl Migration {
         if !target.is_empty() {
             // The target first: a source that migrates to a node that does not import sends clients in circles.
             return State::MarkingTarget { target, source };
+        }
+        if !copied.is_empty() {
+            // Before the source has its mark: it would send clients there for what it does not hold any more.
+            return State::Clearing(copied);
         }
         if !source.is_empty() {
             return State::MarkingSource { source };
@@ -512,7 +542,9 @@ impl Migration {
 
     /// Closes again what was opened: the source first, and the target only when it has been counted empty since.
     fn withdraw(&mut self, ends: &Ends, sorted: &Sorted, why: Trouble) -> State {
-        let at_target: SlotSet = self.slots.iter().filter(|&slot| ends.target.keys_of(slot) > 0).collect();
+        let is_copied = |slot| self.copies.as_ref().is_some_and(|copies| copies.contains(slot));
+        let has_own = |slot: &Slot| ends.target.keys_of(*slot) > 0 && !is_copied(*slot);
+        let at_target: SlotSet = self.slots.iter().filter(has_own).collect();
         let stranded = at_target.intersection(&sorted.without_source_mark).difference(&sorted.without_target_mark);
         if !stranded.is_empty() {
             // A client wrote there between the count and the source's `STABLE`, and reads nothing until the source
@@ -547,6 +579,16 @@ impl Migration {
             }
         }
         next
+    }
+
+    /// What is no copy of anything is not ours to drop: those slots are closed again as they were.
+    fn after_dropped(&mut self, kept: &[(Slot, u64)]) -> State {
+        let kept: Vec<(Slot, u64)> = kept.iter().copied().filter(|&(_, keys)| keys > 0).collect();
+        for &(slot, keys) in &kept {
+            self.set_apart(slot, Trouble::StrayKeys { slot, keys });
+        }
+        let slots: SlotSet = kept.iter().map(|(slot, _)| *slot).collect();
+        if slots.is_empty() { State::Looking } else { State::Unmarking { at: End::Target, slots } }
     }
 
     fn after_redirected(&mut self, replies: &[(Slot, SetSlotReply)]) -> State {
@@ -719,8 +761,8 @@ impl Migration {
     fn sort(&mut self, ends: &Ends) -> Result<Sorted, Trouble> {
         let mut sorted = Sorted::default();
         for slot in self.slots.clone().iter() {
-            match ends.standing(self.pair, &self.before, slot).and_then(|standing| self.not_stray(ends, slot, standing))
-            {
+            let standing = ends.standing(self.pair, &self.before, slot);
+            match standing.and_then(|standing| self.not_stray(ends, slot, standing)) {
                 Ok(standing) => sorted.put(slot, standing),
                 Err(trouble @ Trouble::OwnerChanged { .. }) => self.set_apart(slot, trouble),
                 Err(trouble) if self.holds_finalise && self.told.contains(slot) => return Err(trouble),
@@ -738,10 +780,13 @@ impl Migration {
     }
 
     /// Keys at the target of a slot that nobody has opened would collide with the slot's own.
-    fn not_stray(&self, ends: &Ends, slot: Slot, standing: Standing) -> Result<Standing, Trouble> {
+    fn not_stray(&mut self, ends: &Ends, slot: Slot, standing: Standing) -> Result<Standing, Trouble> {
         let keys = ends.target.keys_of(slot);
         if standing == Standing::Untouched && keys > 0 && !self.opened.contains(slot) && !self.on_record {
-            return Err(Trouble::StrayKeys { slot, keys });
+            match &mut self.copies {
+                Some(copies) if self.purpose == Purpose::Move => copies.insert(slot),
+                Some(_) | None => return Err(Trouble::StrayKeys { slot, keys }),
+            };
         }
         Ok(standing)
     }

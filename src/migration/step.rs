@@ -48,6 +48,9 @@ pub enum Step {
     MoveKeys(Batch),
     /// Compare the copies of keys at both ends, byte by byte.
     CompareKeys(Batch),
+    /// Delete the target's copies of what the source holds too, byte by byte the same, of slots that the source owns and only
+    /// the target has marked.
+    DropCopies(SlotSet),
     /// Ask the supervisor for the one finalise of the cluster, and wait for it.
     TakeFinalise,
     /// Give the finalise back: the source no longer claims the slots, or the target was never heard to claim them.
@@ -73,6 +76,8 @@ pub enum Reply {
     Moved(MigrateReply),
     /// To `CompareKeys`.
     Compared(Comparison),
+    /// To `DropCopies`: keys that the target holds still, for they differ or the source does not hold them.
+    Dropped(Vec<(Slot, u64)>),
     /// To `TakeFinalise`, `YieldFinalise`, `Listen` and `Pause`.
     Go,
     /// No answer to a call, or none that could be read: what it did is not known.

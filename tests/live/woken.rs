@@ -5,7 +5,7 @@ use std::time::Duration;
 use evenkeel::cluster::{NodeId, SlotSet};
 
 use crate::support::{
-    Ahead, Cluster, Evenkeel, Flavour, Node, Points, SOON, Spec, Tagged, directory, eventually, settings,
+    Ahead, Cluster, Evenkeel, Flavour, HASTY, Node, Points, SOON, Spec, Tagged, directory, eventually, settings,
 };
 
 const POINT: &str = "assign_target.before";
@@ -92,4 +92,89 @@ fn a_target_that_wakes_with_a_slot_holds_up_none_that_go_to_its_heir_on_redis_7_
 #[test]
 fn a_target_that_wakes_with_a_slot_holds_up_none_that_go_to_its_heir_on_valkey_9_1() {
     check_a_target_that_wakes_with_a_slot(Flavour::Valkey91);
+}
+
+/// Copies every key of a slot to a node that does not own it, as a replica has them.
+fn copy_slot(cluster: &Cluster, tagged: &Tagged, from: Node, to: Node) {
+    let (slot, id) = (tagged.slot.to_string(), cluster.node_id(from).to_string());
+    cluster.cmd::<()>(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id]);
+    let target = cluster.announced(to);
+    let keys: Vec<String> = (0..KEYS).map(|number| tagged.key(number)).collect();
+    let port = target.port.to_string();
+    let mut migrate = vec!["MIGRATE", &target.host, &port, "", "0", "5000", "COPY", "KEYS"];
+    migrate.extend(keys.iter().map(String::as_str));
+    cluster.cmd::<()>(from, &migrate);
+    cluster.cmd::<()>(to, &["CLUSTER", "SETSLOT", &slot, "STABLE"]);
+}
+
+/// A primary that its own replica has replaced keeps two slots, of which that one has copies from its time as a replica:
+/// of one slot all of them, and of the other one that has changed since.
+#[test]
+fn the_copies_of_a_former_replica_are_no_hindrance_unless_they_differ() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).replicas(1));
+    let former = cluster.primaries()[0];
+    let heir = cluster.replicas_of(former)[0];
+    let same = Tagged::fill(&cluster, former, 0, KEYS);
+    let changed = Tagged::fill(&cluster, former, 1, KEYS);
+    cluster.await_replicas_in_step();
+    let mut daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, HASTY)).spawn();
+    daemon.await_http("/api/v1/topology", SOON, |topology| topology.contains(&cluster.node_id(heir).to_string()));
+    daemon.is_told(&["pause"], &["paused until told to go on"]);
+
+    cluster.cmd::<()>(heir, &["CLUSTER", "FAILOVER"]);
+    let [former_id, heir_id] = [former, heir].map(|node| cluster.node_id(node));
+    eventually("all know of the failover", SOON, || {
+        let owners = cluster.agreed_owners()?;
+        if owners.contains_key(&heir_id) && !owners.contains_key(&former_id) {
+            Ok(())
+        } else {
+            Err(format!("{owners:?}"))
+        }
+    });
+    cluster.cmd::<()>(former, &["CLUSTER", "RESET", "SOFT"]);
+    let address = cluster.address(former);
+    cluster.cmd::<()>(heir, &["CLUSTER", "MEET", &address.host, &address.port.to_string()]);
+    eventually("it is a primary that all know, and serves", SOON, || {
+        let is_known = |node| {
+            let view = cluster.view(node)?;
+            Ok::<bool, String>(view.members.iter().filter(|member| member.is("master")).count() == 4)
+        };
+        let all = cluster.nodes().into_iter().map(is_known).collect::<Result<Vec<_>, _>>()?;
+        let info: String = cluster.try_cmd(former, &["CLUSTER", "INFO"]).map_err(|error| error.to_string())?;
+        let serves = info.contains("cluster_state:ok") && all.iter().all(|is_known| *is_known);
+        if serves { cluster.agreed_owners().map(drop) } else { Err(format!("{all:?}, {info}")) }
+    });
+    for tagged in [&same, &changed] {
+        cluster.move_slot(tagged.slot, heir, former);
+    }
+    cluster.cmd::<()>(former, &["SET", &changed.key(0), "of before"]);
+    for tagged in [&same, &changed] {
+        copy_slot(&cluster, tagged, former, heir);
+    }
+    cluster.cmd::<()>(former, &["SET", &changed.key(0), &changed.value(0)]);
+
+    let drained = serde_json::json!({ "node": former_id.to_string() }).to_string();
+    eventually("the node that joined is drained", SOON, || match daemon.try_http_post("/api/v1/drain", &drained)? {
+        (200, _) => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    });
+    daemon.is_told(&["resume"], &[]);
+    eventually("the slot whose copies are the same goes to who has them", SOON, || {
+        let owners = cluster.agreed_owners()?;
+        let has = owners.get(&heir_id).is_some_and(|slots| slots.contains(same.slot));
+        if has { Ok(()) } else { Err(format!("{:?}", owners.get(&former_id))) }
+    });
+    let is_left = format!("the target holds 1 stray keys of slot {}", changed.slot);
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains(&is_left));
+    eventually("no slot is open", SOON, || match cluster.open_slots()? {
+        open if open.is_empty() => Ok(()),
+        open => Err(format!("{open:?}")),
+    });
+    assert_eq!(cluster.keys_in(former, same.slot), 0);
+    assert_eq!(cluster.keys_in(heir, changed.slot), 1, "what differs is for a human");
+    for tagged in [&same, &changed] {
+        tagged.verify(&cluster);
+    }
+    daemon.sigterm();
+    daemon.output(SOON).assert(0, &["no slot is open"]);
 }

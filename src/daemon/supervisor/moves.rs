@@ -58,6 +58,7 @@ impl Supervisor {
         let worker = Worker {
             id,
             pair: start.pair,
+            kin: self.memory.lineage().were_one_shard(start.pair.source, start.pair.target),
             slots: start.slots.clone(),
             purpose,
             before: start.before,

@@ -303,7 +303,8 @@ impl<'a> Lane<'a> {
                 Migration::resume(self.worker.pair, slots.clone(), self.worker.before.clone(), self.worker.on_record)
             }
         }
-        .with_heavy(self.ends.heavy.clone());
+        .with_heavy(self.ends.heavy.clone())
+        .between_kin(self.worker.kin);
         let ending = drive(&mut machine, self).await;
         self.turn = None;
         if machine.holds_finalise() {

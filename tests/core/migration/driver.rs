@@ -39,6 +39,8 @@ pub(crate) struct Driver {
     counted: BTreeMap<Slot, u64>,
     /// The processes that this machine works with.
     processes: [u32; 2],
+    /// Slots of which the target holds what is no copy.
+    kept: SlotSet,
     /// Slots whose mark at the source somebody has cleared, which the machine cannot know before its next call.
     unmarked: SlotSet,
 }
@@ -58,6 +60,7 @@ impl Driver {
             holds_finalise: false,
             counted: BTreeMap::new(),
             processes,
+            kept: SlotSet::new(),
             unmarked: SlotSet::new(),
         }
     }
@@ -71,6 +74,11 @@ impl Driver {
     /// Whether clients read everything after every step; otherwise only where the test says so.
     pub(crate) fn checking_every_step(self, every_step: bool) -> Self {
         Self { every_step, ..self }
+    }
+
+    /// Between nodes of which one has been the other's replica.
+    pub(crate) fn between_kin(self) -> Self {
+        Self { machine: self.machine.between_kin(true), ..self }
     }
 
     /// With a machine that recovers what failovers left: marks may name the nodes of before.
@@ -195,6 +203,17 @@ impl Driver {
                 Reply::Moved(self.model.migrate(batch, call))
             }
             Step::CompareKeys(batch) => Reply::Compared(self.model.compare(batch)),
+            Step::DropCopies(slots) => {
+                for slot in slots.iter() {
+                    let (source, target) = (&self.model.source, &self.model.target);
+                    assert!(target.importing.contains_key(&slot), "the target shows its keys to nobody");
+                    let is_whole = source.claims.contains(slot) && !source.migrating.contains_key(&slot);
+                    assert!(is_whole, "clients may read copies of slot {slot}");
+                }
+                let left = self.model.drop_copies(slots);
+                self.kept = left.iter().filter(|(_, keys)| *keys > 0).map(|(slot, _)| *slot).collect();
+                Reply::Dropped(left)
+            }
             Step::TakeFinalise | Step::YieldFinalise | Step::Listen | Step::Pause(_) | Step::End(_) => {
                 unreachable!("nobody is asked")
             }
@@ -219,6 +238,10 @@ impl Driver {
                     assert!(self.holds_finalise, "slot {slot} is told outside the finalise");
                     assert!(target.claims.contains(slot), "the source gives slot {slot} up to nobody");
                 }
+                // Keys that nobody saw before either.
+                (Mark::Stable, End::Target) if self.kept.contains(slot) => {
+                    assert!(!source.migrating.contains_key(&slot), "STABLE strands keys of slot {slot}");
+                }
                 (Mark::Stable, _) => {
                     assert!(!target.claims.contains(slot), "slot {slot} is half assigned and goes forward");
                     // What comes between the count and the source's `STABLE` only a race can bring; see the stories.
@@ -240,7 +263,9 @@ impl Driver {
 /// The ends that a step asks, first the one that fails when it fails.
 fn asked(step: &Step) -> &'static [End] {
     match step {
-        Step::ReadEnds { .. } | Step::CompareKeys(_) | Step::MoveKeys(_) => &[End::Source, End::Target],
+        Step::ReadEnds { .. } | Step::CompareKeys(_) | Step::DropCopies(_) | Step::MoveKeys(_) => {
+            &[End::Source, End::Target]
+        }
         Step::SetSlots { at: End::Target, .. } => &[End::Target],
         Step::SetSlots { at: End::Source, .. } | Step::ListKeys { .. } => &[End::Source],
         Step::TakeFinalise | Step::YieldFinalise | Step::Listen | Step::Pause(_) | Step::End(_) => &[],

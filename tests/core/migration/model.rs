@@ -322,6 +322,15 @@ impl Model {
         comparison
     }
 
+    /// The target deletes what it has of these slots byte by byte as the source; counts what stays.
+    pub(crate) fn drop_copies(&mut self, slots: &SlotSet) -> Vec<(Slot, u64)> {
+        let source = &self.source;
+        for (&place, keys) in self.target.keys.iter_mut().filter(|((slot, _), _)| slots.contains(*slot)) {
+            keys.retain(|key, value| source.get(place, key) != Some(*value));
+        }
+        slots.iter().map(|slot| (slot, self.target.count(slot))).collect()
+    }
+
     /// The node that serves a key to a client that follows redirects, or `None` for one that is sent in circles.
     fn served_by(&self, place: Place, key: &Key) -> Option<End> {
         let slot = place.0;

@@ -83,7 +83,7 @@ fn begin(story: &str) -> Driver {
     for item in &items {
         let keys = || item[2..].iter().map(|&key| (place(item[1]), Key::from(key.to_owned())));
         match item[0] {
-            "slots" | "valkey" | "last" | "resume" | "race" | "failover" | "recorded" | "deaf" => {}
+            "slots" | "valkey" | "last" | "kin" | "resume" | "race" | "failover" | "recorded" | "deaf" => {}
             "keys" | "moved" | "copied" => {
                 for (place, key) in keys() {
                     model.client_sets(place, &key);
@@ -122,6 +122,7 @@ fn begin(story: &str) -> Driver {
     let failed_over = has("failover") || has("recorded");
     let every_step = !has("resume") && !has("race") && !failed_over;
     let driver = Driver::new(model, slots, purpose, places, keys).checking_every_step(every_step);
+    let driver = if has("kin") { driver.between_kin() } else { driver };
     if failed_over { driver.recovering(before(), has("recorded")) } else { driver }
 }
 
@@ -185,6 +186,7 @@ fn text(step: &Step) -> String {
         }
         Step::MoveKeys(keys) => batch("move", keys),
         Step::CompareKeys(keys) => batch("compare", keys),
+        Step::DropCopies(slots) => format!("drop copies {slots}"),
         Step::TakeFinalise => "take".to_owned(),
         Step::YieldFinalise => "yield".to_owned(),
         Step::Listen => "listen".to_owned(),
@@ -541,6 +543,39 @@ fn an_assignment_that_is_never_heard_does_not_keep_the_finalise() {
         look; target assigned 866; pause no_answer
         look; yield; left: stuck"#]],
     );
+}
+
+#[test]
+fn copies_of_a_former_replica_are_dropped_before_the_source_is_marked_and_what_is_none_stays() {
+    check(
+        "slots 866-867; kin; copied 866 a b; keys 866 c; keys 867 d",
+        expect![[r#"
+        look; target importing 866-867; source migrating 867
+        look; drop copies 866
+        look; source migrating 866
+        look; list 866-867; move 866 a,b,c; move 867 d; take
+        look; target assigned 866-867
+        look; source assigned 866-867
+        look; yield; done"#]],
+    );
+    check(
+        "slots 866-867; kin; copied 866 a; stray 866 b; keys 867 d",
+        expect![[r#"
+        look; target importing 866-867; source migrating 867
+        look; drop copies 866; target stable 866
+        look; list 867; move 867 d; take
+        look; target assigned 867
+        look; source assigned 867
+        look; yield; left: stray_keys"#]],
+    );
+    check(
+        "slots 866; kin; copied 866 a; 3: set 866 a; 3: interrupt",
+        expect![[r#"
+        look; target importing 866
+        look; drop copies 866; target stable 866
+        look; left: stray_keys"#]],
+    );
+    check("slots 866; copied 866 a", expect!["look; not started: stray_keys"]);
 }
 
 #[test]

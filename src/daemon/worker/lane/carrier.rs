@@ -147,6 +147,7 @@ impl<'a> Lane<'a> {
             Step::ReadEnds { .. }
             | Step::SetSlots { .. }
             | Step::CompareKeys(_)
+            | Step::DropCopies(_)
             | Step::TakeFinalise
             | Step::YieldFinalise
             | Step::Listen
@@ -321,7 +322,7 @@ impl Carrier for Lane<'_> {
 
 /// Whether a step needs the source's turn.
 const fn is_about_keys(step: &Step) -> bool {
-    matches!(step, Step::ListKeys { .. } | Step::MoveKeys(_) | Step::CompareKeys(_))
+    matches!(step, Step::ListKeys { .. } | Step::MoveKeys(_) | Step::CompareKeys(_) | Step::DropCopies(_))
 }
 
 const fn step_name(step: &Step) -> StepName {
@@ -335,7 +336,7 @@ const fn step_name(step: &Step) -> StepName {
         Step::SetSlots { mark: Mark::Redirected, .. } => StepName::Redirect,
         Step::ListKeys { .. } => StepName::List,
         Step::MoveKeys(_) => StepName::Migrate,
-        Step::CompareKeys(_) => StepName::Compare,
+        Step::CompareKeys(_) | Step::DropCopies(_) => StepName::Compare,
         Step::TakeFinalise | Step::YieldFinalise | Step::Listen | Step::Pause(_) | Step::End(_) => {
             StepName::FinaliseWait
         }
