@@ -3,10 +3,10 @@
 //! What is here: connections that prove which node they reach, the commands that evenkeel sends, and the errors by what
 //! the caller does next. What is not: any decision about slots.
 
+mod assign;
 mod big_keys;
 mod commands;
 mod conn;
-mod deadline;
 mod dial;
 mod error;
 mod functions;
@@ -18,9 +18,9 @@ mod traffic;
 /// Under which name the client library logs: of every lost connection, which evenkeel tells of once.
 pub const LOG_TARGET: &str = "fred";
 
+pub use assign::{ServerTime, assign_in_rounds};
 pub use commands::{Counted, MigrateCall, MigrateLogin};
 pub use conn::{Conn, Value};
-pub use deadline::ServerTime;
 pub use dial::{Dialer, Intent};
 pub use error::{CallError, OpenError};
 pub use functions::Libraries;

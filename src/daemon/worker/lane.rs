@@ -88,7 +88,8 @@ pub(super) struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    pub(super) fn new(worker: &'a Worker, shared: &'a Shared, ends: Connections, number: usize) -> Self {
+    pub(super) fn new(worker: &'a Worker, shared: &'a Shared, mut ends: Connections, number: usize) -> Self {
+        ends.assign_at_once(worker.slots.len());
         let (memory_due, report) = (Instant::now(), Report::default());
         Self { worker, shared, number, ends, turn: None, outstanding: 0, memory_due, report }
     }
