@@ -58,10 +58,17 @@ impl Document {
     /// What is left to do, by what the daemon told.
     fn result(&self) -> ExitStatus {
         let status = &self.status;
-        let at_work = status.work.active || !status.moves.is_empty() || status.open_slots.count > 0;
+        if status.work.active || !status.moves.is_empty() {
+            return ExitStatus::Left;
+        }
+        // What else is known was seen earlier, and may be so no more.
+        if status.reasons.iter().any(|reason| reason.name == "no_view") {
+            return ExitStatus::Failed;
+        }
         let planned = self.plan.as_ref().is_some_and(|plan| plan.slots_to_move > 0);
         let waits_for_a_human = self.plan.is_none() && status.reasons.iter().any(|reason| !reason.passes_by_itself);
-        if at_work || planned || !status.set_aside.is_empty() || waits_for_a_human {
+        let begun = status.open_slots.count > 0 || status.approved.is_some() || !status.set_aside.is_empty();
+        if begun || planned || waits_for_a_human {
             ExitStatus::Left
         } else if self.plan.is_none() {
             ExitStatus::Failed
@@ -86,6 +93,9 @@ impl Document {
             text.push('\n');
             text.push_str(&nodes(&plan.nodes));
             let _ = writeln!(text, "\n{} slots are to move", plan.slots_to_move);
+        }
+        if let Some(hash) = &status.approved {
+            let _ = writeln!(text, "plan {hash} was approved and is not at its end");
         }
         text.push_str(&work(status));
         for reason in &status.reasons {
@@ -250,10 +260,15 @@ mod tests {
         check(&|told| told.status.open_slots.count = 1, ExitStatus::Left);
         check(&|told| told.status.set_aside = status_document(&working(now), now).set_aside, ExitStatus::Left);
         check(&|told| told.status.work.active = true, ExitStatus::Left);
+        check(&|told| told.status.approved = Some("0123456789ab".to_owned()), ExitStatus::Left);
         check(&|told| told.plan = None, ExitStatus::Failed);
+        // The plan is the one of the last look that succeeded.
+        let blind = |told: &mut Document| told.status.reasons = status_document(&starting(now), now).reasons;
+        check(&blind, ExitStatus::Failed);
         let cannot = |told: &mut Document| {
             told.plan = None;
             told.status.reasons = status_document(&starting(now), now).reasons;
+            told.status.reasons[0].name = "target_unmatched".to_owned();
             told.status.reasons[0].passes_by_itself = false;
         };
         check(&cannot, ExitStatus::Left);

@@ -120,6 +120,8 @@ struct Running {
     pair: Pair,
     slots: SlotSet,
     finished: SlotSet,
+    /// Slots that it will not move, and that are set aside already.
+    set_apart: SlotSet,
     purpose: Purpose,
     why: Option<Why>,
     since: Instant,
@@ -328,6 +330,7 @@ impl Supervisor {
                     self.given.add(running.pair.source, &slots, Instant::now());
                 }
             }
+            FromWorker::SetApart { id, slots } => self.on_set_apart(id, &slots),
             FromWorker::WantsFinalise { id, grant } => {
                 if let Some(running) = self.running.get(&id) {
                     self.finalise.want(id, running.pair, running.purpose == Purpose::Resume, grant);
@@ -430,7 +433,10 @@ impl Supervisor {
             }
         }
         let now = Instant::now();
-        let due = self.set_aside.values().any(|aside| aside.next_try.is_some_and(|next_try| next_try <= now));
+        // Slots of a move that runs are not tried again before its end.
+        let moving = self.in_running();
+        let is_due = |aside: &SetAside| aside.next_try.is_some_and(|next_try| next_try <= now);
+        let due = self.set_aside.iter().any(|(slot, aside)| is_due(aside) && !moving.contains(*slot));
         let waits_for_agreement = self.finalise.is_held_up();
         let nearly_settled = self.parts.goal != Goal::Keep && self.running.is_empty() && !self.agreed;
         // What may start now, and what may end now, is decided on a picture of now.
@@ -537,9 +543,9 @@ impl Supervisor {
             for start in decision.start {
                 self.spawn(start, Purpose::Move, config);
             }
-            if let Some(plan) = &decision.plan {
+            if decision.plan.is_some() {
                 // What is closed and where it belongs, by whoever's hand, waits for nothing any more.
-                let wanted = plan.moves.iter().fold(self.in_running(), |all, planned| all.union(&planned.slots));
+                let wanted = self.in_running().union(&decision.wanted);
                 self.set_aside.retain(|slot, _| wanted.contains(*slot) || topology.open.contains_key(slot));
             }
             // Without a plan the picture is unclear for the moment, and nobody knows what is left.

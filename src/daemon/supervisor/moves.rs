@@ -95,9 +95,21 @@ impl Supervisor {
             });
             let _ = supervisor.send(FromWorker::Ended { id, report }).await;
         });
-        let (finished, since) = (SlotSet::new(), Instant::now());
-        let running =
-            Running { pair, slots, finished, purpose, why, since, meter, key_bytes, stop, leave, failed_over };
+        let (finished, set_apart, since) = (SlotSet::new(), SlotSet::new(), Instant::now());
+        let running = Running {
+            pair,
+            slots,
+            finished,
+            set_apart,
+            purpose,
+            why,
+            since,
+            meter,
+            key_bytes,
+            stop,
+            leave,
+            failed_over,
+        };
         self.running.insert(id, running);
     }
 
@@ -136,15 +148,13 @@ impl Supervisor {
         self.parts.records.closed(&closed).await;
         self.parts.lease.closed(&closed).await;
         self.account(&running, report).await;
-        for (slot, trouble) in &report.troubled {
-            if !matches!(trouble, Trouble::Interrupted | Trouble::FailedOver) {
-                self.put_aside(*slot, trouble, now);
-            }
+        for (slot, trouble) in report.troubled.iter().filter(|(slot, _)| !running.set_apart.contains(**slot)) {
+            self.put_aside(*slot, trouble, self.own.contains(*slot), now);
         }
         // What a server refuses for one group it would refuse for the next.
         if let Some(trouble) = report.troubled.values().find(|trouble| trouble.concerns_the_pair()) {
             for slot in report.not_begun.iter() {
-                self.put_aside(slot, trouble, now);
+                self.put_aside(slot, trouble, self.own.contains(slot), now);
             }
         }
         if let Some(topology) = self.picture.as_ref().map(|picture| Arc::clone(&picture.topology)) {
@@ -197,10 +207,22 @@ impl Supervisor {
         history.push_back(moved);
     }
 
-    fn put_aside(&mut self, slot: Slot, trouble: &Trouble, now: Instant) {
+    /// Slots that a running move leaves behind: each is tried once by a move, and so set aside once.
+    pub(super) fn on_set_apart(&mut self, id: MoveId, slots: &BTreeMap<Slot, Trouble>) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        running.set_apart.extend(slots.keys().copied());
+        let now = Instant::now();
+        for (slot, trouble) in slots {
+            self.put_aside(*slot, trouble, trouble.may_leave_open(), now);
+        }
+    }
+
+    fn put_aside(&mut self, slot: Slot, trouble: &Trouble, open: bool, now: Instant) {
+        if matches!(trouble, Trouble::Interrupted | Trouble::FailedOver) {
+            return;
+        }
         let config = Arc::clone(&self.parts.config.borrow());
-        let (before, open) = (self.set_aside.get(&slot), self.own.contains(slot));
-        let after = SetAside::after(before, trouble, open, &config.migration, now);
+        let after = SetAside::after(self.set_aside.get(&slot), trouble, open, &config.migration, now);
         self.set_aside.insert(slot, after);
     }
 }

@@ -304,6 +304,10 @@ fn a_plan_that_moves() {
               },
               "hash": "d1882a8068c2",
               "slots_to_move": 5461,
+              "under_way": {
+                "ranges": "",
+                "count": 0
+              },
               "moves": [
                 {
                   "source": "id-1",
