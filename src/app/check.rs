@@ -6,9 +6,9 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::cases::{CaseDocument, cases};
-use super::{instance, logging, plan};
+use super::{instance, logging};
 use crate::cli::{CheckArgs, ExitStatus};
-use crate::cluster::{NodeId, SlotSet};
+use crate::cluster::{NodeId, SlotSet, Unclear};
 use crate::config::LogLevel;
 use crate::daemon::{Diagnosis, Doctor, RepairError};
 use crate::redis::Intent;
@@ -27,7 +27,7 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<ExitStatus> {
     } else {
         print!("{}", document.text());
     }
-    Ok(if plan::nothing_can_be_said(&diagnosis.topology.unclear) {
+    Ok(if diagnosis.topology.unclear.iter().any(Unclear::hides_something) {
         ExitStatus::Failed
     } else if document.healthy {
         ExitStatus::Done

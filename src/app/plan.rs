@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{glimpse, logging};
 use crate::cli::{ExitStatus, PlanArgs};
-use crate::cluster::{NodeId, Slot, SlotSet, Unclear};
+use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::config::{Functions, LogLevel};
 use crate::daemon::{Drains, Lacking, RoomRules, SettingsByNode, misfits, planned_room, policy, shard_inputs};
 use crate::http::json::{PlanDocument, ReasonDocument, plan_document, reason_document};
@@ -170,9 +170,4 @@ async fn emptied(glimpse: &Glimpse, plan: &Plan) -> BTreeMap<NodeId, Emptied> {
         emptied.insert(line.primary, fate);
     }
     emptied
-}
-
-/// Whether nothing at all can be said of the cluster.
-pub(super) fn nothing_can_be_said(unclear: &[Unclear]) -> bool {
-    unclear.iter().any(|unclear| matches!(unclear, Unclear::NoPrimaryAnswered | Unclear::TwoClusters { .. }))
 }

@@ -99,6 +99,25 @@ impl Unclear {
         }
     }
 
+    /// Whether something may be so that nobody has seen: a primary says nothing, or may be replaced at this moment. The
+    /// others are seen as they are, and are findings to whoever only looks or repairs.
+    #[must_use]
+    pub const fn hides_something(&self) -> bool {
+        match self {
+            Self::NoPrimaryAnswered
+            | Self::TwoClusters { .. }
+            | Self::NodeSilent { .. }
+            | Self::NodeLoading { .. }
+            | Self::NodeFailing { .. }
+            | Self::RoleUnsure { .. } => true,
+            Self::ClusterDown { .. }
+            | Self::SlotsUncovered { .. }
+            | Self::OwnerDoesNotClaim { .. }
+            | Self::ViewsDisagree { .. }
+            | Self::EpochsDiffer { .. } => false,
+        }
+    }
+
     /// Every name that [`Unclear::name`] gives.
     pub const NAMES: [&'static str; 11] = [
         "no_primary_answered",
