@@ -169,14 +169,31 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         decision.reasons.push(waiting);
     }
     // Half-done work first: nothing new is opened while slots of ours wait to be finished.
-    if startable.is_empty() || !decision.resume.is_empty() {
+    if !decision.resume.is_empty() {
+        return decision;
+    }
+    // Slots that are nobody's may be another evenkeel's, which is asked before anything is said of them.
+    let strange = decision.reasons.iter().any(is_of_others);
+    let others: Vec<Reason> = situation
+        .checks
+        .into_iter()
+        .flatten()
+        .filter(|found| matches!(found, Reason::OtherInstance { .. }))
+        .cloned()
+        .collect();
+    if strange && !others.is_empty() {
+        decision.reasons.retain(|reason| !is_of_others(reason));
+        decision.reasons.extend(others);
+        return decision;
+    }
+    if startable.is_empty() && !strange {
         return decision;
     }
     let blocking = blocking(&decision.reasons);
     // The checks take their time while the cluster settles.
-    decision.wants_checks =
-        situation.checks.is_none() && blocking.iter().all(|reason| matches!(reason, Reason::Settling { .. }));
-    if !blocking.is_empty() || situation.checks.is_none() {
+    let passes = |reason: &&Reason| matches!(reason, Reason::Settling { .. }) || is_of_others(reason);
+    decision.wants_checks = situation.checks.is_none() && blocking.iter().all(passes);
+    if startable.is_empty() || !blocking.is_empty() || situation.checks.is_none() {
         return decision;
     }
     if let Some(found) = situation.checks.filter(|found| !found.is_empty()) {
@@ -213,6 +230,11 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
 fn blocking(reasons: &[Reason]) -> Vec<&Reason> {
     let of_some = |reason: &&Reason| matches!(reason, Reason::SetAside { .. } | Reason::ServerSideJob { .. });
     reasons.iter().filter(|reason| !of_some(reason)).collect()
+}
+
+/// Whether it is about slots that somebody else moves, or has open.
+fn is_of_others(reason: &Reason) -> bool {
+    matches!(reason, Reason::ForeignOpenSlots { .. } | Reason::ForeignMove { .. })
 }
 
 /// Whether an end of the pair moves slots by itself: while it does, it refuses every mark, of whatever slot.

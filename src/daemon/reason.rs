@@ -293,7 +293,11 @@ impl fmt::Display for Reason {
                 if *slots == 1 { "slot" } else { "slots" }
             ),
             Self::OtherInstance { name, from } => {
-                write!(f, "another evenkeel acts on this cluster: {name}, connected from {from}; stop one of the two")
+                write!(
+                    f,
+                    "another evenkeel acts on this cluster: {name}, connected from {from}; it was started first and goes \
+                     on: wait until it is done (`evenkeel status` asks a daemon), or stop one of the two"
+                )
             }
             Self::LeaseHeld { holder, host, left } => write!(
                 f,

@@ -171,6 +171,8 @@ pub struct Supervisor {
     approved: Option<Approved>,
     checks: Option<(checks::Found, Instant)>,
     checks_under_way: Option<oneshot::Receiver<checks::Found>>,
+    /// What the checks found has not been decided on.
+    checks_unheeded: bool,
     work: Option<Account>,
     done_work: Work,
     /// Moves that ended, newest last, those of earlier processes included; never more than [`HISTORY_MAX`].
@@ -240,6 +242,7 @@ impl Supervisor {
             approved: None,
             checks: None,
             checks_under_way: None,
+            checks_unheeded: false,
             work: None,
             done_work: Work::default(),
             history: Arc::new(parts.records.history()),
@@ -278,6 +281,7 @@ impl Supervisor {
                 found = finished(&mut self.checks_under_way) => {
                     self.checks_under_way = None;
                     self.checks = Some((found, Instant::now()));
+                    self.checks_unheeded = true;
                     self.parts.nudge.notify_one();
                 }
                 Some(command) = self.parts.orders.queue.recv() => self.on_command(command).await,
@@ -487,6 +491,7 @@ impl Supervisor {
             _ => self.policy.clone(),
         };
         let now = Instant::now();
+        self.checks_unheeded = false;
         let found = self.checks.as_ref().filter(|(_, at)| self.work.is_some() || at.elapsed() < CHECKS_GOOD_FOR);
         let decision = decide(&Situation {
             now,
@@ -563,7 +568,8 @@ impl Supervisor {
             let patience = self.parts.config.borrow().schedule.stop_grace + LAST_CALLS;
             return (self.running.is_empty() || since.elapsed() > patience).then(|| self.ended_as(false, true));
         }
-        if self.parts.goal == Goal::Keep || !self.running.is_empty() || self.checks_under_way.is_some() {
+        let asks = self.checks_under_way.is_some() || self.checks_unheeded;
+        if self.parts.goal == Goal::Keep || !self.running.is_empty() || asks {
             return None;
         }
         if self.settled {

@@ -351,6 +351,18 @@ fn open_slots_of_somebody_else_stop_everything_until_they_are_old_enough_to_adop
 }
 
 #[test]
+fn open_slots_are_no_humans_affair_while_another_evenkeel_is_at_work() {
+    let human = "a 0-8191 [5->-b]\nb 8192-16383 [5-<-a]\nc [5-<-a]";
+    let waiting = "a 0-8191 [5->-b]\nb 8192-16383 [5-<-a]";
+    let other = || vec![Reason::OtherInstance { name: "x".to_owned(), from: "y".to_owned() }];
+    for story in [human, waiting] {
+        check(story, Circumstances::default(), "[foreign_open_slots]");
+        check(story, Circumstances { checks: None, ..Circumstances::default() }, "checks; [foreign_open_slots]");
+        check(story, Circumstances { checks: Some(other()), ..Circumstances::default() }, "[other_instance]");
+    }
+}
+
+#[test]
 fn marks_that_tell_no_single_story_are_left_to_a_human() {
     let story = "a 0-5460 [5->-d]\nb 5461-10922 [5-<-a]\nc 10923-16383\nd [5-<-a]";
     let watched = Duration::from_hours(1);
