@@ -27,7 +27,7 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<ExitStatus> {
     } else {
         print!("{}", document.text());
     }
-    Ok(if diagnosis.topology.unclear.iter().any(Unclear::hides_something) {
+    Ok(if !diagnosis.uncounted.is_empty() || diagnosis.topology.unclear.iter().any(Unclear::hides_something) {
         ExitStatus::Failed
     } else if document.healthy {
         ExitStatus::Done

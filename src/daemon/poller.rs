@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::jobs::Jobs;
 use crate::cluster::{Address, CallCount, NodeId, NodeInfo, NodeView, Observation, Observed, Role, Silent};
-use crate::redis::{Conn, Dialer, OpenError};
+use crate::redis::{Conn, Dialer, OpenError, explained};
 
 /// Nodes that are dialled or read side by side: enough to hide their latency, few enough for a file limit of 1,024.
 const SIDE_BY_SIDE: usize = 64;
@@ -322,8 +322,11 @@ pub(super) async fn side_by_side<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
 
 async fn read_node(conn: &Conn, patience: Patience) -> (NodeId, Address, Result<Observed, String>) {
     let read = async {
-        let (view, info, cluster_info) = tokio::try_join!(conn.cluster_nodes(), conn.info(None), conn.cluster_info())
-            .map_err(|error| error.to_string())?;
+        let read = tokio::try_join!(conn.cluster_nodes(), conn.info(None), conn.cluster_info());
+        let (view, info, cluster_info) = match read {
+            Ok(read) => read,
+            Err(error) => return Err(explained(conn, error).await),
+        };
         let view = NodeView::parse(&view).map_err(|error| format!("its CLUSTER NODES cannot be read: {error}"))?;
         let info =
             NodeInfo::parse(&info, &cluster_info).map_err(|error| format!("its INFO cannot be read: {error}"))?;

@@ -4,9 +4,10 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::clock::rfc3339;
-use crate::cluster::{NodeId, ServerJob, ServerVersion, SlotSet, Unclear};
+use crate::cluster::{Address, NodeId, ServerJob, ServerVersion, SlotSet, Unclear};
 use crate::journal::Pause;
 use crate::plan::TargetFault;
+use crate::redis::grant;
 
 /// A reason not to open any further slot. What is open already is finished all the same.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,8 +93,8 @@ pub enum Reason {
     },
     /// Our user may not do what moving slots needs.
     PermissionMissing {
-        /// The nodes that do not permit it, in the order of their ids.
-        nodes: Vec<NodeId>,
+        /// The nodes that do not permit it, in the order of their ids, and where they were reached.
+        nodes: Vec<(NodeId, Address)>,
         /// The user.
         user: String,
         /// The ACL rules that are missing.
@@ -328,10 +329,10 @@ impl fmt::Display for Reason {
                 write!(f, "the plan is not carried out, because it breaks its own rules (please report this): {why}")
             }
             Self::PermissionMissing { nodes, user, rules } => {
-                let names = nodes.iter().map(NodeId::short).collect::<Vec<_>>().join(", ");
+                let name = |(node, address): &(NodeId, Address)| format!("{address} ({})", node.short());
+                let names = nodes.iter().map(name).collect::<Vec<_>>().join(", ");
                 let verb = if nodes.len() == 1 { "does" } else { "do" };
-                let rules = rules.join(" ");
-                write!(f, "{names} {verb} not permit what moving slots needs; run there: ACL SETUSER {user} {rules}")
+                write!(f, "{names} {verb} not permit what moving slots needs; run there: {}", grant(user, rules))
             }
             Self::TimeoutTooLong { node, migrate_timeout, node_timeout } => write!(
                 f,

@@ -51,7 +51,7 @@ use crate::throttle::Limits;
 const MAILBOX: usize = 256;
 /// Between turns that nothing else causes: long enough to cost nothing, short enough for timers.
 const TICK: Duration = Duration::from_millis(200);
-/// How long what the checks found stays true.
+/// How long what the checks found stays true; a permission that is missing is asked for again at every poll.
 const CHECKS_GOOD_FOR: Duration = Duration::from_secs(30);
 /// How long finished moves are remembered, so that a look that began before their end is read rightly.
 const REMEMBER: Duration = Duration::from_mins(1);
@@ -492,8 +492,10 @@ impl Supervisor {
         };
         let now = Instant::now();
         self.checks_unheeded = false;
-        let found = self.checks.as_ref().filter(|(_, at)| self.work.is_some() || at.elapsed() < CHECKS_GOOD_FOR);
-        let decision = decide(&Situation {
+        let checks = self.checks.as_ref();
+        // What they found is held against us until it is known not to be so any more.
+        let found = checks.filter(|(found, _)| !found.reasons.is_empty() || !self.checks_are_old(config.schedule.poll));
+        let mut decision = decide(&Situation {
             now,
             look: &look,
             topology: &topology,
@@ -519,9 +521,22 @@ impl Supervisor {
             checks: found.map(|(found, _)| found.reasons.as_slice()),
             settings: found.map_or(&SettingsByNode::new(), |(found, _)| &found.settings),
         });
+        let forbids =
+            |(found, _): &(checks::Found, Instant)| found.reasons.iter().any(|it| decision.reasons.contains(it));
+        decision.wants_checks |= found.is_some_and(forbids) && self.checks_are_old(config.schedule.poll);
         // A look that began before a move ended shows the cluster as it was: the next one is already asked for.
         let stale = self.ended.iter().any(|(_, at)| *at >= look.began);
         self.carry_out(decision, &topology, &config, stale);
+    }
+
+    /// Whether what the checks found may be so no more, or no more so.
+    fn checks_are_old(&self, poll: Duration) -> bool {
+        self.checks.as_ref().is_none_or(|(found, at)| {
+            let lacks = found.reasons.iter().any(|reason| matches!(reason, Reason::PermissionMissing { .. }));
+            let good_for = if lacks { poll.min(CHECKS_GOOD_FOR) } else { CHECKS_GOOD_FOR };
+            let at_work = self.work.is_some() && found.reasons.is_empty();
+            !at_work && at.elapsed() >= good_for
+        })
     }
 
     fn carry_out(&mut self, decision: Decision, topology: &Arc<Topology>, config: &Arc<Config>, stale: bool) {

@@ -12,6 +12,7 @@ mod functions;
 mod jobs;
 mod lease;
 mod permissions;
+mod tls_fault;
 mod traffic;
 
 /// Under which name the client library logs: of every lost connection, which evenkeel tells of once.
@@ -24,5 +25,7 @@ pub use error::{CallError, OpenError};
 pub use functions::Libraries;
 pub use jobs::JobSupport;
 pub use lease::LeaseServer;
-pub use permissions::{Wanted, missing_for_repair, missing_permissions, missing_permissions_while_down};
+pub use permissions::{
+    Wanted, explained, grant, missing_for_repair, missing_permissions, missing_permissions_while_down,
+};
 pub use traffic::{TrafficClient, TrafficError};

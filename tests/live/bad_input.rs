@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{
     Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Output, SOON, Spec, Standalone, directory, eventually,
@@ -165,8 +165,28 @@ fn check_permissions(flavour: Flavour) {
     }
     may(&["-cluster|setslot", "-migrate", "-restore-asking"]);
     evenkeel().assert(1, &["+cluster|setslot", "+migrate", "+restore-asking"]);
+    // What is needed only to look is missed before anything is asked.
+    for rule in ["cluster|nodes", "cluster|myid", "info"] {
+        may(&[&format!("-{rule}"), "-migrate"]);
+        let output = evenkeel();
+        output.assert(1, &["ACL SETUSER keel ", &format!("+{rule}"), "+migrate"]);
+    }
+    may(&["-cluster|countkeysinslot"]);
+    let check = Evenkeel::new(&["check"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();
+    check.assert(1, &["not_counted", "ACL SETUSER keel +cluster|countkeysinslot"]);
+
+    // A daemon is let go on by the permission alone, and at once.
+    may(&["-migrate"]);
+    let daemon = Evenkeel::new(&["run"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").spawn();
+    let first = cluster.address(cluster.primaries()[0]).to_string();
+    let lacks = |status: &str| status.contains("\"permission_missing\"") && status.contains(&first);
+    daemon.await_http("/api/v1/status", SOON, lacks);
     may(&[]);
-    evenkeel().assert(0, &["done: "]);
+    let granted = Instant::now();
+    daemon.await_http("/api/v1/status", SOON, |status| !status.contains("\"permission_missing\""));
+    assert!(granted.elapsed() < Duration::from_secs(15), "it took {:?} to be seen", granted.elapsed());
+    cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 4096)).collect::<Vec<_>>());
+    drop(daemon);
     assert!(set_slots(&cluster) > 0, "the servers count what is sent");
     data.verify_all(&cluster);
 }

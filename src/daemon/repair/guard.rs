@@ -106,7 +106,7 @@ async fn check_node(
     } else {
         let rules = missing_permissions_while_down(conn).await?;
         if !rules.is_empty() {
-            return Ok(Some(permissions::lacking(conn.node(), config, rules)));
+            return Ok(Some(permissions::lacking(conn, config, rules)));
         }
     }
     // A daemon that was started later would give way at its next check only: it must not be there at all.
@@ -116,7 +116,7 @@ async fn check_node(
         return Ok(Some(Reason::OtherInstance { name, from }));
     }
     let rules = missing_for_repair(conn, add_slots, delete).await?;
-    Ok((!rules.is_empty()).then(|| permissions::lacking(conn.node(), config, rules)))
+    Ok((!rules.is_empty()).then(|| permissions::lacking(conn, config, rules)))
 }
 
 /// The longest `cluster-node-timeout` of the primaries, asked only where it matters.
