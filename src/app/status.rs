@@ -89,6 +89,9 @@ impl Document {
         if let Some(error) = &status.config.error {
             let _ = writeln!(text, "the configuration was refused and the old one is in use: {error}");
         }
+        for warning in &status.warnings {
+            let _ = writeln!(text, "warning: {warning}");
+        }
         if let Some(plan) = &self.plan {
             text.push('\n');
             text.push_str(&nodes(&plan.nodes));

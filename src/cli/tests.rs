@@ -371,6 +371,7 @@ fn commands_without_a_cluster_need_none() {
             Check { file: "some.toml" }
         "#]],
     );
+    check("evenkeel config check --config some.toml --no-files", expect![[""]]);
     check(
         "evenkeel config example",
         expect![[r#"

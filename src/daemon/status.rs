@@ -56,6 +56,8 @@ pub struct Status {
     pub lease: Tenure,
     /// The files of certificates that are in use.
     pub certificates: Vec<CertificateFile>,
+    /// What is wrong and stops nothing: files that cannot be used, a password that a node does not take.
+    pub warnings: Vec<String>,
     /// How the last reload of the configuration ended: the fault, if it was refused.
     pub config_error: Option<String>,
     /// Reloads that were taken over since the start.
@@ -87,6 +89,7 @@ impl Status {
             approved: None,
             lease: Tenure::NotNeeded,
             certificates: Vec::new(),
+            warnings: Vec::new(),
             config_error: None,
             config_generation: 0,
         }

@@ -52,6 +52,7 @@ pub(crate) fn starting(now: Now) -> Status {
         approved: None,
         lease: Tenure::NotNeeded,
         certificates: Vec::new(),
+        warnings: Vec::new(),
         config_error: None,
         config_generation: 0,
     }
@@ -118,6 +119,7 @@ pub(crate) fn working(now: Now) -> Status {
                 next_try: Some(now.instant + Duration::from_secs(30)),
             },
         )]),
+        warnings: vec!["the token file /run/token is empty".to_owned()],
         config_error: Some("line 3: cluster.sseds is not a key".to_owned()),
         config_generation: 2,
         ..starting(now)

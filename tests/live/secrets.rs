@@ -155,6 +155,13 @@ fn passwords_and_certificates_change_under_a_running_daemon_and_it_goes_on() {
     sign(2102);
     await_log(&daemon, "connections were made anew", 3);
     cut_and_await_rest(&cluster, &daemon);
+    // A password that no node takes is told where people look, and offered again until one does.
+    fs::write(&password, "too early").expect("the directory is writable");
+    let status = daemon.await_http("/api/v1/status", SOON, |status| status.contains("the connection of before goes on"));
+    assert!(status.contains("refuses the login: WRONGPASS"), "{status}");
+    acl(&[">too early"]);
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"warnings\":[]"));
+    cut_and_await_rest(&cluster, &daemon);
     daemon.sigterm();
     daemon.output(SOON).assert(0, &["no slot is open"]);
     workload.assert_unharmed(&cluster);

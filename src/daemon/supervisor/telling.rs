@@ -99,6 +99,7 @@ impl Supervisor {
             approved: self.approved.as_ref().map(|approved| approved.hash().to_owned()),
             lease: self.parts.lease.tenure(),
             certificates: self.parts.files.borrow().certificates.clone(),
+            warnings: self.parts.files.borrow().faults.iter().chain(&sight.warnings).cloned().collect(),
             config_error: self.parts.config_error.borrow().clone(),
             config_generation: self.config_generation,
         }));

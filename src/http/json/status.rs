@@ -53,6 +53,8 @@ pub struct StatusDocument {
     pub lease: Option<LeaseDocument>,
     /// The files of certificates that are in use.
     pub certificates: Vec<CertificateDocument>,
+    /// What is wrong and stops nothing, for people: files that cannot be used, a password that a node does not take.
+    pub warnings: Vec<String>,
     /// Slots with a mark at any primary.
     pub open_slots: Slots,
     /// The last look at the cluster.
@@ -216,6 +218,7 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         approved: status.approved.clone(),
         lease: lease(&status.lease, now),
         certificates: status.certificates.iter().map(|file| certificate(file, now)).collect(),
+        warnings: status.warnings.clone(),
         open_slots: Slots::from(&open),
         look: LookDocument {
             number: view.map_or(0, |view| view.number),
