@@ -56,6 +56,12 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
     } else {
         let lookup = |slot: Slot| keys.get(&slot).copied();
         print!("{}", render(&plan, Notes { keys: Some(&lookup), emptied: Some(&emptied) }));
+        if !plan.moves.is_empty() {
+            println!(
+                "plan {}; a daemon that asks first carries it out at `evenkeel approve`, while it is the same",
+                plan.hash()
+            );
+        }
         for obstacle in &obstacles {
             println!("Not as things are: {}: {obstacle}", obstacle.name());
         }

@@ -44,8 +44,9 @@ pub(super) fn lacking(conn: &Conn, config: &Config, rules: Vec<&'static str>) ->
 
 /// One reason for all nodes at which the same is missing; other reasons stay as they are, before them.
 pub(super) fn together(reasons: Vec<Reason>) -> Vec<Reason> {
+    type Nodes = Vec<(NodeId, Address)>;
     let mut others = Vec::new();
-    let mut lacking: BTreeMap<(String, Vec<&'static str>), Vec<(NodeId, Address)>> = BTreeMap::new();
+    let mut lacking: BTreeMap<(String, Vec<&'static str>), Nodes> = BTreeMap::new();
     for reason in reasons {
         if let Reason::PermissionMissing { nodes, user, rules } = reason {
             lacking.entry((user, rules)).or_default().extend(nodes);
@@ -68,7 +69,7 @@ mod tests {
     #[test]
     fn nodes_that_lack_the_same_share_a_line_to_type() {
         let lacks = |node: &str, rules: &[&'static str]| Reason::PermissionMissing {
-            nodes: vec![(id(node), Address::new(&format!("{node}.example"), 6379))],
+            nodes: vec![(id(node), Address::new(format!("{node}.example"), 6379))],
             user: "mover".to_owned(),
             rules: rules.to_vec(),
         };

@@ -278,8 +278,8 @@ impl Poller {
         let nodes = std::mem::take(read);
         let heard_of: BTreeSet<NodeId> =
             nodes.values().flat_map(|observed| observed.view.lines()).map(|line| line.id).collect();
-        // A node that nobody knows of any more is gone, not silent.
-        self.unreachable.retain(|node, _| heard_of.contains(node));
+        // A node that nobody knows of any more is gone, not silent; where nobody says anything, that is not known.
+        self.unreachable.retain(|node, _| nodes.is_empty() || heard_of.contains(node));
         self.conns.retain(|node, _| nodes.contains_key(node));
         let silent = self
             .unreachable

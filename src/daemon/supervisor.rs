@@ -171,8 +171,8 @@ pub struct Supervisor {
     approved: Option<Approved>,
     checks: Option<(checks::Found, Instant)>,
     checks_under_way: Option<oneshot::Receiver<checks::Found>>,
-    /// What the checks found has not been decided on.
-    checks_unheeded: bool,
+    /// When those checks ended whose findings were decided on last.
+    checks_heeded: Option<Instant>,
     work: Option<Account>,
     done_work: Work,
     /// Moves that ended, newest last, those of earlier processes included; never more than [`HISTORY_MAX`].
@@ -242,7 +242,7 @@ impl Supervisor {
             approved: None,
             checks: None,
             checks_under_way: None,
-            checks_unheeded: false,
+            checks_heeded: None,
             work: None,
             done_work: Work::default(),
             history: Arc::new(parts.records.history()),
@@ -281,7 +281,6 @@ impl Supervisor {
                 found = finished(&mut self.checks_under_way) => {
                     self.checks_under_way = None;
                     self.checks = Some((found, Instant::now()));
-                    self.checks_unheeded = true;
                     self.parts.nudge.notify_one();
                 }
                 Some(command) = self.parts.orders.queue.recv() => self.on_command(command).await,
@@ -491,7 +490,7 @@ impl Supervisor {
             _ => self.policy.clone(),
         };
         let now = Instant::now();
-        self.checks_unheeded = false;
+        self.checks_heeded = self.checks.as_ref().map(|(_, at)| *at);
         let checks = self.checks.as_ref();
         // What they found is held against us until it is known not to be so any more.
         let found = checks.filter(|(found, _)| !found.reasons.is_empty() || !self.checks_are_old(config.schedule.poll));
@@ -583,7 +582,8 @@ impl Supervisor {
             let patience = self.parts.config.borrow().schedule.stop_grace + LAST_CALLS;
             return (self.running.is_empty() || since.elapsed() > patience).then(|| self.ended_as(false, true));
         }
-        let asks = self.checks_under_way.is_some() || self.checks_unheeded;
+        let ended = self.checks.as_ref().map(|(_, at)| *at);
+        let asks = self.checks_under_way.is_some() || ended != self.checks_heeded;
         if self.parts.goal == Goal::Keep || !self.running.is_empty() || asks {
             return None;
         }

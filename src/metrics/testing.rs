@@ -86,6 +86,7 @@ pub(crate) fn working(now: Now) -> Status {
             slots: "0-4,6-999".parse().unwrap(),
             slots_moved: 250,
             keys_moved: 3_000,
+            bytes_estimated: Some(1_500_000),
             pace: PaceStatus {
                 batch_keys: 40,
                 block: Some(Duration::from_micros(1_500)),
@@ -102,6 +103,7 @@ pub(crate) fn working(now: Now) -> Status {
             slots_moved: 250,
             keys_planned: Some(12_000),
             keys_moved: 3_000,
+            bytes_estimated: 1_500_000,
             elapsed: Duration::from_millis(12_500),
             active: true,
         },

@@ -218,7 +218,8 @@ fn name(line: &Line) -> String {
     }
 }
 
-fn plural(count: impl ToString, noun: &str) -> String {
+/// `1 slot`, `2 slots`.
+pub(crate) fn plural(count: impl ToString, noun: &str) -> String {
     let count = count.to_string();
     if count == "1" { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -170,6 +170,9 @@ fn check_permissions(flavour: Flavour) {
         may(&[&format!("-{rule}"), "-migrate"]);
         let output = evenkeel();
         output.assert(1, &["ACL SETUSER keel ", &format!("+{rule}"), "+migrate"]);
+        // Also where nothing is logged.
+        let plan = Evenkeel::new(&["plan"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();
+        plan.assert(1, &["ACL SETUSER keel ", &format!("+{rule}")]);
     }
     may(&["-cluster|countkeysinslot"]);
     let check = Evenkeel::new(&["check"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();

@@ -123,7 +123,7 @@ fn a_drain_outlasts_the_process_until_the_node_is_to_have_its_share_again() {
     Evenkeel::new(&nobody).run_to_end().assert(1, &["nobody.example"]);
     let address = cluster.address(drained).to_string();
     let id = cluster.node_id(drained).to_string();
-    daemon.is_told(&["drain", &address], &[&id, "is drained, until `evenkeel undrain`"]);
+    daemon.is_told(&["drain", &address], &[&id, "is to be drained, and to stay so until `evenkeel undrain`"]);
     let halves = [(drained, 0), (second, 8192), (third, 8192)];
     cluster.assert_settled(&halves[1..]);
     assert_eq!(json(&daemon, "/api/v1/status")["drains"][0]["node"], id);

@@ -130,7 +130,7 @@ fn check_a_foreign_open_slot(flavour: Flavour) {
 
     let daemon = start_daemon(&settings(&cluster, PATIENT));
     let status = await_status(&daemon, "\"foreign_open_slots\"");
-    assert!(status.contains(&format!("slots {} are open", tagged.slot)), "{status}");
+    assert!(status.contains(&format!("slot {} is open", tagged.slot)), "{status}");
     // Somebody is at work, twice as long as the daemon's patience lasts with one who is not.
     let mut moved = 0;
     while moved < 120 {

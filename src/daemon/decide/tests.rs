@@ -37,8 +37,8 @@ struct Circumstances {
     /// `a>d`, or nobody.
     orphan: &'static str,
     set_aside: &'static str,
-    /// What is set aside is not tried again by itself.
-    given_up: bool,
+    /// When that is tried again; `None` when it is given up.
+    next_try: Option<Duration>,
     checks: Option<Vec<Reason>>,
     settings: SettingsByNode,
     limits: Limits,
@@ -62,7 +62,7 @@ impl Default for Circumstances {
             ours: "",
             orphan: "",
             set_aside: "",
-            given_up: false,
+            next_try: Some(Duration::from_secs(9)),
             checks: Some(Vec::new()),
             settings: SettingsByNode::new(),
             limits: Limits { parallel: 8, per_target: 8 },
@@ -104,7 +104,7 @@ fn decision(story: &str, circumstances: Circumstances) -> (Decision, Observation
         memory.on_look(&Seen { at, topology: &topology, mover_calls: &mover_calls, touched: &touched, ours: &ours });
     }
     let look = Look { number: 1, observation, mover_calls: BTreeMap::new(), began: now, ended: now };
-    let next_try = (!circumstances.given_up).then(|| now + Duration::from_secs(9));
+    let next_try = circumstances.next_try.map(|left| now + left);
     let set_aside = slots(circumstances.set_aside)
         .iter()
         .map(|slot| {
@@ -235,11 +235,11 @@ fn another_plan_is_laid_before_somebody_once_what_was_approved_has_come_to_nothi
     let planned = plan::Move { source: id("a"), target: id("d"), slots: "7".parse().unwrap(), why: Why::Level };
     let given = || Circumstances { consent: Consent::Given(vec![planned.clone()]), ..Circumstances::default() };
     check(THREE_AND_ONE, Circumstances { set_aside: "7", ..given() }, "[set_aside]");
-    let given_up = Circumstances { set_aside: "7", given_up: true, ..given() };
+    let given_up = Circumstances { set_aside: "7", next_try: None, ..given() };
     check(THREE_AND_ONE, given_up, "[awaiting_approval]; [set_aside]");
     // A plan of nothing else is no other plan.
     let story = "a 0-5462\nb 5463-10922\nc 10923-16383";
-    let given_up = Circumstances { set_aside: "0-16383", given_up: true, at_work: true, ..given() };
+    let given_up = Circumstances { set_aside: "0-16383", next_try: None, at_work: true, ..given() };
     check(story, given_up, "[set_aside]");
 }
 

@@ -24,6 +24,14 @@ use crate::migration::{Pair, Purpose, Trouble};
 use crate::plan::Why;
 use crate::throttle::GroupLimits;
 
+impl Running {
+    /// About how many bytes it has moved; `None` where the size of its source's keys is not known.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
+    pub(super) fn bytes_estimated(&self) -> Option<u64> {
+        self.key_bytes.map(|bytes| (self.meter.keys() as f64 * bytes) as u64)
+    }
+}
+
 impl Supervisor {
     /// Starts a worker for these slots.
     pub(super) fn spawn(&mut self, start: Start, purpose: Purpose, config: &Config) {
@@ -169,7 +177,7 @@ impl Supervisor {
 
     async fn account(&mut self, running: &Running, report: &Report) {
         if let Some(work) = &mut self.work {
-            work.add(&running.meter);
+            work.add(&running.meter, running.bytes_estimated().unwrap_or(0));
         }
         let trouble = report.troubled.values().next();
         let outcome = match trouble {
@@ -180,15 +188,13 @@ impl Supervisor {
         self.parts.metrics.move_ended(outcome);
         let trouble = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
         let keys = running.meter.keys();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
-        let bytes_estimated = running.key_bytes.map(|bytes| (keys as f64 * bytes) as u64);
         let moved = Moved {
             slots: running.finished.clone(),
             source: running.pair.source,
             target: running.pair.target,
             why: running.why.map_or("resume", Why::name).to_owned(),
             keys,
-            bytes_estimated,
+            bytes_estimated: running.bytes_estimated(),
             took: running.since.elapsed(),
             outcome: format!("{}{trouble}", outcome.name()),
             at: SystemTime::now(),
