@@ -5,7 +5,7 @@
 #![expect(clippy::doc_markdown, reason = "the docs of arguments are help texts, which know no backticks")]
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -353,14 +353,32 @@ pub struct DaemonArgs {
 /// `evenkeel config`.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum ConfigCommand {
-    /// Report everything that is wrong with a file
-    Check {
-        /// The file to check
-        #[arg(default_value = "evenkeel.toml")]
-        file: PathBuf,
-    },
+    /// Report everything that is wrong with a file, and with the files that it names
+    Check(ConfigCheckArgs),
     /// Print a file with every key, its range and its default
     Example,
+}
+
+/// `evenkeel config check`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct ConfigCheckArgs {
+    /// The file to check [default: evenkeel.toml]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same, as every other command takes it
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
+    /// Open none of the files that it names: on another machine than the daemon's
+    #[arg(long)]
+    pub no_files: bool,
+}
+
+impl ConfigCheckArgs {
+    /// The file to check.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        self.file.as_deref().or(self.config.as_deref()).unwrap_or(Path::new("evenkeel.toml"))
+    }
 }
 
 /// `evenkeel demo`.

@@ -8,7 +8,8 @@ use crate::http::json::{DrainRequest, DrainedDocument, UndrainedDocument};
 pub(super) async fn drain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let request = DrainRequest { node: args.node.clone() };
     let told: DrainedDocument = Remote::new(&args.daemon)?.post("/api/v1/drain", request).await?.document()?;
-    println!("{} is drained, until `evenkeel undrain`", told.drained.node);
+    println!("{} is to be drained, and to stay so until `evenkeel undrain`", told.drained.node);
+    println!("its slots begin to move when nothing forbids it; `evenkeel status` tells how far that is");
     if !told.survives_restart {
         println!("it lasts until a restart at the most: the daemon has no state.dir, or cannot write to it");
     }

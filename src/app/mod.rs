@@ -3,6 +3,7 @@
 mod approve;
 mod cases;
 mod check;
+mod config;
 mod drain;
 mod engine;
 mod glimpse;
@@ -58,7 +59,7 @@ async fn dispatch(cli: Cli) -> ExitStatus {
         Command::Drain(args) => Box::pin(drain::drain(&args)).await,
         Command::Undrain(args) => Box::pin(drain::undrain(&args)).await,
         Command::Approve(args) => Box::pin(approve::approve(&args)).await,
-        Command::Config(ConfigCommand::Check { file }) => Ok(check_config(&file)),
+        Command::Config(ConfigCommand::Check(args)) => Ok(config::check(&args)),
         Command::Config(ConfigCommand::Example) => {
             print!("{}", Config::example());
             Ok(ExitStatus::Done)
@@ -71,19 +72,6 @@ async fn dispatch(cli: Cli) -> ExitStatus {
         eprintln!("evenkeel: {error:#}");
         if error.is::<UsageError>() { ExitStatus::Usage } else { ExitStatus::Failed }
     })
-}
-
-fn check_config(file: &std::path::Path) -> ExitStatus {
-    match Config::load(file) {
-        Ok(_) => {
-            println!("{}: nothing is wrong with it", file.display());
-            ExitStatus::Done
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitStatus::Usage
-        }
-    }
 }
 
 /// What this process calls itself in the names of its connections: the time of its start, its machine, its number.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{glimpse, logging};
 use crate::cli::{ExitStatus, PlanArgs};
-use crate::cluster::{NodeId, Slot, SlotSet, Unclear};
+use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::config::{Functions, LogLevel};
 use crate::daemon::{Drains, Lacking, RoomRules, SettingsByNode, misfits, planned_room, policy, shard_inputs};
 use crate::http::json::{PlanDocument, ReasonDocument, plan_document, reason_document};
@@ -56,6 +56,12 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
     } else {
         let lookup = |slot: Slot| keys.get(&slot).copied();
         print!("{}", render(&plan, Notes { keys: Some(&lookup), emptied: Some(&emptied) }));
+        if !plan.moves.is_empty() {
+            println!(
+                "plan {}; a daemon that asks first carries it out at `evenkeel approve`, while it is the same",
+                plan.hash()
+            );
+        }
         for obstacle in &obstacles {
             println!("Not as things are: {}: {obstacle}", obstacle.name());
         }
@@ -170,9 +176,4 @@ async fn emptied(glimpse: &Glimpse, plan: &Plan) -> BTreeMap<NodeId, Emptied> {
         emptied.insert(line.primary, fate);
     }
     emptied
-}
-
-/// Whether nothing at all can be said of the cluster.
-pub(super) fn nothing_can_be_said(unclear: &[Unclear]) -> bool {
-    unclear.iter().any(|unclear| matches!(unclear, Unclear::NoPrimaryAnswered | Unclear::TwoClusters { .. }))
 }

@@ -7,8 +7,10 @@ use serde::Serialize;
 use super::engine::Engine;
 use super::{logging, progress};
 use crate::cli::{ExitStatus, MoveArgs, PlanArgs};
+use crate::cluster::Slots;
 use crate::config::{Config, LogLevel, Mode};
 use crate::daemon::{Ended, Goal, Reason, Work, node_name};
+use crate::plan::report::plural;
 
 /// How often a command looks: it is awaited by a person. Two looks this far apart must agree before it acts.
 const POLL: Duration = Duration::from_secs(1);
@@ -83,8 +85,12 @@ fn result(ended: &Ended) -> ExitStatus {
 }
 
 fn summary(ended: &Ended, work: &Work) -> String {
-    let moved =
-        format!("{} slots and {} keys moved in {:.1} s", work.slots_moved, work.keys_moved, work.elapsed.as_secs_f64());
+    let moved = format!(
+        "{} and {} moved in {:.1} s",
+        plural(work.slots_moved, "slot"),
+        plural(work.keys_moved, "key"),
+        work.elapsed.as_secs_f64()
+    );
     let mut lines = vec![match (ended.settled, work.slots_moved) {
         (true, 0) => "nothing to move: the cluster is as it should be".to_owned(),
         (true, _) => format!("done: {moved}"),
@@ -92,9 +98,11 @@ fn summary(ended: &Ended, work: &Work) -> String {
         (false, _) => format!("not finished: {moved}"),
     }];
     if !ended.left_open.is_empty() {
+        let slots = Slots(&ended.left_open);
+        let (their, them) = if ended.left_open.len() == 1 { ("its", "it") } else { ("their", "them") };
         lines.push(format!(
-            "slots {} are open, with their marks; clients reach every key. The next run finishes them",
-            ended.left_open
+            "{slots} {} open, with {their} marks; clients reach every key. The next run finishes {them}",
+            slots.are()
         ));
     }
     lines.extend(

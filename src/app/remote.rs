@@ -59,7 +59,7 @@ impl Remote {
         &self,
         path: &'static str,
     ) -> anyhow::Result<Answer<T>> {
-        self.ask(path, |agent, url| agent.get(url).call()).await
+        self.ask(path, false, |agent, url| agent.get(url).call()).await
     }
 
     /// What the daemon says of its own health, in a line; an error unless it is well.
@@ -88,17 +88,19 @@ impl Remote {
         document: impl Serialize + Send + 'static,
     ) -> anyhow::Result<Answer<T>> {
         let token = self.token.token()?.map(|token| format!("Bearer {}", token.expose_secret()));
+        let shown = token.is_some();
         let call = move |agent: &ureq::Agent, url: &str| {
             let post = agent.post(url);
             let post = if let Some(token) = token { post.header("Authorization", token) } else { post };
             post.send_json(&document)
         };
-        self.ask(path, call).await
+        self.ask(path, shown, call).await
     }
 
     async fn ask<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &'static str,
+        shown: bool,
         call: impl FnOnce(&ureq::Agent, &str) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> + Send + 'static,
     ) -> anyhow::Result<Answer<T>> {
         let (agent, url, ca_file) = (self.agent.clone(), format!("{}{path}", self.url), self.ca_file.clone());
@@ -106,6 +108,9 @@ impl Remote {
             let mut response = call(&agent, &url).map_err(|error| no_answer(&url, ca_file.as_deref(), error))?;
             let status = response.status();
             let not_evenkeel = || not_evenkeel(&url, status);
+            if status == ureq::http::StatusCode::UNAUTHORIZED {
+                bail!("{}", no_token(&url, shown));
+            }
             if status.is_success() {
                 return response.body_mut().read_json().map(Answer::Document).with_context(not_evenkeel);
             }
@@ -152,6 +157,15 @@ fn meaning(fault: &rustls::Error, ca_file: Option<&Path>) -> Option<String> {
     }
     let plain = matches!(fault, rustls::Error::InvalidMessage(_));
     plain.then(|| ": it does not speak TLS (is http.tls configured there?)".to_owned())
+}
+
+/// What to do where a daemon does not take the token that was shown, or wants one.
+fn no_token(url: &str, shown: bool) -> String {
+    let why = if shown { "it is not the daemon's token" } else { "the daemon asks for its token" };
+    format!(
+        "{url} takes no orders: {why}; name the file that holds it (its http.token_file) with --token-file, or set \
+         EVENKEEL_HTTP_TOKEN"
+    )
 }
 
 fn not_evenkeel(url: &str, status: ureq::http::StatusCode) -> String {

@@ -7,8 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::cases::{CaseDocument, cases};
 use super::engine::heed_signals;
-use super::{instance, logging, plan};
+use super::{instance, logging};
 use crate::cli::{ExitStatus, Keep, RepairArgs};
+use crate::cluster::Unclear;
 use crate::config::{LogLevel, Mode};
 use crate::daemon::{self, Done, Outcome, Prefer, Wishes};
 use crate::migration::Verdict;
@@ -134,7 +135,7 @@ impl DoneDocument {
 fn result(outcome: &Outcome) -> ExitStatus {
     let after = &outcome.after;
     let cannot_tell = after.cases.values().any(|case| matches!(case.verdict, Verdict::CannotTell { .. }));
-    if cannot_tell || !after.uncounted.is_empty() || plan::nothing_can_be_said(&after.topology.unclear) {
+    if cannot_tell || !after.uncounted.is_empty() || after.topology.unclear.iter().any(Unclear::hides_something) {
         ExitStatus::Failed
     } else if after.cases.is_empty() && after.hidden.is_empty() && !outcome.interrupted {
         ExitStatus::Done

@@ -13,6 +13,7 @@ use crate::cli::{ExitStatus, StatusArgs};
 use crate::http::json::{
     ErrorDocument, PaceDocument, PlanDocument, PlanNode, SetAsideSlot, StatusDocument, WorkDocument,
 };
+use crate::plan::report::plural;
 
 /// Slots set aside that the text tells of one by one; the JSON document has them all.
 const ASIDE_MAX: usize = 20;
@@ -58,10 +59,17 @@ impl Document {
     /// What is left to do, by what the daemon told.
     fn result(&self) -> ExitStatus {
         let status = &self.status;
-        let at_work = status.work.active || !status.moves.is_empty() || status.open_slots.count > 0;
+        if status.work.active || !status.moves.is_empty() {
+            return ExitStatus::Left;
+        }
+        // What else is known was seen earlier, and may be so no more.
+        if status.reasons.iter().any(|reason| reason.name == "no_view") {
+            return ExitStatus::Failed;
+        }
         let planned = self.plan.as_ref().is_some_and(|plan| plan.slots_to_move > 0);
         let waits_for_a_human = self.plan.is_none() && status.reasons.iter().any(|reason| !reason.passes_by_itself);
-        if at_work || planned || !status.set_aside.is_empty() || waits_for_a_human {
+        let begun = status.open_slots.count > 0 || status.approved.is_some() || !status.set_aside.is_empty();
+        if begun || planned || waits_for_a_human {
             ExitStatus::Left
         } else if self.plan.is_none() {
             ExitStatus::Failed
@@ -75,17 +83,23 @@ impl Document {
         let mut text = format!("{}: evenkeel {} ({})\n", status.cluster, status.version, status.mode);
         let seen =
             status.look.age_s.map_or_else(|| "not seen yet".to_owned(), |age| format!("last seen {age:.1} s ago"));
-        let _ = writeln!(text, "the cluster was {seen}; {} slots are open", status.open_slots.count);
+        let _ = writeln!(text, "the cluster was {seen}; {} open", are(status.open_slots.count));
         for error in &status.look.errors {
             let _ = writeln!(text, "look failed: {error}");
         }
         if let Some(error) = &status.config.error {
             let _ = writeln!(text, "the configuration was refused and the old one is in use: {error}");
         }
+        for warning in &status.warnings {
+            let _ = writeln!(text, "warning: {warning}");
+        }
         if let Some(plan) = &self.plan {
             text.push('\n');
             text.push_str(&nodes(&plan.nodes));
-            let _ = writeln!(text, "\n{} slots are to move", plan.slots_to_move);
+            let _ = writeln!(text, "\n{} to move", are(plan.slots_to_move as usize));
+        }
+        if let Some(hash) = &status.approved {
+            let _ = writeln!(text, "plan {hash} was approved and is not at its end");
         }
         text.push_str(&work(status));
         for reason in &status.reasons {
@@ -129,23 +143,36 @@ fn work(status: &StatusDocument) -> String {
     let mut text = String::new();
     if status.work.active {
         let work = &status.work;
-        let _ = writeln!(text, "at work: {} of {} slots moved  {}", work.slots_moved, work.slots_planned, rates(work));
+        let _ = writeln!(
+            text,
+            "at work: {} of {} moved{}  {}",
+            work.slots_moved,
+            plural(work.slots_planned, "slot"),
+            bytes(work.bytes_moved_estimated),
+            rates(work)
+        );
     }
     for running in &status.moves {
         let waits = running.waits_for.as_ref().map_or_else(|| pace(&running.pace), |why| format!("; waits: {why}"));
         let _ = writeln!(
             text,
-            "{}: {} -> {}, {} of {} slots, {} keys{waits}",
+            "{}: {} -> {}, {} of {}, {}{}{waits}",
             running.purpose,
             short(&running.source),
             short(&running.target),
             running.slots_moved,
-            running.slots.count,
-            running.keys_moved
+            plural(running.slots.count, "slot"),
+            plural(running.keys_moved, "key"),
+            running.bytes_moved_estimated.map(bytes).unwrap_or_default()
         );
     }
     if status.moves_waiting > 0 {
-        let _ = writeln!(text, "{} more moves wait for their turn", status.moves_waiting);
+        let _ = writeln!(
+            text,
+            "{} {} for their turn",
+            plural(status.moves_waiting, "more move"),
+            if status.moves_waiting == 1 { "waits" } else { "wait" }
+        );
     }
     text
 }
@@ -186,6 +213,22 @@ fn rates(work: &WorkDocument) -> String {
     )
 }
 
+/// `1 slot is`, `2 slots are`.
+fn are(slots: usize) -> String {
+    format!("{} {}", plural(slots, "slot"), if slots == 1 { "is" } else { "are" })
+}
+
+/// `, about 12.3 MB`; nothing where nothing is known to have moved.
+fn bytes(estimated: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match UNITS.into_iter().find(|(size, _)| estimated >= *size) {
+        Some((size, unit)) => format!(", about {:.1} {unit}", estimated as f64 / size as f64),
+        None if estimated > 0 => format!(", about {estimated} B"),
+        None => String::new(),
+    }
+}
+
 fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
@@ -213,8 +256,9 @@ mod tests {
         assert_eq!(document.result(), ExitStatus::Left);
         expect![[r#"
             cache-eu: evenkeel 0.1.0 (act)
-            the cluster was last seen 2.0 s ago; 1 slots are open
+            the cluster was last seen 2.0 s ago; 1 slot is open
             the configuration was refused and the old one is in use: line 3: cluster.sseds is not a key
+            warning: the token file /run/token is empty
 
             node           slots  target  off by
             10.0.0.1:6379   8192    5462    2730
@@ -222,13 +266,22 @@ mod tests {
             10.0.0.3:6379      0    5461   -5461
 
             5461 slots are to move
-            at work: 250 of 1000 slots moved  20 slots/s  240 keys/s  ETA 38s
-            move: 00000001 -> 00000003, 250 of 999 slots, 3000 keys; waits: the finalise of another move
+            at work: 250 of 1000 slots moved, about 1.5 MB  20 slots/s  240 keys/s  ETA 38s
+            move: 00000001 -> 00000003, 250 of 999 slots, 3000 keys, about 1.5 MB; waits: the finalise of another move
             2 more moves wait for their turn
-            because: set_aside: slots 5 are set aside: it would not
+            because: set_aside: slot 5 is set aside: it would not
             set aside: slot 5 after 3 tries, tried again in 30 s: refused: it would not
         "#]]
         .assert_eq(&document.text());
+    }
+
+    #[test]
+    fn one_is_not_many_and_bytes_have_units() {
+        assert_eq!([are(0), are(1), are(2)], ["0 slots are", "1 slot is", "2 slots are"]);
+        assert_eq!(
+            [0, 999, 1_500, 2_000_000, 3_210_000_000].map(bytes),
+            ["", ", about 999 B", ", about 1.5 kB", ", about 2.0 MB", ", about 3.2 GB"]
+        );
     }
 
     #[test]
@@ -250,10 +303,15 @@ mod tests {
         check(&|told| told.status.open_slots.count = 1, ExitStatus::Left);
         check(&|told| told.status.set_aside = status_document(&working(now), now).set_aside, ExitStatus::Left);
         check(&|told| told.status.work.active = true, ExitStatus::Left);
+        check(&|told| told.status.approved = Some("0123456789ab".to_owned()), ExitStatus::Left);
         check(&|told| told.plan = None, ExitStatus::Failed);
+        // The plan is the one of the last look that succeeded.
+        let blind = |told: &mut Document| told.status.reasons = status_document(&starting(now), now).reasons;
+        check(&blind, ExitStatus::Failed);
         let cannot = |told: &mut Document| {
             told.plan = None;
             told.status.reasons = status_document(&starting(now), now).reasons;
+            told.status.reasons[0].name = "target_unmatched".to_owned();
             told.status.reasons[0].passes_by_itself = false;
         };
         check(&cannot, ExitStatus::Left);

@@ -362,13 +362,19 @@ fn commands_without_a_cluster_need_none() {
     check(
         "evenkeel config check",
         expect![[r#"
-            Check { file: "evenkeel.toml" }
+            Check(ConfigCheckArgs { file: None, config: None, no_files: false })
         "#]],
     );
     check(
         "evenkeel config check some.toml",
         expect![[r#"
-            Check { file: "some.toml" }
+            Check(ConfigCheckArgs { file: Some("some.toml"), config: None, no_files: false })
+        "#]],
+    );
+    check(
+        "evenkeel config check --config some.toml --no-files",
+        expect![[r#"
+            Check(ConfigCheckArgs { file: None, config: Some("some.toml"), no_files: true })
         "#]],
     );
     check(
@@ -377,6 +383,10 @@ fn commands_without_a_cluster_need_none() {
             Example
         "#]],
     );
+}
+
+#[test]
+fn a_daemon_is_asked_at_its_address() {
     check(
         "evenkeel status",
         expect![[r#"
@@ -711,7 +721,7 @@ fn help_of_config() {
             Usage: evenkeel config <COMMAND>
 
             Commands:
-              check    Report everything that is wrong with a file
+              check    Report everything that is wrong with a file, and with the files that it names
               example  Print a file with every key, its range and its default
               help     Print this message or the help of the given subcommand(s)
 
@@ -726,15 +736,17 @@ fn help_of_config_check() {
     check_help(
         "evenkeel config check --help",
         expect![[r#"
-            Report everything that is wrong with a file
+            Report everything that is wrong with a file, and with the files that it names
 
-            Usage: evenkeel config check [FILE]
+            Usage: evenkeel config check [OPTIONS] [FILE]
 
             Arguments:
               [FILE]  The file to check [default: evenkeel.toml]
 
             Options:
-              -h, --help  Print help
+                  --config <FILE>  The same, as every other command takes it
+                  --no-files       Open none of the files that it names: on another machine than the daemon's
+              -h, --help           Print help
         "#]],
     );
 }

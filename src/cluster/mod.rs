@@ -26,5 +26,6 @@ pub use observation::{
 pub use settings::NodeSettings;
 pub use slot::{Slot, SlotRange, SlotSet, SlotTextError};
 pub use topology::{Member, NameError, OpenSlot, Shard, Standing, Topology};
+pub(crate) use unclear::Slots;
 pub use unclear::{Finding, Unclear};
 pub use view::{Failing, LineFault, Link, Marker, NodeLine, NodeView, Role, ViewError};

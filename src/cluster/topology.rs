@@ -9,7 +9,7 @@ mod names;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::{Address, Failing, Finding, NodeId, Observation, ServerJob, Slot, SlotSet, Unclear};
 pub use names::NameError;
@@ -112,15 +112,33 @@ pub struct OpenSlot {
 
 impl fmt::Display for OpenSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text_of(&SlotSet::from_iter([self.slot])))
+    }
+}
+
+impl OpenSlot {
+    /// What it says of all these slots, which have the same owner and the same marks as this one.
+    #[must_use]
+    pub fn text_of(&self, slots: &SlotSet) -> String {
         let owner = self.owner.map_or_else(|| "nobody for certain".to_owned(), |owner| owner.short());
-        write!(f, "slot {} is open and belongs to {owner}", self.slot)?;
+        let (mut text, it) = match slots.len() {
+            1 => (format!("slot {slots} is open and belongs to {owner}"), "it"),
+            _ => (format!("slots {slots} are open and belong to {owner}"), "them"),
+        };
         for (at, to) in &self.migrating {
-            write!(f, "; {} is giving it to {}", at.short(), to.short())?;
+            let _ = write!(text, "; {} is giving {it} to {}", at.short(), to.short());
         }
         for (at, from) in &self.importing {
-            write!(f, "; {} is taking it from {}", at.short(), from.short())?;
+            let _ = write!(text, "; {} is taking {it} from {}", at.short(), from.short());
         }
-        Ok(())
+        text
+    }
+
+    /// Whether the two have the same owner and the same marks.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let Self { slot: _, owner, claimants, migrating, importing } = self;
+        (owner, claimants, migrating, importing) == (&other.owner, &other.claimants, &other.migrating, &other.importing)
     }
 }
 

@@ -11,7 +11,10 @@ use super::{Address, Failing, Marker, NodeId, OpenSlot, ServerJob, SlotSet};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unclear {
     /// No node that answered says that it is a primary.
-    NoPrimaryAnswered,
+    NoPrimaryAnswered {
+        /// What went wrong with the first of those that did not answer, for people; `None` when none was asked in vain.
+        why: Option<String>,
+    },
     /// The nodes that answered are of two clusters: no chain of known nodes joins them. Nothing else is judged then.
     TwoClusters {
         /// Where a node of the one was reached.
@@ -85,7 +88,7 @@ impl Unclear {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::NoPrimaryAnswered => "no_primary_answered",
+            Self::NoPrimaryAnswered { .. } => "no_primary_answered",
             Self::TwoClusters { .. } => "two_clusters",
             Self::NodeSilent { .. } => "node_silent",
             Self::ClusterDown { .. } => "cluster_down",
@@ -96,6 +99,25 @@ impl Unclear {
             Self::OwnerDoesNotClaim { .. } => "owner_does_not_claim",
             Self::ViewsDisagree { .. } => "views_disagree",
             Self::EpochsDiffer { .. } => "epochs_differ",
+        }
+    }
+
+    /// Whether something may be so that nobody has seen: a primary says nothing, or may be replaced at this moment. The
+    /// others are seen as they are, and are findings to whoever only looks or repairs.
+    #[must_use]
+    pub const fn hides_something(&self) -> bool {
+        match self {
+            Self::NoPrimaryAnswered { .. }
+            | Self::TwoClusters { .. }
+            | Self::NodeSilent { .. }
+            | Self::NodeLoading { .. }
+            | Self::NodeFailing { .. }
+            | Self::RoleUnsure { .. } => true,
+            Self::ClusterDown { .. }
+            | Self::SlotsUncovered { .. }
+            | Self::OwnerDoesNotClaim { .. }
+            | Self::ViewsDisagree { .. }
+            | Self::EpochsDiffer { .. } => false,
         }
     }
 
@@ -118,7 +140,8 @@ impl Unclear {
 impl fmt::Display for Unclear {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoPrimaryAnswered => f.write_str("no primary answered"),
+            Self::NoPrimaryAnswered { why: None } => f.write_str("no primary answered"),
+            Self::NoPrimaryAnswered { why: Some(why) } => write!(f, "no primary answered: {why}"),
             Self::TwoClusters { a, b } => {
                 write!(f, "{a} and {b} are of two clusters: no node that the one knows is known to the other")
             }
@@ -341,7 +364,14 @@ impl fmt::Display for At<'_> {
 }
 
 /// `slot 5`, `slots 5-9`.
-struct Slots<'a>(&'a SlotSet);
+pub(crate) struct Slots<'a>(pub(crate) &'a SlotSet);
+
+impl Slots<'_> {
+    /// The verb that goes with them.
+    pub(crate) fn are(&self) -> &'static str {
+        if self.0.len() == 1 { "is" } else { "are" }
+    }
+}
 
 impl fmt::Display for Slots<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

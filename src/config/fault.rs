@@ -89,12 +89,12 @@ impl fmt::Display for Problem {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read the configuration file {}: {source}", path.display())]
+    #[error("cannot read the configuration file {}: {why}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why. Not a source: whoever prints those too would say it twice.
+        why: io::Error,
     },
     /// The file was read, and this is wrong with it.
     #[error("the configuration file {} cannot be used:{}", path.display(), lines(faults))]

@@ -444,8 +444,8 @@ impl fmt::Display for LogFormat {
 impl Config {
     /// Reads and checks a file. Paths in it are taken from the working directory, not from the file's.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|why| ConfigError::Unreadable { path: path.to_owned(), why })?;
         Self::parse(&text, &path.display().to_string())
             .map_err(|faults| ConfigError::Faults { path: path.to_owned(), faults })
     }

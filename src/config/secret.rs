@@ -104,8 +104,8 @@ impl TokenSource {
     }
 
     /// The token in this file and nowhere else; none where there is no file.
-    #[cfg(test)]
-    pub(crate) fn of_file(file: Option<PathBuf>) -> Self {
+    #[must_use]
+    pub fn of_file(file: Option<PathBuf>) -> Self {
         Self { file, variable: |_| None }
     }
 
@@ -136,14 +136,14 @@ fn secret(
 #[derive(Debug, Error)]
 pub enum SecretError {
     /// The file could not be read.
-    #[error("cannot read the {what} file {}: {source}", path.display())]
+    #[error("cannot read the {what} file {}: {why}", path.display())]
     Unreadable {
         /// What the file is to hold.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why. Not a source: whoever prints those too would say it twice.
+        why: io::Error,
     },
     /// The file is empty: most likely it is being replaced.
     #[error("the {what} file {} is empty", path.display())]
@@ -180,7 +180,7 @@ pub enum SecretError {
 /// The file's text without the one newline that editors and `echo` leave at its end.
 fn read(path: &Path, what: &'static str) -> Result<SecretString, SecretError> {
     let path = || path.to_owned();
-    let unreadable = |source| SecretError::Unreadable { what, path: path(), source };
+    let unreadable = |why| SecretError::Unreadable { what, path: path(), why };
     let mut bytes = Vec::new();
     let file = File::open(path()).map_err(unreadable)?;
     // One byte more than allowed tells a file that is too long from one that just fits.
@@ -251,6 +251,13 @@ mod tests {
         let (dir, secrets) = file_with(b"", UNSET);
         drop(dir);
         assert!(said(secrets.password()).starts_with("cannot read the password file "));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_told_once() {
+        let absent = TokenSource::of_file(Some(PathBuf::from("/absent/token"))).token().expect_err("it is not there");
+        let told = format!("{:#}", anyhow::Error::new(absent));
+        assert_eq!(told, "cannot read the token file /absent/token: No such file or directory (os error 2)");
     }
 
     #[test]

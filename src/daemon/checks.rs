@@ -72,7 +72,7 @@ pub(super) async fn check_node(
 ) -> Result<(Vec<Reason>, NodeSettings), CallError> {
     let missing = missing_permissions(conn, Wanted::by(config)).await?;
     if !missing.is_empty() {
-        return Ok((vec![permissions::lacking(conn.node(), config, missing)], NodeSettings::default()));
+        return Ok((vec![permissions::lacking(conn, config, missing)], NodeSettings::default()));
     }
     let mut reasons = Vec::new();
     let ours = dialer.name();

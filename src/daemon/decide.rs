@@ -1,6 +1,7 @@
 //! What to do about the picture as it is now. A pure function: the supervisor carries the decision out.
 
 mod last_slot;
+mod projection;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use last_slot::{Parting, empties};
+use projection::make_plan;
+pub use projection::shard_inputs;
 
 use super::approval::Consent;
 use super::fit::{Fit, SettingsByNode};
@@ -18,7 +21,7 @@ use super::{Look, Reason, RoomRules, SetAside, room};
 use crate::cluster::{Finding, NodeId, NodeInfo, OpenSlot, Shard, Slot, SlotSet, Topology};
 use crate::journal::Pause;
 use crate::migration::{Pair, Predecessors};
-use crate::plan::{self, Member, NodeName, Plan, Policy, ShardInput, Why};
+use crate::plan::{NodeName, Plan, Policy, Why};
 use crate::throttle::{Limits, Order, admit};
 
 /// What evenkeel is run for.
@@ -113,6 +116,8 @@ pub(super) struct Decision {
     pub(super) waiting: usize,
     /// The plan, if the picture allows one.
     pub(super) plan: Option<Plan>,
+    /// Slots that are to move: those of what was approved, whatever the plan of the moment says, else those of the plan.
+    pub(super) wanted: SlotSet,
     /// Why nothing (more) is started.
     pub(super) reasons: Vec<Reason>,
     /// The checks before the first move are wanted.
@@ -128,7 +133,10 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     let held = situation.paused.is_some() || situation.outside.is_some();
     let mut decision = Decision { reasons: reasons(situation), held, ..Decision::default() };
     match make_plan(situation) {
-        Ok(plan) => decision.plan = plan,
+        Ok(plan) => {
+            decision.wanted = plan.as_ref().map(|plan| wanted(situation, plan)).unwrap_or_default();
+            decision.plan = plan;
+        }
         Err(reasons) => decision.reasons.extend(reasons),
     }
     if situation.observing || situation.stopping || situation.lease.is_some() {
@@ -139,13 +147,12 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     let moves = match situation.consent {
         Consent::NotAsked => plan.moves.as_slice(),
         Consent::Given(moves) => moves,
-        Consent::Awaited if plan.moves.is_empty() => &[],
-        Consent::Awaited => {
-            decision.reasons.push(Reason::AwaitingApproval { hash: plan.hash(), slots: plan.slots_moved() });
-            &[]
-        }
+        Consent::Awaited => &[],
     };
-    let wanted: Vec<Start> = moves
+    if awaits_approval(situation, plan, &decision.wanted) {
+        decision.reasons.push(Reason::AwaitingApproval { hash: plan.hash(), slots: plan.slots_moved() });
+    }
+    let startable: Vec<Start> = moves
         .iter()
         .map(|planned| {
             let slots = planned.slots.iter().filter(|slot| is_free(situation, *slot)).collect();
@@ -156,20 +163,37 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         .filter(|start| situation.orphan.is_none_or(|orphan| orphan.source != start.pair.source))
         .collect();
     let idle = situation.running.is_empty() && decision.resume.is_empty() && situation.own.is_empty();
-    decision.settled = idle && plan.moves.is_empty() && decision.reasons.is_empty();
-    decision.waiting = wanted.len();
-    if let Some(waiting) = set_aside(situation, plan) {
+    decision.settled = idle && plan.moves.is_empty() && moves.is_empty() && decision.reasons.is_empty();
+    decision.waiting = startable.len();
+    if let Some(waiting) = set_aside(situation, &decision.wanted) {
         decision.reasons.push(waiting);
     }
     // Half-done work first: nothing new is opened while slots of ours wait to be finished.
-    if wanted.is_empty() || !decision.resume.is_empty() {
+    if !decision.resume.is_empty() {
+        return decision;
+    }
+    // Slots that are nobody's may be another evenkeel's, which is asked before anything is said of them.
+    let strange = decision.reasons.iter().any(is_of_others);
+    let others: Vec<Reason> = situation
+        .checks
+        .into_iter()
+        .flatten()
+        .filter(|found| matches!(found, Reason::OtherInstance { .. }))
+        .cloned()
+        .collect();
+    if strange && !others.is_empty() {
+        decision.reasons.retain(|reason| !is_of_others(reason));
+        decision.reasons.extend(others);
+        return decision;
+    }
+    if startable.is_empty() && !strange {
         return decision;
     }
     let blocking = blocking(&decision.reasons);
     // The checks take their time while the cluster settles.
-    decision.wants_checks =
-        situation.checks.is_none() && blocking.iter().all(|reason| matches!(reason, Reason::Settling { .. }));
-    if !blocking.is_empty() || situation.checks.is_none() {
+    let passes = |reason: &&Reason| matches!(reason, Reason::Settling { .. }) || is_of_others(reason);
+    decision.wants_checks = situation.checks.is_none() && blocking.iter().all(passes);
+    if startable.is_empty() || !blocking.is_empty() || situation.checks.is_none() {
         return decision;
     }
     if let Some(found) = situation.checks.filter(|found| !found.is_empty()) {
@@ -177,7 +201,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         return decision;
     }
     let mut possible: Vec<Start> = Vec::new();
-    for start in wanted {
+    for start in startable {
         if is_in_a_servers_hands(situation, start.pair) {
             continue;
         }
@@ -206,6 +230,11 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
 fn blocking(reasons: &[Reason]) -> Vec<&Reason> {
     let of_some = |reason: &&Reason| matches!(reason, Reason::SetAside { .. } | Reason::ServerSideJob { .. });
     reasons.iter().filter(|reason| !of_some(reason)).collect()
+}
+
+/// Whether it is about slots that somebody else moves, or has open.
+fn is_of_others(reason: &Reason) -> bool {
+    matches!(reason, Reason::ForeignOpenSlots { .. } | Reason::ForeignMove { .. })
 }
 
 /// Whether an end of the pair moves slots by itself: while it does, it refuses every mark, of whatever slot.
@@ -335,93 +364,37 @@ fn due(situation: &Situation<'_>, slot: Slot) -> bool {
     situation.set_aside.get(&slot).is_none_or(|aside| aside.next_try.is_some_and(|next_try| next_try <= situation.now))
 }
 
-fn set_aside(situation: &Situation<'_>, plan: &Plan) -> Option<Reason> {
-    let planned = |slot: &Slot| plan.moves.iter().any(|planned| planned.slots.contains(*slot));
-    let wanted = |slot: &Slot| situation.topology.open.contains_key(slot) || planned(slot);
+/// What is to move, as far as it is not on its way.
+fn wanted(situation: &Situation<'_>, plan: &Plan) -> SlotSet {
+    let moves = match situation.consent {
+        Consent::Given(moves) => moves,
+        Consent::NotAsked | Consent::Awaited => &plan.moves,
+    };
+    moves.iter().fold(SlotSet::new(), |all, planned| all.union(&planned.slots))
+}
+
+/// Whether somebody is to approve the plan of the moment: nothing was approved, or nothing of that is tried again by
+/// itself, and the plan has come to move other slots.
+fn awaits_approval(situation: &Situation<'_>, plan: &Plan, wanted: &SlotSet) -> bool {
+    let is_given_up = |slot: Slot| situation.set_aside.get(&slot).is_some_and(|aside| aside.next_try.is_none());
+    match situation.consent {
+        Consent::NotAsked => false,
+        Consent::Awaited => !plan.moves.is_empty(),
+        Consent::Given(_) => {
+            let comes_to_nothing = situation.running.is_empty() && wanted.iter().all(is_given_up);
+            comes_to_nothing
+                && plan.moves.iter().flat_map(|planned| planned.slots.iter()).any(|slot| !is_given_up(slot))
+        }
+    }
+}
+
+fn set_aside(situation: &Situation<'_>, wanted: &SlotSet) -> Option<Reason> {
+    let runs = |slot: &Slot| situation.running.iter().any(|running| running.slots.contains(*slot));
+    let wanted = |slot: &Slot| situation.topology.open.contains_key(slot) || wanted.contains(*slot) || runs(slot);
     let waiting: Vec<_> =
         situation.set_aside.iter().filter(|(slot, _)| !due(situation, **slot) && wanted(slot)).collect();
     let (_, first) = waiting.first()?;
     Some(Reason::SetAside { slots: waiting.iter().map(|(slot, _)| **slot).collect(), why: first.why.clone() })
-}
-
-/// The plan for the cluster as it will be once the running moves are done, looked over by a checker that shares no code
-/// with the planner.
-fn make_plan(situation: &Situation<'_>) -> Result<Option<Plan>, Vec<Reason>> {
-    if !situation.topology.unclear.is_empty() {
-        return Ok(None);
-    }
-    let shards = shards(situation);
-    let (plan, violations) = if let Goal::Move { slots, to } = situation.goal {
-        let refuse = |fault| vec![Reason::Targets(fault)];
-        let to = plan::resolve(&shards, to).map_err(refuse)?;
-        let plan = plan::explicit(&shards, slots, to).map_err(refuse)?;
-        let violations = plan::check::check_explicit(&shards, slots, to, &plan);
-        (plan, violations)
-    } else {
-        let mut policy = situation.policy.clone();
-        policy.nodes.retain(|entry| !names_unusable(situation, &entry.node));
-        if situation.at_work {
-            // Trigger wide, fix tight: what has begun is brought to an exact end.
-            (policy.threshold_percent, policy.threshold_slots) = (0.0, 1);
-        }
-        let refuse = |faults: Vec<plan::TargetFault>| faults.into_iter().map(Reason::Targets).collect::<Vec<_>>();
-        let plan = plan::plan(&shards, &policy).map_err(refuse)?;
-        let violations = plan::check::check(&shards, &policy, &plan);
-        (plan, violations)
-    };
-    if violations.is_empty() {
-        return Ok(Some(plan));
-    }
-    let why = violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    Err(vec![Reason::PlanUnsound { why }])
-}
-
-/// The shards that take part, with every slot of a running move, and every open slot of ours, where it is going.
-fn shards(situation: &Situation<'_>) -> Vec<ShardInput> {
-    let mut shards = shard_inputs(situation.topology);
-    for running in situation.running {
-        put(&mut shards, &running.slots, running.pair.target);
-    }
-    for (slot, pair) in situation.own.iter() {
-        put(&mut shards, &SlotSet::from_iter([slot]), pair.target);
-    }
-    shards
-}
-
-/// Counts slots to this primary, and to nobody else: while they move their source may have been replaced. Where it is a
-/// primary no more itself, they are counted to whoever has them.
-fn put(shards: &mut [ShardInput], slots: &SlotSet, target: NodeId) {
-    if shards.iter().any(|shard| shard.primary == target) {
-        for shard in shards {
-            let here = shard.primary == target;
-            shard.slots = if here { shard.slots.union(slots) } else { shard.slots.difference(slots) };
-        }
-    }
-}
-
-/// The shards that take part in a plan: all that own slots, and the empty ones that can be used.
-#[must_use]
-pub fn shard_inputs(topology: &Topology) -> Vec<ShardInput> {
-    let part = topology.shards.values().filter(|shard| shard.usable() || !shard.slots.is_empty());
-    part.map(|shard| ShardInput { primary: shard.primary.id, members: members(shard), slots: shard.slots.clone() })
-        .collect()
-}
-
-/// The members of a shard as the planner knows them.
-fn members(shard: &Shard) -> Vec<Member> {
-    std::iter::once(&shard.primary)
-        .chain(&shard.replicas)
-        .filter_map(|member| {
-            let (id, hostname) = (member.id, member.hostname.clone());
-            Some(Member { id, address: member.address.clone()?, hostname })
-        })
-        .collect()
-}
-
-/// A target entry for a primary without slots that cannot be used now has no say: it may be switched off for good.
-fn names_unusable(situation: &Situation<'_>, name: &NodeName) -> bool {
-    let unusable = situation.topology.shards.values().filter(|shard| !shard.usable() && shard.slots.is_empty());
-    unusable.flat_map(members).any(|member| name.names(&member))
 }
 
 /// What stands in the way of one move.

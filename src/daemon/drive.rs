@@ -44,6 +44,9 @@ pub(super) trait Carrier {
     /// even under the finalise: only for one after which nobody finalises anything.
     async fn pause(&mut self, machine: &Migration, why: &Trouble, pauses: u32) -> Option<Reply>;
 
+    /// Hears of slots that the machine has set apart, as soon as it has.
+    async fn heed_set_apart(&mut self, _machine: &Migration) {}
+
     /// So many slots and keys more are done.
     fn came_forward(&mut self, slots: usize, keys: u64);
 }
@@ -111,6 +114,7 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
         }
         let after = machine.progress();
         carrier.came_forward(after.slots - before.slots, after.keys - before.keys);
+        carrier.heed_set_apart(machine).await;
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::{Config, FileStamp, Secrets, TlsFiles};
+use crate::config::{Config, FileStamp, Secrets, TlsFiles, TokenSource};
 use crate::tls::{certificate_expiry, server_config};
 
 /// How often the files are looked at.
@@ -83,6 +83,8 @@ pub struct Files {
     pub changes: u64,
     /// The same of the files of our own listener.
     pub served_changes: u64,
+    /// What is wrong with any of them now, that of the token included, for people.
+    pub faults: Vec<String>,
 }
 
 /// Watches the files that the configuration in force names, until `stop`.
@@ -94,15 +96,16 @@ pub async fn watch_files(config: watch::Receiver<Arc<Config>>, files: watch::Sen
         let looked = tokio::task::spawn_blocking(move || look(&config)).await;
         let Ok(Looked { of_connecting, of_serving, certificates, faults: now }) = looked else { return };
         for fault in now.iter().filter(|fault| !faults.contains(fault)) {
-            warn!(fault, "a file of a password or a certificate cannot be used");
+            warn!(fault, "a file of a password, a token or a certificate cannot be used");
         }
-        faults = now;
+        faults.clone_from(&now);
         let (changed, served_changed) = (connecting.replace(of_connecting), served.replace(of_serving));
         files.send_if_modified(|files| {
             let new = Files {
                 certificates,
                 changes: files.changes + u64::from(changed),
                 served_changes: files.served_changes + u64::from(served_changed),
+                faults: now,
             };
             let differs = *files != new;
             *files = new;
@@ -152,6 +155,8 @@ fn look(config: &Config) -> Looked {
     let secrets = [Secrets::of(&config.cluster), Secrets::of_file(config.lease.password_file.clone())];
     let passwords = secrets.iter().flat_map(|secrets| [secrets.password(), secrets.migrate_password()]);
     faults.extend(passwords.filter_map(|password| password.err().map(|error| error.to_string())));
+    // Told now, and not when somebody shows a token for the first time.
+    faults.extend(TokenSource::of(&config.http).token().err().map(|error| error.to_string()));
     faults.dedup();
     Looked { of_connecting, of_serving, certificates, faults }
 }
@@ -223,6 +228,13 @@ mod tests {
         assert!(fault.contains("/ca.pem") && fault.contains("expired"), "{fault}");
         let why = "/ca.pem: no such file".to_owned();
         assert_eq!(file(Err(why.clone())).fault(expires), Some(why));
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_read_is_a_fault_before_anybody_shows_one() {
+        let config = Config::parse("cluster.seeds = ['a:1']\nhttp.token_file = '/absent/token'", "x").expect("valid");
+        let faults = look(&config).faults;
+        assert_eq!(faults, ["cannot read the token file /absent/token: No such file or directory (os error 2)"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::Reason;
 use crate::cluster::{Address, NodeId, Topology};
 use crate::config::Config;
-use crate::redis::{Dialer, Wanted, missing_permissions};
+use crate::redis::{Conn, Dialer, Wanted, missing_permissions};
 
 /// Replicas that are asked side by side.
 const SIDE_BY_SIDE: usize = 32;
@@ -23,7 +23,7 @@ pub(super) async fn at_replicas(dialer: &Dialer, topology: &Topology, config: &C
     let asks = replicas.into_iter().map(|(node, address, hostname)| async move {
         let conn = dialer.open(&address, hostname.as_deref(), node).await.map_err(|error| error.to_string())?;
         let missing = missing_permissions(&conn, Wanted::by(config)).await.map_err(|error| error.to_string())?;
-        Ok::<_, String>((!missing.is_empty()).then(|| lacking(node, config, missing)))
+        Ok::<_, String>((!missing.is_empty()).then(|| lacking(&conn, config, missing)))
     });
     let answers: Vec<Result<Option<Reason>, String>> =
         stream::iter(asks).buffer_unordered(SIDE_BY_SIDE).collect().await;
@@ -37,15 +37,16 @@ pub(super) async fn at_replicas(dialer: &Dialer, topology: &Topology, config: &C
 }
 
 /// The reason that one node gives.
-pub(super) fn lacking(node: NodeId, config: &Config, rules: Vec<&'static str>) -> Reason {
+pub(super) fn lacking(conn: &Conn, config: &Config, rules: Vec<&'static str>) -> Reason {
     let user = config.cluster.username.clone().unwrap_or_else(|| "default".to_owned());
-    Reason::PermissionMissing { nodes: vec![node], user, rules }
+    Reason::PermissionMissing { nodes: vec![(conn.node(), conn.address().clone())], user, rules }
 }
 
 /// One reason for all nodes at which the same is missing; other reasons stay as they are, before them.
 pub(super) fn together(reasons: Vec<Reason>) -> Vec<Reason> {
+    type Nodes = Vec<(NodeId, Address)>;
     let mut others = Vec::new();
-    let mut lacking: BTreeMap<(String, Vec<&'static str>), Vec<NodeId>> = BTreeMap::new();
+    let mut lacking: BTreeMap<(String, Vec<&'static str>), Nodes> = BTreeMap::new();
     for reason in reasons {
         if let Reason::PermissionMissing { nodes, user, rules } = reason {
             lacking.entry((user, rules)).or_default().extend(nodes);
@@ -68,7 +69,7 @@ mod tests {
     #[test]
     fn nodes_that_lack_the_same_share_a_line_to_type() {
         let lacks = |node: &str, rules: &[&'static str]| Reason::PermissionMissing {
-            nodes: vec![id(node)],
+            nodes: vec![(id(node), Address::new(format!("{node}.example"), 6379))],
             user: "mover".to_owned(),
             rules: rules.to_vec(),
         };
@@ -81,8 +82,10 @@ mod tests {
         let told: Vec<String> = told.iter().map(ToString::to_string).collect();
         let expect = [
             Reason::Observing.to_string(),
-            "bbbbbbbb does not permit what moving slots needs; run there: ACL SETUSER mover +asking".to_owned(),
-            "aaaaaaaa, cccccccc do not permit what moving slots needs; run there: ACL SETUSER mover +multi +exec"
+            "b.example:6379 (bbbbbbbb) does not permit what moving slots needs; run there: ACL SETUSER mover +asking"
+                .to_owned(),
+            "a.example:6379 (aaaaaaaa), c.example:6379 (cccccccc) do not permit what moving slots needs; run there: \
+             ACL SETUSER mover +multi +exec"
                 .to_owned(),
         ];
         assert_eq!(told, expect);

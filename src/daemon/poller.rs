@@ -17,10 +17,12 @@ use tracing::{debug, info, warn};
 
 use super::jobs::Jobs;
 use crate::cluster::{Address, CallCount, NodeId, NodeInfo, NodeView, Observation, Observed, Role, Silent};
-use crate::redis::{Conn, Dialer, OpenError};
+use crate::redis::{Conn, Dialer, OpenError, explained};
 
 /// Nodes that are dialled or read side by side: enough to hide their latency, few enough for a file limit of 1,024.
 const SIDE_BY_SIDE: usize = 64;
+/// How soon a node is offered a password or certificate again that it did not take.
+const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// How often newly heard-of nodes are followed in one pass. Each round finds the neighbours of the one before; nodes
 /// gossip about all others, so one round nearly always suffices.
 const DISCOVERY_ROUNDS: usize = 3;
@@ -54,6 +56,8 @@ pub struct Sight {
     pub errors: Vec<String>,
     /// Looks that have ended, well or not.
     pub looks_ended: u64,
+    /// What is wrong and keeps nobody from looking, for people.
+    pub warnings: Vec<String>,
 }
 
 /// How long a look waits for one node.
@@ -110,6 +114,10 @@ pub struct Poller {
     seeds_tried: bool,
     /// Every connection is to be made anew, with the passwords and certificates as they are now.
     renew: bool,
+    /// Nodes that have not taken the passwords and certificates of now, and what they said.
+    refused: BTreeMap<NodeId, String>,
+    /// When connections were made anew last.
+    renewed: Instant,
     number: u64,
 }
 
@@ -117,8 +125,9 @@ impl Poller {
     /// A poller that has not connected to anything yet.
     #[must_use]
     pub fn new(dialer: Dialer, seeds: Vec<Address>) -> Self {
-        let (conns, unreachable) = (BTreeMap::new(), BTreeMap::new());
-        Self { dialer, seeds, conns, unreachable, jobs: Jobs::default(), seeds_tried: false, renew: false, number: 0 }
+        let (conns, unreachable, refused) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (jobs, renewed) = (Jobs::default(), Instant::now());
+        Self { dialer, seeds, conns, unreachable, jobs, seeds_tried: false, renew: false, refused, renewed, number: 0 }
     }
 
     /// Uses another login, other seeds, from the next look on; open connections stay.
@@ -157,8 +166,11 @@ impl Poller {
         }
         self.number += 1;
         let mut observation = self.observation(&mut read);
-        if std::mem::take(&mut self.renew) {
-            self.renew_connections(&observation).await;
+        // Whoever did not take them may by now: the file was changed before the server's user, say.
+        self.refused.retain(|node, _| self.conns.contains_key(node));
+        let all = std::mem::take(&mut self.renew);
+        if all || (!self.refused.is_empty() && self.renewed.elapsed() >= RENEW_AGAIN_AFTER) {
+            self.renew_connections(&observation, all).await;
         }
         observation.jobs = self.jobs.read(primaries(&self.conns, &observation)).await;
         let mover_calls = self.mover_calls(&observation).await;
@@ -242,6 +254,7 @@ impl Poller {
                     if self.unreachable.remove(&node).is_some() {
                         info!(node = %node, address = %conn.address(), "node answers again");
                     }
+                    self.refused.remove(&node);
                     self.conns.insert(node, conn);
                     any = true;
                 }
@@ -265,8 +278,8 @@ impl Poller {
         let nodes = std::mem::take(read);
         let heard_of: BTreeSet<NodeId> =
             nodes.values().flat_map(|observed| observed.view.lines()).map(|line| line.id).collect();
-        // A node that nobody knows of any more is gone, not silent.
-        self.unreachable.retain(|node, _| heard_of.contains(node));
+        // A node that nobody knows of any more is gone, not silent; where nobody says anything, that is not known.
+        self.unreachable.retain(|node, _| nodes.is_empty() || heard_of.contains(node));
         self.conns.retain(|node, _| nodes.contains_key(node));
         let silent = self
             .unreachable
@@ -277,25 +290,41 @@ impl Poller {
         Observation { nodes, silent, jobs: BTreeMap::new() }
     }
 
-    async fn renew_connections(&mut self, observation: &Observation) {
+    /// What nodes do not take of our passwords and certificates as they are now.
+    fn warnings(&self) -> Vec<String> {
+        self.refused.values().map(|why| format!("{why}; the connection of before goes on until it ends")).collect()
+    }
+
+    /// Of all nodes, or of those that have refused before.
+    async fn renew_connections(&mut self, observation: &Observation, all: bool) {
         let dialer = &self.dialer;
         let dial = |(node, observed): (&NodeId, &Observed)| {
             let (node, address, hostname) = (*node, observed.dialled.clone(), observed.view.myself().hostname.clone());
             async move { (node, dialer.open_dialled(&address, hostname.as_deref(), node).await) }
         };
         let mut renewed = 0;
-        for (node, opened) in side_by_side(observation.nodes.iter().map(dial).collect()).await {
+        let wanted = observation.nodes.iter().filter(|(node, _)| all || self.refused.contains_key(node));
+        let dials: Vec<_> = wanted.map(dial).collect();
+        for (node, opened) in side_by_side(dials).await {
             match opened {
                 Ok(conn) => {
                     renewed += 1;
+                    self.refused.remove(&node);
                     self.conns.insert(node, conn);
                 }
                 Err(error) => {
-                    warn!(%node, %error, "a new password or certificate is not taken; the old connection goes on");
+                    let why = error.to_string();
+                    if self.refused.get(&node) != Some(&why) {
+                        warn!(%node, why, "a new password or certificate is not taken; the old connection goes on");
+                    }
+                    self.refused.insert(node, why);
                 }
             }
         }
-        info!(renewed, "connections were made anew with the passwords and certificates as they are now");
+        self.renewed = Instant::now();
+        if all || renewed > 0 {
+            info!(renewed, "connections were made anew with the passwords and certificates as they are now");
+        }
     }
 
     /// Counts of moving commands, of the nodes that hold marks: whether somebody is at work on them.
@@ -322,8 +351,11 @@ pub(super) async fn side_by_side<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
 
 async fn read_node(conn: &Conn, patience: Patience) -> (NodeId, Address, Result<Observed, String>) {
     let read = async {
-        let (view, info, cluster_info) = tokio::try_join!(conn.cluster_nodes(), conn.info(None), conn.cluster_info())
-            .map_err(|error| error.to_string())?;
+        let read = tokio::try_join!(conn.cluster_nodes(), conn.info(None), conn.cluster_info());
+        let (view, info, cluster_info) = match read {
+            Ok(read) => read,
+            Err(error) => return Err(explained(conn, error).await),
+        };
         let view = NodeView::parse(&view).map_err(|error| format!("its CLUSTER NODES cannot be read: {error}"))?;
         let info =
             NodeInfo::parse(&info, &cluster_info).map_err(|error| format!("its INFO cannot be read: {error}"))?;
@@ -376,6 +408,7 @@ pub async fn poll(
         let looked = poller.look(patience).await;
         sights.send_modify(|sight| {
             sight.looks_ended += 1;
+            sight.warnings = poller.warnings();
             match looked {
                 Ok(look) => (sight.look, sight.errors) = (Some(Arc::new(look)), Vec::new()),
                 Err(errors) => sight.errors = errors.iter().map(ToString::to_string).collect(),

@@ -4,9 +4,11 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use crate::clock::rfc3339;
-use crate::cluster::{NodeId, ServerJob, ServerVersion, SlotSet, Unclear};
+use crate::cluster::{Address, NodeId, ServerJob, ServerVersion, SlotSet, Slots, Unclear};
 use crate::journal::Pause;
 use crate::plan::TargetFault;
+use crate::plan::report::plural;
+use crate::redis::grant;
 
 /// A reason not to open any further slot. What is open already is finished all the same.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,8 +94,8 @@ pub enum Reason {
     },
     /// Our user may not do what moving slots needs.
     PermissionMissing {
-        /// The nodes that do not permit it, in the order of their ids.
-        nodes: Vec<NodeId>,
+        /// The nodes that do not permit it, in the order of their ids, and where they were reached.
+        nodes: Vec<(NodeId, Address)>,
         /// The user.
         user: String,
         /// The ACL rules that are missing.
@@ -289,11 +291,15 @@ impl fmt::Display for Reason {
             ),
             Self::AwaitingApproval { hash, slots } => write!(
                 f,
-                "the plan, which moves {slots} {}, waits for `evenkeel approve {hash}` (schedule.approval)",
-                if *slots == 1 { "slot" } else { "slots" }
+                "the plan, which moves {}, waits for `evenkeel approve {hash}` (schedule.approval)",
+                plural(*slots, "slot")
             ),
             Self::OtherInstance { name, from } => {
-                write!(f, "another evenkeel acts on this cluster: {name}, connected from {from}; stop one of the two")
+                write!(
+                    f,
+                    "another evenkeel acts on this cluster: {name}, connected from {from}; it was started first and goes \
+                     on: wait until it is done (`evenkeel status` asks a daemon), or stop one of the two"
+                )
             }
             Self::LeaseHeld { holder, host, left } => write!(
                 f,
@@ -301,14 +307,7 @@ impl fmt::Display for Reason {
                 left.as_secs()
             ),
             Self::LeaseLost { why } => write!(f, "the lease is not ours, so nothing is changed: {why}"),
-            Self::ForeignOpenSlots { slots, adopted_in: Some(left) } => write!(
-                f,
-                "slots {slots} are open and not ours; they are finished if nobody touches them for another {} s",
-                left.as_secs()
-            ),
-            Self::ForeignOpenSlots { slots, adopted_in: None } => {
-                write!(f, "slots {slots} are open in a way that a human must look at; run `evenkeel check`")
-            }
+            Self::ForeignOpenSlots { slots, adopted_in } => f.write_str(&foreign(&Slots(slots), *adopted_in)),
             Self::ForeignMove { quiet_in } => {
                 write!(f, "somebody else moved slots a moment ago; waiting another {} s", quiet_in.as_secs())
             }
@@ -323,12 +322,7 @@ impl fmt::Display for Reason {
             Self::PlanUnsound { why } => {
                 write!(f, "the plan is not carried out, because it breaks its own rules (please report this): {why}")
             }
-            Self::PermissionMissing { nodes, user, rules } => {
-                let names = nodes.iter().map(NodeId::short).collect::<Vec<_>>().join(", ");
-                let verb = if nodes.len() == 1 { "does" } else { "do" };
-                let rules = rules.join(" ");
-                write!(f, "{names} {verb} not permit what moving slots needs; run there: ACL SETUSER {user} {rules}")
-            }
+            Self::PermissionMissing { nodes, user, rules } => f.write_str(&lacking(nodes, user, rules)),
             Self::TimeoutTooLong { node, migrate_timeout, node_timeout } => write!(
                 f,
                 "migration.migrate_timeout of {} ms is not below half of the cluster-node-timeout of {} ms at {}; lower it",
@@ -363,10 +357,33 @@ impl fmt::Display for Reason {
             ),
             Self::NodeNotUsable { node, why } => write!(f, "{} cannot take part in a move: {why}", node.short()),
             Self::ChecksFailed { why } => write!(f, "the checks before the first move failed: {why}"),
-            Self::SetAside { slots, why } => write!(f, "slots {slots} are set aside: {why}"),
+            Self::SetAside { slots, why } => {
+                let slots = Slots(slots);
+                write!(f, "{slots} {} set aside: {why}", slots.are())
+            }
             Self::Stopping => f.write_str("asked to stop"),
         }
     }
+}
+
+/// Open slots that are not ours, and what becomes of them.
+fn foreign(slots: &Slots<'_>, adopted_in: Option<Duration>) -> String {
+    let are = slots.are();
+    match adopted_in {
+        Some(left) => {
+            let left = left.as_secs();
+            format!("{slots} {are} open and not ours; what nobody touches for another {left} s is finished")
+        }
+        None => format!("{slots} {are} open in a way that a human must look at; run `evenkeel check`"),
+    }
+}
+
+/// What nodes do not permit, and what is to be typed there.
+fn lacking(nodes: &[(NodeId, Address)], user: &str, rules: &[&str]) -> String {
+    let name = |(node, address): &(NodeId, Address)| format!("{address} ({})", node.short());
+    let names = nodes.iter().map(name).collect::<Vec<_>>().join(", ");
+    let verb = if nodes.len() == 1 { "does" } else { "do" };
+    format!("{names} {verb} not permit what moving slots needs; run there: {}", grant(user, rules))
 }
 
 fn at(time: SystemTime) -> String {

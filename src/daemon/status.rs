@@ -56,6 +56,8 @@ pub struct Status {
     pub lease: Tenure,
     /// The files of certificates that are in use.
     pub certificates: Vec<CertificateFile>,
+    /// What is wrong and stops nothing: files that cannot be used, a password that a node does not take.
+    pub warnings: Vec<String>,
     /// How the last reload of the configuration ended: the fault, if it was refused.
     pub config_error: Option<String>,
     /// Reloads that were taken over since the start.
@@ -87,6 +89,7 @@ impl Status {
             approved: None,
             lease: Tenure::NotNeeded,
             certificates: Vec::new(),
+            warnings: Vec::new(),
             config_error: None,
             config_generation: 0,
         }
@@ -121,6 +124,8 @@ pub struct MoveStatus {
     pub slots_moved: usize,
     /// Keys of acknowledged calls.
     pub keys_moved: u64,
+    /// Bytes of these keys, estimated from the size of the source's data set and its keys; `None` where that is not known.
+    pub bytes_estimated: Option<u64>,
     /// How fast it goes at present, and what keeps it from being faster.
     pub pace: PaceStatus,
     /// When it began.
@@ -141,6 +146,8 @@ pub struct Work {
     pub keys_planned: Option<u64>,
     /// Keys of acknowledged calls.
     pub keys_moved: u64,
+    /// Bytes of these keys, as far as they can be estimated.
+    pub bytes_estimated: u64,
     /// How long the work has been going on; zero while at rest.
     pub elapsed: Duration,
     /// Whether any move runs or waits.
@@ -177,6 +184,7 @@ mod tests {
             slots_moved: 100,
             keys_planned: Some(1_000),
             keys_moved: 100,
+            bytes_estimated: 0,
             elapsed: Duration::from_secs(10),
             active: true,
         };

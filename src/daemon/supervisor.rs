@@ -51,7 +51,7 @@ use crate::throttle::Limits;
 const MAILBOX: usize = 256;
 /// Between turns that nothing else causes: long enough to cost nothing, short enough for timers.
 const TICK: Duration = Duration::from_millis(200);
-/// How long what the checks found stays true.
+/// How long what the checks found stays true; a permission that is missing is asked for again at every poll.
 const CHECKS_GOOD_FOR: Duration = Duration::from_secs(30);
 /// How long finished moves are remembered, so that a look that began before their end is read rightly.
 const REMEMBER: Duration = Duration::from_mins(1);
@@ -120,6 +120,8 @@ struct Running {
     pair: Pair,
     slots: SlotSet,
     finished: SlotSet,
+    /// Slots that it will not move, and that are set aside already.
+    set_apart: SlotSet,
     purpose: Purpose,
     why: Option<Why>,
     since: Instant,
@@ -169,6 +171,8 @@ pub struct Supervisor {
     approved: Option<Approved>,
     checks: Option<(checks::Found, Instant)>,
     checks_under_way: Option<oneshot::Receiver<checks::Found>>,
+    /// When those checks ended whose findings were decided on last.
+    checks_heeded: Option<Instant>,
     work: Option<Account>,
     done_work: Work,
     /// Moves that ended, newest last, those of earlier processes included; never more than [`HISTORY_MAX`].
@@ -238,6 +242,7 @@ impl Supervisor {
             approved: None,
             checks: None,
             checks_under_way: None,
+            checks_heeded: None,
             work: None,
             done_work: Work::default(),
             history: Arc::new(parts.records.history()),
@@ -328,6 +333,7 @@ impl Supervisor {
                     self.given.add(running.pair.source, &slots, Instant::now());
                 }
             }
+            FromWorker::SetApart { id, slots } => self.on_set_apart(id, &slots),
             FromWorker::WantsFinalise { id, grant } => {
                 if let Some(running) = self.running.get(&id) {
                     self.finalise.want(id, running.pair, running.purpose == Purpose::Resume, grant);
@@ -430,7 +436,10 @@ impl Supervisor {
             }
         }
         let now = Instant::now();
-        let due = self.set_aside.values().any(|aside| aside.next_try.is_some_and(|next_try| next_try <= now));
+        // Slots of a move that runs are not tried again before its end.
+        let moving = self.in_running();
+        let is_due = |aside: &SetAside| aside.next_try.is_some_and(|next_try| next_try <= now);
+        let due = self.set_aside.iter().any(|(slot, aside)| is_due(aside) && !moving.contains(*slot));
         let waits_for_agreement = self.finalise.is_held_up();
         let nearly_settled = self.parts.goal != Goal::Keep && self.running.is_empty() && !self.agreed;
         // What may start now, and what may end now, is decided on a picture of now.
@@ -481,8 +490,11 @@ impl Supervisor {
             _ => self.policy.clone(),
         };
         let now = Instant::now();
-        let found = self.checks.as_ref().filter(|(_, at)| self.work.is_some() || at.elapsed() < CHECKS_GOOD_FOR);
-        let decision = decide(&Situation {
+        self.checks_heeded = self.checks.as_ref().map(|(_, at)| *at);
+        let checks = self.checks.as_ref();
+        // What they found is held against us until it is known not to be so any more.
+        let found = checks.filter(|(found, _)| !found.reasons.is_empty() || !self.checks_are_old(config.schedule.poll));
+        let mut decision = decide(&Situation {
             now,
             look: &look,
             topology: &topology,
@@ -508,9 +520,22 @@ impl Supervisor {
             checks: found.map(|(found, _)| found.reasons.as_slice()),
             settings: found.map_or(&SettingsByNode::new(), |(found, _)| &found.settings),
         });
+        let forbids =
+            |(found, _): &(checks::Found, Instant)| found.reasons.iter().any(|it| decision.reasons.contains(it));
+        decision.wants_checks |= found.is_some_and(forbids) && self.checks_are_old(config.schedule.poll);
         // A look that began before a move ended shows the cluster as it was: the next one is already asked for.
         let stale = self.ended.iter().any(|(_, at)| *at >= look.began);
         self.carry_out(decision, &topology, &config, stale);
+    }
+
+    /// Whether what the checks found may be so no more, or no more so.
+    fn checks_are_old(&self, poll: Duration) -> bool {
+        self.checks.as_ref().is_none_or(|(found, at)| {
+            let lacks = found.reasons.iter().any(|reason| matches!(reason, Reason::PermissionMissing { .. }));
+            let good_for = if lacks { poll.min(CHECKS_GOOD_FOR) } else { CHECKS_GOOD_FOR };
+            let at_work = self.work.is_some() && found.reasons.is_empty();
+            !at_work && at.elapsed() >= good_for
+        })
     }
 
     fn carry_out(&mut self, decision: Decision, topology: &Arc<Topology>, config: &Arc<Config>, stale: bool) {
@@ -537,9 +562,9 @@ impl Supervisor {
             for start in decision.start {
                 self.spawn(start, Purpose::Move, config);
             }
-            if let Some(plan) = &decision.plan {
+            if decision.plan.is_some() {
                 // What is closed and where it belongs, by whoever's hand, waits for nothing any more.
-                let wanted = plan.moves.iter().fold(self.in_running(), |all, planned| all.union(&planned.slots));
+                let wanted = self.in_running().union(&decision.wanted);
                 self.set_aside.retain(|slot, _| wanted.contains(*slot) || topology.open.contains_key(slot));
             }
             // Without a plan the picture is unclear for the moment, and nobody knows what is left.
@@ -557,7 +582,9 @@ impl Supervisor {
             let patience = self.parts.config.borrow().schedule.stop_grace + LAST_CALLS;
             return (self.running.is_empty() || since.elapsed() > patience).then(|| self.ended_as(false, true));
         }
-        if self.parts.goal == Goal::Keep || !self.running.is_empty() || self.checks_under_way.is_some() {
+        let ended = self.checks.as_ref().map(|(_, at)| *at);
+        let asks = self.checks_under_way.is_some() || ended != self.checks_heeded;
+        if self.parts.goal == Goal::Keep || !self.running.is_empty() || asks {
             return None;
         }
         if self.settled {

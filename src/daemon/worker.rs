@@ -35,6 +35,8 @@ pub(super) enum FromWorker {
     Opening { id: MoveId, slots: SlotSet, recorded: oneshot::Sender<()> },
     /// These slots are finished on both ends.
     Finished { id: MoveId, slots: SlotSet },
+    /// These slots are not moved, while others of the move go on; the report has them too.
+    SetApart { id: MoveId, slots: BTreeMap<Slot, Trouble> },
     /// The finalise is wanted; the answer is the permission.
     WantsFinalise { id: MoveId, grant: oneshot::Sender<()> },
     /// The finalise is given back: the source no longer claims the slots, or nobody was told anything.

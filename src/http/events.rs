@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::AppState;
 use super::handlers::failure;
 use super::json::{ErrorDocument, history_document, plan_document, status_document, topology_document};
+use super::rate::Limited;
 use crate::clock::Now;
 use crate::daemon::Status;
 use crate::journal::Moved;
@@ -52,6 +53,7 @@ impl Streams {
 /// The documents of the other paths as they change, as server-sent events: `status` twice a second, `topology`, `plan` and
 /// `history` when there is another one.
 #[utoipa::path(get, path = "/api/v1/events", tag = "state", responses(
+    Limited,
     (status = OK, content_type = "text/event-stream", body = String),
     (status = SERVICE_UNAVAILABLE, description = "As many streams as may be are open already", body = ErrorDocument),
 ))]

@@ -15,6 +15,7 @@ use super::json::{
     ErrorDocument, HistoryDocument, PlanDocument, StatusDocument, TopologyDocument, history_document, plan_document,
     reason_document, status_document, topology_document,
 };
+use super::rate::Limited;
 use super::{AppState, orders};
 use crate::clock::Now;
 use crate::daemon::Status;
@@ -46,13 +47,13 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Response {
 }
 
 /// What runs, how far it has come, and why nothing (more) is moved.
-#[utoipa::path(get, path = "/api/v1/status", tag = "state", responses((status = OK, body = StatusDocument)))]
+#[utoipa::path(get, path = "/api/v1/status", tag = "state", responses((status = OK, body = StatusDocument), Limited))]
 pub(super) async fn status(State(state): State<AppState>) -> Response {
     fresh(status_document(&state.latest(), Now::read()))
 }
 
 /// Shards, slots, open slots, findings.
-#[utoipa::path(get, path = "/api/v1/topology", tag = "state", responses((status = OK, body = TopologyDocument), (status = SERVICE_UNAVAILABLE, description = "The cluster has not been read yet", body = ErrorDocument)))]
+#[utoipa::path(get, path = "/api/v1/topology", tag = "state", responses((status = OK, body = TopologyDocument), (status = SERVICE_UNAVAILABLE, description = "The cluster has not been read yet", body = ErrorDocument), Limited))]
 pub(super) async fn topology(State(state): State<AppState>) -> Response {
     let status = state.latest();
     match &status.view {
@@ -62,7 +63,7 @@ pub(super) async fn topology(State(state): State<AppState>) -> Response {
 }
 
 /// What is to move, and why.
-#[utoipa::path(get, path = "/api/v1/plan", tag = "state", responses((status = OK, body = PlanDocument), (status = SERVICE_UNAVAILABLE, description = "There is none at present", body = ErrorDocument)))]
+#[utoipa::path(get, path = "/api/v1/plan", tag = "state", responses((status = OK, body = PlanDocument), (status = SERVICE_UNAVAILABLE, description = "There is none at present", body = ErrorDocument), Limited))]
 pub(super) async fn plan(State(state): State<AppState>) -> Response {
     let status = state.latest();
     match &status.plan {
@@ -80,7 +81,7 @@ pub(super) struct HistoryQuery {
 }
 
 /// Moves that ended, newest first.
-#[utoipa::path(get, path = "/api/v1/history", tag = "state", params(HistoryQuery), responses((status = OK, body = HistoryDocument), (status = BAD_REQUEST, description = "`limit` is no number", body = ErrorDocument)))]
+#[utoipa::path(get, path = "/api/v1/history", tag = "state", params(HistoryQuery), responses((status = OK, body = HistoryDocument), (status = BAD_REQUEST, description = "`limit` is no number", body = ErrorDocument), Limited))]
 pub(super) async fn history(
     State(state): State<AppState>,
     query: Result<Query<HistoryQuery>, QueryRejection>,

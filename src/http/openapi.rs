@@ -4,6 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use super::rate::Limited;
 use super::{events, handlers, orders};
 
 /// Where it is served.
@@ -61,7 +62,7 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
 }
 
 /// This description of the API.
-#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "operations", responses((status = OK, body = serde_json::Value)))]
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "operations", responses((status = OK, body = serde_json::Value), Limited))]
 pub(super) async fn serve() -> Json<utoipa::openapi::OpenApi> {
     Json(document())
 }
@@ -79,6 +80,15 @@ mod tests {
     fn the_document_in_docs_is_the_one_that_is_served() {
         let text = serde_json::to_string_pretty(&document()).unwrap() + "\n";
         expect_file!["../../docs/openapi.json"].assert_eq(&text);
+    }
+
+    #[test]
+    fn whatever_may_be_answered_with_too_many_says_so() {
+        for (path, item) in &document().paths.paths {
+            let operation = item.post.as_ref().or(item.get.as_ref()).unwrap();
+            let exempt = ["/healthz", "/readyz", "/metrics"].contains(&path.as_str());
+            assert_eq!(operation.responses.responses.contains_key("429"), !exempt, "{path}");
+        }
     }
 
     #[test]

@@ -11,7 +11,10 @@ use axum::middleware::Next;
 use axum::response::Response;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
+use utoipa::IntoResponses;
+
 use super::handlers::failure;
+use super::json::ErrorDocument;
 
 /// What monitors and orchestrators ask.
 const EXEMPT: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -43,6 +46,15 @@ impl Limit {
     fn new(rate: NonZeroU32, what: &'static str) -> Self {
         Self { limiter: Arc::new(RateLimiter::direct(Quota::per_second(rate))), rate, what }
     }
+}
+
+/// What is answered to any request but those of monitors and orchestrators.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "for the description of the API")]
+pub(super) enum Limited {
+    /// Too many requests came in a short time.
+    #[response(status = TOO_MANY_REQUESTS)]
+    TooMany(ErrorDocument),
 }
 
 /// Answers with 429 what is too much.

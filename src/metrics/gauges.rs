@@ -123,19 +123,19 @@ fn plan(families: &Families, status: &Status) -> Result<(), Error> {
     let worst = |off: fn(&Line) -> f64| plan.map_or(NOT_KNOWN, |_| lines.iter().map(off).fold(0.0, f64::max));
     families.gauge(
         "evenkeel_imbalance_slots",
-        "Slots that the primary furthest from its target is off by; NaN while there is no plan.",
+        "Slots that the primary furthest from its target is off by now; NaN while there is no plan.",
         worst(slots_off),
     )?;
     families.gauge(
         "evenkeel_imbalance_ratio",
-        "The largest distance of a primary from its target as a part of the target, a target of 0 taken as 1; \
+        "The largest distance of a primary from its target now, as a part of the target, a target of 0 taken as 1; \
          NaN while there is no plan.",
         worst(|line| slots_off(line) / f64::from(line.target.max(1))),
     )?;
     families.gauge(
         "evenkeel_moves_planned_slots",
-        "Slots that the present plan moves; 0 while there is no plan.",
-        plan.map_or(0.0, |plan| f64::from(plan.slots_moved())),
+        "Slots that are still to move: those of the present plan and those under way; 0 while there is no plan.",
+        plan.map_or(0.0, |plan| f64::from(plan.slots_to_move())),
     )
 }
 

@@ -52,6 +52,7 @@ pub(crate) fn starting(now: Now) -> Status {
         approved: None,
         lease: Tenure::NotNeeded,
         certificates: Vec::new(),
+        warnings: Vec::new(),
         config_error: None,
         config_generation: 0,
     }
@@ -85,6 +86,7 @@ pub(crate) fn working(now: Now) -> Status {
             slots: "0-4,6-999".parse().unwrap(),
             slots_moved: 250,
             keys_moved: 3_000,
+            bytes_estimated: Some(1_500_000),
             pace: PaceStatus {
                 batch_keys: 40,
                 block: Some(Duration::from_micros(1_500)),
@@ -101,6 +103,7 @@ pub(crate) fn working(now: Now) -> Status {
             slots_moved: 250,
             keys_planned: Some(12_000),
             keys_moved: 3_000,
+            bytes_estimated: 1_500_000,
             elapsed: Duration::from_millis(12_500),
             active: true,
         },
@@ -118,6 +121,7 @@ pub(crate) fn working(now: Now) -> Status {
                 next_try: Some(now.instant + Duration::from_secs(30)),
             },
         )]),
+        warnings: vec!["the token file /run/token is empty".to_owned()],
         config_error: Some("line 3: cluster.sseds is not a key".to_owned()),
         config_generation: 2,
         ..starting(now)

@@ -73,9 +73,9 @@ fn the_names_are_those_that_dashboards_know() {
         counter evenkeel_errors_total{class}
             Troubles of moves, by class. A move may get over several of them.
         gauge evenkeel_imbalance_ratio{}
-            The largest distance of a primary from its target as a part of the target, a target of 0 taken as 1; NaN while there is no plan.
+            The largest distance of a primary from its target now, as a part of the target, a target of 0 taken as 1; NaN while there is no plan.
         gauge evenkeel_imbalance_slots{}
-            Slots that the primary furthest from its target is off by; NaN while there is no plan.
+            Slots that the primary furthest from its target is off by now; NaN while there is no plan.
         counter evenkeel_keys_moved_total{}
             Keys whose move the source acknowledged.
         gauge evenkeel_lease_remaining_seconds{}
@@ -85,7 +85,7 @@ fn the_names_are_those_that_dashboards_know() {
         gauge evenkeel_mode{mode}
             1 for the mode that evenkeel is in: act moves slots, observe only watches and plans.
         gauge evenkeel_moves_planned_slots{}
-            Slots that the present plan moves; 0 while there is no plan.
+            Slots that are still to move: those of the present plan and those under way; 0 while there is no plan.
         gauge evenkeel_moves_running{}
             Moves that run now.
         counter evenkeel_moves_total{outcome}
@@ -151,6 +151,16 @@ fn the_names_are_those_that_dashboards_know() {
         gauge process_virtual_memory_bytes{}
             Virtual memory size in bytes.
     "#]].assert_eq(&text);
+}
+
+#[test]
+fn what_is_under_way_is_still_to_move() {
+    let mut status = working(now());
+    let plan = std::sync::Arc::make_mut(status.plan.as_mut().unwrap());
+    plan.moves.clear();
+    plan.under_way = "0-9".parse().unwrap();
+    let text = Metrics::new("cache-eu").unwrap().render_at(&status, now()).unwrap();
+    check(&text, &["evenkeel_moves_planned_slots"], expect!["evenkeel_moves_planned_slots 10\n"]);
 }
 
 #[test]

@@ -184,6 +184,7 @@ fn describe(
         lines,
         verdict,
         unassigned: SlotSet::full().difference(&before.owned()),
+        under_way: SlotSet::new(),
         ranges_now: before.ranges(),
         ranges_after: after.ranges(),
     }

@@ -21,6 +21,9 @@ pub struct Plan {
     pub verdict: Verdict,
     /// Slots that nobody owns. They are not planned for: giving them an owner is a repair, not a rebalance.
     pub unassigned: SlotSet,
+    /// Slots that are carried already, by earlier plans or by no plan: the planner has them where they are going, and they
+    /// are in none of `moves`. Whoever watches moves fills it in; the planner itself knows of none.
+    pub under_way: SlotSet,
     /// How many runs of slots with the same owner the cluster has now.
     pub ranges_now: u32,
     /// How many it has once the moves are done.
@@ -39,10 +42,16 @@ impl Plan {
         digest.finalize().iter().take(6).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
     }
 
-    /// How many slots move.
+    /// How many slots its moves carry.
     #[must_use]
     pub fn slots_moved(&self) -> u32 {
         self.moves.iter().map(|m| super::count(&m.slots)).sum()
+    }
+
+    /// How many slots have not arrived where they are going: those of its moves, and those under way.
+    #[must_use]
+    pub fn slots_to_move(&self) -> u32 {
+        self.slots_moved() + super::count(&self.under_way)
     }
 }
 
@@ -111,11 +120,11 @@ pub struct Line {
     pub primary: NodeId,
     /// The primary's address, where the input gave one.
     pub address: Option<Address>,
-    /// Slots that it owns now.
+    /// Slots that it owns now. To the planner what is under way has arrived.
     pub now: u32,
     /// Slots that it should own.
     pub target: u32,
-    /// Slots that it owns once the moves are done.
+    /// Slots that it owns once the moves are done, and what is under way has arrived.
     pub after: u32,
     /// How many of its target are pinned to it.
     pub pinned: u32,

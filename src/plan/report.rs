@@ -86,6 +86,15 @@ pub fn render(plan: &Plan, notes: Notes<'_>) -> String {
 #[must_use]
 pub fn reasons(plan: &Plan) -> Vec<String> {
     let name = &namer(plan);
+    let mut reasons = verdict(plan, name);
+    if !plan.under_way.is_empty() {
+        let slots = plural(plan.under_way.len(), "slot");
+        reasons.push(format!("{slots} under way counted as if they had arrived: {}", ranges(&plan.under_way)));
+    }
+    reasons
+}
+
+fn verdict(plan: &Plan, name: &dyn Fn(NodeId) -> String) -> Vec<String> {
     let reason = match &plan.verdict {
         Verdict::Balanced { worst: None, .. } => "nothing to move: every node holds exactly its target".to_owned(),
         Verdict::Balanced { worst: Some(worst), limit } => format!(
@@ -209,7 +218,8 @@ fn name(line: &Line) -> String {
     }
 }
 
-fn plural(count: impl ToString, noun: &str) -> String {
+/// `1 slot`, `2 slots`.
+pub(crate) fn plural(count: impl ToString, noun: &str) -> String {
     let count = count.to_string();
     if count == "1" { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -15,7 +15,7 @@ use fred::interfaces::{ClientLike, ClusterInterface, TransactionInterface};
 use fred::types::config::Options;
 use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value as FredValue};
 
-use super::CallError;
+use super::{CallError, Wanted};
 use crate::cluster::{Address, NodeId, Slot};
 
 /// A server's reply, without the client library's types.
@@ -72,7 +72,15 @@ pub struct Conn {
     address: Address,
     call_timeout: Duration,
     failed: AtomicBool,
+    login: Login,
     pub(super) proof: Option<Proof>,
+}
+
+/// As whom it signed in, and what that user is wanted for.
+#[derive(Clone, Debug)]
+pub(super) struct Login {
+    pub(super) user: String,
+    pub(super) wanted: Wanted,
 }
 
 /// Who answers at the other end.
@@ -83,8 +91,18 @@ pub(super) struct Proof {
 }
 
 impl Conn {
-    pub(super) fn new(client: Client, handle: ConnectHandle, address: Address, call_timeout: Duration) -> Self {
-        Self { client, handle, address, call_timeout, failed: AtomicBool::new(false), proof: None }
+    pub(super) fn new(
+        client: Client,
+        handle: ConnectHandle,
+        address: Address,
+        call_timeout: Duration,
+        login: Login,
+    ) -> Self {
+        Self { client, handle, address, call_timeout, failed: AtomicBool::new(false), login, proof: None }
+    }
+
+    pub(super) fn login(&self) -> &Login {
+        &self.login
     }
 
     /// Where it was dialled.

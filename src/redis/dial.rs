@@ -16,8 +16,10 @@ use fred::types::config::{
 };
 use secrecy::ExposeSecret;
 
-use super::conn::Proof;
-use super::{CallError, Conn, OpenError, Value};
+use super::conn::{Login, Proof};
+use super::permissions::lacking_at;
+use super::tls_fault::{self, Wished};
+use super::{CallError, Conn, OpenError, Value, Wanted};
 use crate::cluster::{Address, NodeId};
 use crate::config::{Secrets, TlsFiles};
 use crate::tls;
@@ -53,6 +55,9 @@ struct Settings {
     username: Option<String>,
     secrets: Secrets,
     tls: Option<TlsFiles>,
+    /// The table that has it.
+    table: &'static str,
+    wanted: Wanted,
     address_map: BTreeMap<Address, Address>,
     connect_timeout: Duration,
     call_timeout: Duration,
@@ -68,6 +73,8 @@ impl Dialer {
                 username: config.cluster.username.clone(),
                 secrets: Secrets::of(&config.cluster),
                 tls: config.cluster.tls.clone(),
+                table: "cluster.tls",
+                wanted: Wanted::by(config),
                 address_map: config.cluster.address_map.clone(),
                 connect_timeout: config.migration.connect_timeout,
                 call_timeout: config.migration.call_timeout,
@@ -87,6 +94,8 @@ impl Dialer {
                 username: lease.username.clone(),
                 secrets: Secrets::of_file(lease.password_file.clone()),
                 tls: lease.tls.clone(),
+                table: "lease.tls",
+                wanted: Wanted::by(config),
                 address_map: BTreeMap::new(),
                 connect_timeout: config.migration.connect_timeout.min(limit / 2),
                 call_timeout: config.migration.call_timeout.min(limit),
@@ -105,6 +114,8 @@ impl Dialer {
                 username: None,
                 secrets: Secrets::none(),
                 tls: None,
+                table: "cluster.tls",
+                wanted: Wanted::by(&config),
                 address_map: BTreeMap::new(),
                 connect_timeout: config.migration.connect_timeout,
                 // Its servers share the machine with everything else that the demonstration runs.
@@ -165,13 +176,20 @@ impl Dialer {
         let opened = tokio::time::timeout(settings.connect_timeout * 2, Box::pin(client.init())).await;
         let handle = match opened {
             Ok(Ok(handle)) => handle,
-            Ok(Err(error)) => return Err(open_error(&dialled, &error)),
+            Ok(Err(error)) => {
+                let name = server_name.unwrap_or(&dialled.host);
+                let wished = settings.tls.as_ref().map(|files| Wished { table: settings.table, files, name });
+                return Err(open_error(&dialled, &error, wished.as_ref()));
+            }
             Err(_) => {
-                let why = format!("no answer within {:?}", settings.connect_timeout * 2);
+                let hint = settings.tls.as_ref().map_or("", |_| tls_fault::SILENT);
+                let why = format!("no answer within {:?}{hint}", settings.connect_timeout * 2);
                 return Err(OpenError::Unreachable { address: dialled, why });
             }
         };
-        Ok(Conn::new(client, handle, dialled, settings.call_timeout))
+        let user = settings.username.clone().unwrap_or_else(|| "default".to_owned());
+        let login = Login { user, wanted: settings.wanted };
+        Ok(Conn::new(client, handle, dialled, settings.call_timeout, login))
     }
 
     /// Connects to one node; any other that answers at the address is an error.
@@ -237,10 +255,16 @@ fn quoted(word: &str) -> String {
     quoted
 }
 
-fn open_error(address: &Address, error: &fred::error::Error) -> OpenError {
-    let (address, why) = (address.clone(), error.details().to_owned());
-    let login = *error.kind() == ErrorKind::Auth
-        || ["NOAUTH", "WRONGPASS", "NOPERM", "AlertReceived"].iter().any(|word| why.contains(word));
+fn open_error(address: &Address, error: &fred::error::Error, tls: Option<&Wished<'_>>) -> OpenError {
+    let (address, mut why) = (address.clone(), error.details().to_owned());
+    if let Some(why) = tls.and_then(|wished| tls_fault::told(&why, wished)) {
+        return OpenError::Tls { address, why };
+    }
+    if tls.is_some() && *error.kind() == ErrorKind::Timeout {
+        why += tls_fault::SILENT;
+    }
+    let login =
+        *error.kind() == ErrorKind::Auth || ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|word| why.contains(word));
     if login { OpenError::Login { address, why } } else { OpenError::Unreachable { address, why } }
 }
 
@@ -248,7 +272,7 @@ fn open_error(address: &Address, error: &fred::error::Error) -> OpenError {
 async fn prove(conn: &Conn) -> Result<Proof, OpenError> {
     let id = match conn.call("CLUSTER", vec![Bytes::from_static(b"MYID")]).await {
         Ok(value) => value.text().and_then(|text| text.parse().ok()),
-        Err(error) => return Err(proof_error(conn, "CLUSTER MYID", error)),
+        Err(error) => return Err(proof_error(conn, "CLUSTER MYID", error).await),
     };
     let Some(node) = id else {
         let why = "it answered CLUSTER MYID with something that is not a node id".to_owned();
@@ -256,7 +280,7 @@ async fn prove(conn: &Conn) -> Result<Proof, OpenError> {
     };
     let info = match conn.call("INFO", vec![Bytes::from_static(b"server")]).await {
         Ok(value) => value,
-        Err(error) => return Err(proof_error(conn, "INFO", error)),
+        Err(error) => return Err(proof_error(conn, "INFO", error).await),
     };
     let run_id = run_id(&info);
     let Some(run_id) = run_id else {
@@ -270,14 +294,14 @@ fn run_id(info: &Value) -> Option<String> {
     info.text()?.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned())
 }
 
-fn proof_error(conn: &Conn, command: &'static str, error: CallError) -> OpenError {
+async fn proof_error(conn: &Conn, command: &'static str, error: CallError) -> OpenError {
     let address = conn.address().clone();
     match error {
         CallError::Refused { text, .. } if text.contains("cluster support disabled") => {
             OpenError::Standalone { address }
         }
         CallError::Refused { text, .. } if text.starts_with("NOPERM") => {
-            OpenError::NotPermitted { address, command, why: text }
+            OpenError::NotPermitted { address, command, why: text, grant: lacking_at(conn).await }
         }
         CallError::Refused { text, .. } if text.starts_with("NOAUTH") => OpenError::Login { address, why: text },
         error @ (CallError::Refused { .. } | CallError::NoAnswer { .. } | CallError::Unexpected { .. }) => {

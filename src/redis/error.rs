@@ -24,6 +24,14 @@ pub enum OpenError {
         /// The server's words.
         why: String,
     },
+    /// The connection cannot be secured: a certificate of either side is not taken, or no TLS is spoken there.
+    #[error("TLS with {address} does not come about: {why}")]
+    Tls {
+        /// Where.
+        address: Address,
+        /// What is wrong, and what to set.
+        why: String,
+    },
     /// The server is not part of any cluster.
     #[error("{address} is a standalone server: it has cluster support disabled (cluster-enabled no)")]
     Standalone {
@@ -31,7 +39,7 @@ pub enum OpenError {
         address: Address,
     },
     /// The user may not run a command that every connection begins with.
-    #[error("{address} does not permit `{command}` to this user: {why}")]
+    #[error("{address} does not permit `{command}` to this user ({why}); {grant}")]
     NotPermitted {
         /// Where.
         address: Address,
@@ -39,6 +47,8 @@ pub enum OpenError {
         command: &'static str,
         /// The server's words.
         why: String,
+        /// What is to be typed there.
+        grant: String,
     },
     /// Another node answers at this address: the address is out of date.
     #[error("{address} is {found}, not {expected}")]

@@ -13,6 +13,7 @@ mod functions;
 mod jobs;
 mod lease;
 mod permissions;
+mod tls_fault;
 mod traffic;
 
 /// Under which name the client library logs: of every lost connection, which evenkeel tells of once.
@@ -26,5 +27,7 @@ pub use error::{CallError, OpenError};
 pub use functions::Libraries;
 pub use jobs::JobSupport;
 pub use lease::LeaseServer;
-pub use permissions::{Wanted, missing_for_repair, missing_permissions, missing_permissions_while_down};
+pub use permissions::{
+    Wanted, explained, grant, missing_for_repair, missing_permissions, missing_permissions_while_down,
+};
 pub use traffic::{TrafficClient, TrafficError};

@@ -13,7 +13,10 @@ type Probe = (&'static str, &'static str, &'static [&'static str]);
 ///
 /// Servers check permissions before arguments, so a call with arguments that are certainly refused tells whether the
 /// user may make it (Redis 6.2 to 8.2 and Valkey 8.1 to 9.1, measured).
-const PROBES: [Probe; 19] = [
+const PROBES: [Probe; 22] = [
+    ("+cluster|myid", "CLUSTER", &["MYID"]),
+    ("+cluster|nodes", "CLUSTER", &["NODES"]),
+    ("+info", "INFO", &["server"]),
     // There is no slot 16384.
     ("+cluster|setslot", "CLUSTER", &["SETSLOT", "16384", "STABLE"]),
     ("+cluster|getkeysinslot", "CLUSTER", &["GETKEYSINSLOT", "16384", "1"]),
@@ -118,6 +121,30 @@ pub async fn missing_permissions_while_down(conn: &Conn) -> Result<Vec<&'static 
 pub async fn missing_for_repair(conn: &Conn, add_slots: bool, delete: bool) -> Result<Vec<&'static str>, CallError> {
     let wanted = [(ADD_SLOTS, add_slots), (DELETE, delete)];
     missing(conn, wanted.iter().filter(|(_, wanted)| *wanted).map(|(probe, _)| probe)).await
+}
+
+/// What an operator types to permit these rules to a user.
+#[must_use]
+pub fn grant(user: &str, rules: &[&str]) -> String {
+    format!("ACL SETUSER {user} {}", rules.join(" "))
+}
+
+/// The error in words, and where a permission is missing, all that is missing and what is to be typed at the server.
+///
+/// A connection whose user lacks any is not to be used for anything else afterwards.
+pub async fn explained(conn: &Conn, error: CallError) -> String {
+    let is_permitted = !matches!(&error, CallError::Refused { text, .. } if text.starts_with("NOPERM"));
+    if is_permitted { error.to_string() } else { format!("{error}; {}", lacking_at(conn).await) }
+}
+
+/// What is to be typed at the server of this connection, whose user was refused something.
+pub(super) async fn lacking_at(conn: &Conn) -> String {
+    let login = conn.login();
+    match missing_permissions(conn, login.wanted).await {
+        Ok(rules) if rules.is_empty() => format!("user {} has been permitted it meanwhile", login.user),
+        Ok(rules) => format!("run there: {}", grant(&login.user, &rules)),
+        Err(error) => format!("what user {} may do there cannot be asked: {error}", login.user),
+    }
 }
 
 async fn missing(conn: &Conn, probes: impl Iterator<Item = &Probe>) -> Result<Vec<&'static str>, CallError> {

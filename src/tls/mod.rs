@@ -31,7 +31,7 @@ pub fn client_config(files: &TlsFiles) -> Result<ClientConfig, String> {
         .with_root_certificates(roots);
     let Some((cert_file, key_file)) = &files.cert_key else { return Ok(builder.with_no_client_auth()) };
     builder
-        .with_client_auth_cert(certificates(cert_file)?, key(key_file)?)
+        .with_client_auth_cert(certificates(cert_file)?, private_key(key_file)?)
         .map_err(|error| format!("{} with {}: {error}", cert_file.display(), key_file.display()))
 }
 
@@ -42,7 +42,7 @@ pub fn server_config(files: &ServerTlsFiles) -> Result<ServerConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
-        .with_single_cert(certificates(cert_file)?, key(key_file)?)
+        .with_single_cert(certificates(cert_file)?, private_key(key_file)?)
         .map_err(|error| format!("{} with {}: {error}", cert_file.display(), key_file.display()))?;
     config.alpn_protocols = vec![HTTP_1.to_vec()];
     Ok(config)
@@ -74,6 +74,7 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String>
     if certificates.is_empty() { Err(at(&"holds no certificate")) } else { Ok(certificates) }
 }
 
-fn key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+/// The private key in a file.
+pub fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| format!("{}: {error}", file.display()))
 }

@@ -31,6 +31,8 @@ def main(directory):
             check_lint(case, values)
             write(render(chart, values), directory / case)
         check_observes(render(chart, {}))
+        check_trusts(chart, "/tls/ca.crt", {})
+        check_trusts(chart, "/ca.pem", {"caFile": "/ca.pem"})
         check_same_as_manifests(render(chart, {"serviceMonitor": {"enabled": True}}))
         check_lease(render(chart, {}), render(chart, {"config": {"lease": {"kubernetes": {"name": "evenkeel"}}}}))
         check_refused(chart, {"config": {"lease": {"kubernetes": {"namespace": "evenkeel"}}}})
@@ -126,6 +128,17 @@ def check_observes(objects):
     assert tomllib.loads(config(objects))["schedule"]["mode"] == "observe", config(objects)
     notes = objects["NOTES.txt"]
     assert "config.schedule.mode=act" in notes, f"the notes say how to switch: {notes}"
+
+
+def check_trusts(chart, ca_file, values):
+    """Commands in a pod that serves TLS know whom to trust, and in one that does not nobody is named."""
+    def environment(values):
+        pod = values_from_yaml(render(chart, values)["Deployment"])["spec"]["template"]["spec"]
+        return {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+
+    tls = {"config": {"http": {"tls": {"cert_file": "/tls/tls.crt", "key_file": "/tls/tls.key"}}}}
+    assert environment(values | tls).get("EVENKEEL_CA_FILE") == ca_file, environment(values | tls)
+    assert "EVENKEEL_CA_FILE" not in environment(values), environment(values)
 
 
 def check_refused(chart, values):

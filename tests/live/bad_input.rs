@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{
     Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Output, SOON, Spec, Standalone, directory, eventually,
@@ -138,7 +138,10 @@ fn a_cluster_that_is_down_is_left_alone() {
     for command in ["plan", "rebalance"] {
         Evenkeel::new(&[command]).config(&config).run_to_end().assert(1, &[&id, "says that the cluster is down"]);
     }
-    Evenkeel::new(&["check"]).config(&config).run_to_end().assert(2, &[&id, "cluster_down", "node_silent"]);
+    for command in [&["check"][..], &["repair", "--dry-run"]] {
+        Evenkeel::new(command).config(&config).run_to_end().assert(1, &[&id]);
+    }
+    Evenkeel::new(&["check"]).config(&config).run_to_end().assert(1, &["cluster_down", "node_silent"]);
     assert_eq!(cluster.open_slots(), Ok(Vec::new()));
 }
 
@@ -162,8 +165,31 @@ fn check_permissions(flavour: Flavour) {
     }
     may(&["-cluster|setslot", "-migrate", "-restore-asking"]);
     evenkeel().assert(1, &["+cluster|setslot", "+migrate", "+restore-asking"]);
+    // What is needed only to look is missed before anything is asked.
+    for rule in ["cluster|nodes", "cluster|myid", "info"] {
+        may(&[&format!("-{rule}"), "-migrate"]);
+        let output = evenkeel();
+        output.assert(1, &["ACL SETUSER keel ", &format!("+{rule}"), "+migrate"]);
+        // Also where nothing is logged.
+        let plan = Evenkeel::new(&["plan"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();
+        plan.assert(1, &["ACL SETUSER keel ", &format!("+{rule}")]);
+    }
+    may(&["-cluster|countkeysinslot"]);
+    let check = Evenkeel::new(&["check"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();
+    check.assert(1, &["not_counted", "ACL SETUSER keel +cluster|countkeysinslot"]);
+
+    // A daemon is let go on by the permission alone, and at once.
+    may(&["-migrate"]);
+    let daemon = Evenkeel::new(&["run"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").spawn();
+    let first = cluster.address(cluster.primaries()[0]).to_string();
+    let lacks = |status: &str| status.contains("\"permission_missing\"") && status.contains(&first);
+    daemon.await_http("/api/v1/status", SOON, lacks);
     may(&[]);
-    evenkeel().assert(0, &["done: "]);
+    let granted = Instant::now();
+    daemon.await_http("/api/v1/status", SOON, |status| !status.contains("\"permission_missing\""));
+    assert!(granted.elapsed() < Duration::from_secs(15), "it took {:?} to be seen", granted.elapsed());
+    cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 4096)).collect::<Vec<_>>());
+    drop(daemon);
     assert!(set_slots(&cluster) > 0, "the servers count what is sent");
     data.verify_all(&cluster);
 }

@@ -171,7 +171,7 @@ fn check_a_stop_that_cannot_wait(flavour: Flavour) {
     let long = LongMove::new(flavour);
     let (slot, to) = (long.tagged.slot.to_string(), long.cluster.address(long.target).to_string());
     let command = ["move", "--slots", &slot, "--to", &to];
-    let is_open = format!("slots {slot} are open, with their marks");
+    let is_open = format!("slot {slot} is open, with its marks");
     long.stop(&command, "1s", Daemon::sigterm).assert(2, &["stopped: ", &is_open]);
     let twice = |run: &mut Daemon| {
         run.sigint();

@@ -3,7 +3,9 @@
 use jiff::{Timestamp, ToSpan, Unit};
 use serde_json::Value;
 
-use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Points, SOON, Spec, directory, settings};
+use crate::support::{
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Points, SOON, Spec, Tagged, directory, settings,
+};
 
 /// The schedule of [`HASTY`] with further keys.
 fn hasty(schedule: &str) -> String {
@@ -67,6 +69,44 @@ fn a_plan_waits_for_its_approval_and_exactly_that_plan_is_carried_out() {
 }
 
 #[test]
+fn a_slot_of_an_approved_plan_that_cannot_be_moved_is_set_aside_and_goes_when_it_is_put_back() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let [first, ..] = cluster.primaries()[..] else { panic!("three primaries") };
+    let [empty] = cluster.empty_primaries()[..] else { panic!("one") };
+    // One that the plan moves, and so few that a new plan would not be made for it: thresholds are of two slots.
+    let filled = (0..).map(|number| Tagged::fill(&cluster, first, number, 5));
+    let tagged = filled.into_iter().find(|tagged| tagged.slot.number() < 1000).expect("there is no end of them");
+    tagged.at_importer(&cluster, (first, empty), &["SET", &tagged.key(0), "astray"]);
+    let config = hasty("approval = \"manual\"\n[migration]\nattempts = 2\nretry_delay = \"100ms\"");
+    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &config)).spawn();
+    await_reason(&daemon, "awaiting_approval");
+    let hash = json(&daemon, "/api/v1/plan")["hash"].as_str().expect("a plan has a hash").to_owned();
+    daemon.is_told(&["approve", &hash], &["approved", "4096 slots"]);
+
+    let is_given_up = |status: &str| status.contains("\"attempts\":2");
+    daemon.await_http("/api/v1/status", SOON, is_given_up);
+    let status = await_reason(&daemon, "set_aside");
+    let seen = status["look"]["number"].as_u64().expect("looks are counted");
+    daemon.await_http("/api/v1/status", SOON, |status| {
+        let status: Value = serde_json::from_str(status).expect("JSON");
+        status["look"]["number"].as_u64().is_some_and(|number| number > seen + 5)
+    });
+    let url = format!("http://{}", daemon.address());
+    let slot = tagged.slot.to_string();
+    let set_aside = format!("set aside: slot {slot} after 2 tries, given up until `evenkeel retry`: stray_keys:");
+    let text = Evenkeel::new(&["status", "--url", &url]).run_to_end();
+    text.assert(2, &["because: set_aside", &set_aside, &format!("plan {hash} was approved and is not at its end")]);
+    assert_eq!(cluster.slots_of(empty).len(), 4095, "all others are moved");
+
+    tagged.at_importer(&cluster, (first, empty), &["DEL", &tagged.key(0)]);
+    daemon.is_told(&["retry", &slot], &["put back"]);
+    cluster.assert_settled(&level(&cluster, 4096));
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"approved\":null"));
+    stop(daemon);
+    tagged.verify(&cluster);
+}
+
+#[test]
 fn a_drain_outlasts_the_process_until_the_node_is_to_have_its_share_again() {
     let cluster = Cluster::start(Spec::new(Flavour::Valkey91));
     let [drained, second, third] = cluster.primaries()[..] else { panic!("three primaries") };
@@ -83,7 +123,7 @@ fn a_drain_outlasts_the_process_until_the_node_is_to_have_its_share_again() {
     Evenkeel::new(&nobody).run_to_end().assert(1, &["nobody.example"]);
     let address = cluster.address(drained).to_string();
     let id = cluster.node_id(drained).to_string();
-    daemon.is_told(&["drain", &address], &[&id, "is drained, until `evenkeel undrain`"]);
+    daemon.is_told(&["drain", &address], &[&id, "is to be drained, and to stay so until `evenkeel undrain`"]);
     let halves = [(drained, 0), (second, 8192), (third, 8192)];
     cluster.assert_settled(&halves[1..]);
     assert_eq!(json(&daemon, "/api/v1/status")["drains"][0]["node"], id);

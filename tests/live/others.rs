@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use evenkeel::cluster::Slot;
 
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, SOON, Spec, Tagged, Verifier, eventually, settings,
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Points, SOON, Spec, Tagged, Verifier, eventually,
+    settings,
 };
 
 fn start_daemon(config: &str) -> Daemon {
@@ -50,6 +51,25 @@ fn a_second_evenkeel_that_would_act_gives_way_to_the_first() {
     Evenkeel::new(&["rebalance"]).config(&config).run_to_end().assert(0, &["done: "]);
     cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 5461)).collect::<Vec<_>>());
     end(observing);
+}
+
+/// Slots that a daemon has open at this moment look like nobody's to whoever comes beside it.
+#[test]
+fn a_command_beside_a_daemon_at_work_is_told_of_the_daemon_and_not_of_its_slots() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    let call = Evenkeel::new(&["run"]).config(&settings(&cluster, HASTY));
+    let (points, call) = Points::order(call, "migrate.before=pause@20");
+    let daemon = call.spawn();
+    points.await_reached("migrate.before");
+    let seed = cluster.address(cluster.primaries()[0]).to_string();
+    let beside = Evenkeel::new(&["rebalance", "--seed", &seed]).run_to_end();
+    beside.assert(1, &["another evenkeel acts on this cluster", "stop one of the two"]);
+    assert!(!beside.stdout.contains("human") && !beside.stdout.contains("open"), "{}", beside.stdout);
+    points.go("migrate.before");
+    await_status(&daemon, "\"reasons\":[],\"moves\":[]");
+    end(daemon);
+    data.verify_all(&cluster);
 }
 
 /// Draining a primary empties that one and no other, although it becomes a replica of a node that took its slots.
@@ -110,7 +130,7 @@ fn check_a_foreign_open_slot(flavour: Flavour) {
 
     let daemon = start_daemon(&settings(&cluster, PATIENT));
     let status = await_status(&daemon, "\"foreign_open_slots\"");
-    assert!(status.contains(&format!("slots {} are open", tagged.slot)), "{status}");
+    assert!(status.contains(&format!("slot {} is open", tagged.slot)), "{status}");
     // Somebody is at work, twice as long as the daemon's patience lasts with one who is not.
     let mut moved = 0;
     while moved < 120 {

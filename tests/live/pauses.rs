@@ -86,8 +86,13 @@ fn with_a_token_whoever_shows_it_pauses_the_daemon_and_nobody_else() {
     let daemon = Evenkeel::new(&["run"]).config(&config).spawn();
     daemon.await_http("/healthz", SOON, |_| true);
     let url = format!("http://{}", daemon.address());
-    for refused in [&["pause", "--url", &url][..], &["pause", "--url", &url, "--token-file", &wrong]] {
-        Evenkeel::new(refused).run_to_end().assert(1, &["http.token_file or EVENKEEL_HTTP_TOKEN"]);
+    for (refused, why) in [
+        (&["pause", "--url", &url][..], "the daemon asks for its token"),
+        (&["pause", "--url", &url, "--token-file", &wrong], "it is not the daemon's token"),
+    ] {
+        let output = Evenkeel::new(refused).run_to_end();
+        output.assert(1, &[why, "--token-file", "EVENKEEL_HTTP_TOKEN"]);
+        assert!(!output.stderr.contains("401") && !output.stderr.contains("Bearer"), "{}", output.stderr);
     }
     daemon.is_told(&["pause", "--token-file", &right], &["paused until told to go on"]);
     await_paused(&daemon);

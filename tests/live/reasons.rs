@@ -61,15 +61,13 @@ fn what_an_operator_gets_wrong_is_a_reason_and_moves_nothing() {
     let user = format!("username = \"mover\"\npassword_file = \"{}\"\n", password.display());
     daemon.rewrite_config(&settings(&cluster, &format!("{user}{QUICK}")));
     let status = await_reason(&daemon, "permission_missing");
-    let mut lacking = [first, third].map(|node| cluster.node_id(node));
-    lacking.sort();
-    let [one, other] = lacking.map(|id| id.short());
+    let mut lacking = [first, third];
+    lacking.sort_by_key(|node| cluster.node_id(*node));
+    let named = |node: Node| format!("{} ({})", cluster.address(node), cluster.node_id(node).short());
+    let [one, other] = lacking.map(named);
     for line in [
         format!("{one}, {other} do not permit what moving slots needs; run there: ACL SETUSER mover +migrate ~*"),
-        format!(
-            "{} does not permit what moving slots needs; run there: ACL SETUSER mover +multi",
-            cluster.node_id(second).short()
-        ),
+        format!("{} does not permit what moving slots needs; run there: ACL SETUSER mover +multi", named(second)),
     ] {
         assert!(status.contains(&line), "`{line}` in {status}");
     }

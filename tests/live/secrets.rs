@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cluster, Daemon, Evenkeel, Flavour, HASTY, SOON, Spec, Workload, directory, eventually, settings,
+    Cluster, Daemon, Evenkeel, Flavour, HASTY, SOON, Spec, Standalone, TlsFiles, Workload, directory, eventually,
+    settings,
 };
 
 fn await_log(daemon: &Daemon, text: &str, times: usize) {
@@ -29,6 +30,44 @@ fn cut_and_await_rest(cluster: &Cluster, daemon: &Daemon) {
         let rests = status["reasons"] == json!([]) && status["moves"] == json!([]) && number(&status) > before + 3;
         if rests { Ok(()) } else { Err(status.to_string()) }
     });
+}
+
+#[test]
+fn what_is_wrong_with_tls_is_told_in_words_with_what_to_set() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).tls().config(&["--tls-auth-clients", "yes"]));
+    let plain = Standalone::start(Flavour::Redis70);
+    let tls = cluster.tls_files().expect("it speaks TLS");
+    let [node, ..] = cluster.primaries()[..] else { panic!("three primaries") };
+    let files = directory("faults");
+    let other = TlsFiles::create(files.path(), vec!["127.0.0.1".to_owned()]);
+    let show = |path: &Path| path.display().to_string();
+    let (ca, cert, key) = (show(&tls.ca), show(&tls.cert), show(&tls.key));
+    let [other_ca, other_cert, other_key] = [&other.ca, &other.cert, &other.key].map(|path| show(path));
+    let (old_cert, old_key) = (files.path().join("old.pem"), files.path().join("old.key.pem"));
+    tls.sign_client(2020, &old_cert, &old_key);
+    let check = |seed: &str, tls: &[&str], told: &[&str]| {
+        let output = Evenkeel::new(&[&["plan", "--seed", seed], tls].concat()).run_to_end();
+        output.assert(1, &[&[seed], told].concat());
+        let said = format!("{}{}", output.stdout, output.stderr);
+        assert!(!said.contains("Custom {") && !said.contains("login"), "{said}");
+    };
+    let seed = cluster.address(node).to_string();
+    let ours = ["--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
+    check(&seed, &["--tls-ca", &other_ca], &["signed by no authority in", &other_ca, "ca_file"]);
+    let named = [&ours[..], &["--tls-server-name", "other.example"]].concat();
+    check(&seed, &named, &["and not for other.example", "127.0.0.1", "server_name"]);
+    check(&seed, &["--tls-ca", &ca], &["demands a certificate of ours", "cluster.tls.cert_file"]);
+    let of_others = ["--tls-ca", &ca, "--tls-cert", &other_cert, "--tls-key", &other_key];
+    check(&seed, &of_others, &["refuses our certificate", &other_cert]);
+    let expired = ["--tls-ca", &ca, "--tls-cert", &show(&old_cert), "--tls-key", &show(&old_key)];
+    check(&seed, &expired, &["refuses our certificate", "it has expired"]);
+    check(&plain.address().to_string(), &ours, &["plain-text port", "tls-port"]);
+    Evenkeel::new(&[&["plan", "--seed", &seed], &ours[..]].concat()).run_to_end().exited(0);
+
+    tls.sign_server(2020, &old_cert, &old_key);
+    let renewed = ["CONFIG", "SET", "tls-cert-file", &show(&old_cert), "tls-key-file", &show(&old_key)];
+    cluster.cmd::<()>(node, &renewed);
+    check(&seed, &ours, &["its certificate expired at 2020-01-01", "renew it there"]);
 }
 
 #[test]
@@ -115,6 +154,15 @@ fn passwords_and_certificates_change_under_a_running_daemon_and_it_goes_on() {
     fs::write(&password, "second").expect("the directory is writable");
     sign(2102);
     await_log(&daemon, "connections were made anew", 3);
+    cut_and_await_rest(&cluster, &daemon);
+    // A password that no node takes is told where people look, and offered again until one does.
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"warnings\":[]"));
+    fs::write(&password, "too early").expect("the directory is writable");
+    let status =
+        daemon.await_http("/api/v1/status", SOON, |status| status.contains("the connection of before goes on"));
+    assert!(status.contains("refuses the login: "), "{status}");
+    acl(&[">too early"]);
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"warnings\":[]"));
     cut_and_await_rest(&cluster, &daemon);
     daemon.sigterm();
     daemon.output(SOON).assert(0, &["no slot is open"]);

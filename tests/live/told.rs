@@ -1,29 +1,13 @@
 //! What a running daemon tells and is told from the command line.
 
-use redis::Pipeline;
-
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Output, Points, SOON, Spec, Tagged, eventually, settings,
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Output, Points, SOON, Spec, Tagged, eventually, settings,
 };
 
 /// A call that asks, or tells, this daemon.
 fn call(daemon: &Daemon, args: &[&str]) -> Output {
     let url = format!("http://{}", daemon.address());
     Evenkeel::new(&[args, &["--url", &url]].concat()).run_to_end()
-}
-
-/// Runs a command at a node about a slot that it does not own, as one who imports it.
-fn at_importer(cluster: &Cluster, tagged: &Tagged, (from, to): (Node, Node), command: &[&str]) {
-    let (slot, from) = (tagged.slot.to_string(), cluster.node_id(from).to_string());
-    cluster.cmd::<()>(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from]);
-    let mut asking = Pipeline::new();
-    asking.cmd("ASKING").ignore();
-    let words = asking.cmd(command[0]);
-    for word in &command[1..] {
-        words.arg(*word);
-    }
-    asking.exec(&mut cluster.connect(to, 0).expect("it runs")).expect("an importer takes what is asked of it");
-    cluster.cmd::<()>(to, &["CLUSTER", "SETSLOT", &slot, "STABLE"]);
 }
 
 fn look(daemon: &Daemon) -> u64 {
@@ -79,7 +63,7 @@ fn a_slot_that_was_set_aside_is_shown_everywhere_and_one_command_puts_it_back() 
     let [first, second, _] = cluster.primaries()[..] else { panic!("three primaries") };
     let tagged = Tagged::fill(&cluster, first, 0, 20);
     let slot = tagged.slot.to_string();
-    at_importer(&cluster, &tagged, (first, second), &["SET", &tagged.key(0), "astray"]);
+    tagged.at_importer(&cluster, (first, second), &["SET", &tagged.key(0), "astray"]);
     let entry = format!("[[targets.nodes]]\nnode = \"{}\"\nslots = \"{slot}\"\n", cluster.node_id(second));
     let config = settings(&cluster, &format!("{HASTY}[migration]\nattempts = 1\n{entry}"));
     let mut daemon = Evenkeel::new(&["run"]).config(&config).spawn();
@@ -97,7 +81,7 @@ fn a_slot_that_was_set_aside_is_shown_everywhere_and_one_command_puts_it_back() 
     }
 
     // What was in the way is gone, and nobody has told the daemon.
-    at_importer(&cluster, &tagged, (first, second), &["DEL", &tagged.key(0)]);
+    tagged.at_importer(&cluster, (first, second), &["DEL", &tagged.key(0)]);
     let seen = look(&daemon);
     eventually("some looks", SOON, || if look(&daemon) > seen + 5 { Ok(()) } else { Err("not yet".to_owned()) });
     assert!(cluster.slots_of(first).contains(tagged.slot));
@@ -126,4 +110,30 @@ fn a_slot_that_was_set_aside_is_shown_everywhere_and_one_command_puts_it_back() 
     for command in [&["status"][..], &["retry", "5"]] {
         call(&daemon, command).assert(1, &["no answer from", &daemon.address().to_string()]);
     }
+}
+
+#[test]
+fn a_slot_that_is_set_aside_is_shown_while_the_others_of_its_move_go_on() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    let [first, second, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let mut both = [0, 1].map(|number| Tagged::fill(&cluster, first, number, 5));
+    both.sort_by_key(|tagged| tagged.slot);
+    let [stray, other] = both;
+    stray.at_importer(&cluster, (first, second), &["SET", &stray.key(0), "astray"]);
+    let slots = format!("{},{}", stray.slot, other.slot);
+    let entry = format!("[[targets.nodes]]\nnode = \"{}\"\nslots = \"{slots}\"\n", cluster.node_id(second));
+    let config = settings(&cluster, &format!("{HASTY}[migration]\nattempts = 1\ngroup_slots = 1\n{entry}"));
+    let (points, daemon) = Points::order(Evenkeel::new(&["run"]).config(&config), "migrate.before=pause@1");
+    let daemon = daemon.spawn();
+    points.await_reached("migrate.before");
+
+    let status = daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"trouble\":\"stray_keys\""));
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["moves"][0]["slots"]["ranges"], slots, "the move goes on: {status}");
+    assert_eq!(status["set_aside"][0]["attempts"], 1, "{status}");
+    points.go("migrate.before");
+    let status = daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"moves\":[]"));
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["set_aside"][0]["attempts"], 1, "one try is counted once: {status}");
+    assert!(cluster.slots_of(second).contains(other.slot) && cluster.slots_of(first).contains(stray.slot));
 }

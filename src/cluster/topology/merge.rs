@@ -16,7 +16,8 @@ pub(super) fn merge(observation: &Observation, ours: &SlotSet) -> Topology {
     }
     let voices = Voices::new(observation.nodes.values().map(|observed| &observed.view));
     if voices.voters.is_empty() {
-        return nothing_but(Unclear::NoPrimaryAnswered);
+        let why = observation.silent.values().next().map(|silent| silent.why.clone());
+        return nothing_but(Unclear::NoPrimaryAnswered { why });
     }
     let agreement = Agreement::reach(&voices, ours);
     Merge::new(observation, ours, voices, agreement).topology()

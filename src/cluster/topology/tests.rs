@@ -397,7 +397,7 @@ fn the_map_of_a_replica_does_not_count() {
         "a 0-16383\na1 of a\na silent timed out",
         "",
         expect![[r#"
-        no_primary_answered: no primary answered
+        no_primary_answered: no primary answered: timed out
     "#]],
     );
 }

@@ -7,9 +7,10 @@ use std::time::SystemTime;
 use super::super::approval::Consent;
 use super::super::memory::Seen;
 use super::*;
-use crate::cluster::NodeSettings;
 use crate::cluster::fixtures::{id, observation, with_names};
+use crate::cluster::{NodeSettings, Observation};
 use crate::config::MigrationConfig;
+use crate::plan;
 
 /// Three primaries, level, and an empty fourth.
 const THREE_AND_ONE: &str = "a 0-5460\nb 5461-10922\nc 10923-16383\nd";
@@ -36,6 +37,8 @@ struct Circumstances {
     /// `a>d`, or nobody.
     orphan: &'static str,
     set_aside: &'static str,
+    /// When that is tried again; `None` when it is given up.
+    next_try: Option<Duration>,
     checks: Option<Vec<Reason>>,
     settings: SettingsByNode,
     limits: Limits,
@@ -59,6 +62,7 @@ impl Default for Circumstances {
             ours: "",
             orphan: "",
             set_aside: "",
+            next_try: Some(Duration::from_secs(9)),
             checks: Some(Vec::new()),
             settings: SettingsByNode::new(),
             limits: Limits { parallel: 8, per_target: 8 },
@@ -66,8 +70,8 @@ impl Default for Circumstances {
     }
 }
 
-/// What is decided, as text: `resume a>b 5`, `start a>d 1365 slots`, `checks`, `settled`, and the reasons' names.
-fn decided(story: &str, circumstances: Circumstances) -> String {
+/// What is decided, and the cluster that it is decided about.
+fn decision(story: &str, circumstances: Circumstances) -> (Decision, Observation) {
     let slots = |text: &str| text.parse::<SlotSet>().unwrap();
     let observation = observation(story);
     let between = |text: &str| {
@@ -100,7 +104,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         memory.on_look(&Seen { at, topology: &topology, mover_calls: &mover_calls, touched: &touched, ours: &ours });
     }
     let look = Look { number: 1, observation, mover_calls: BTreeMap::new(), began: now, ended: now };
-    let next_try = Some(now + Duration::from_secs(9));
+    let next_try = circumstances.next_try.map(|left| now + left);
     let set_aside = slots(circumstances.set_aside)
         .iter()
         .map(|slot| {
@@ -136,7 +140,13 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         checks: circumstances.checks.as_deref(),
         settings: &circumstances.settings,
     });
-    let name = |node: NodeId| with_names(&node.short(), &look.observation);
+    (decision, look.observation)
+}
+
+/// What is decided, as text: `resume a>b 5`, `start a>d 1365 slots`, `checks`, `settled`, and the reasons' names.
+fn decided(story: &str, circumstances: Circumstances) -> String {
+    let (decision, observation) = decision(story, circumstances);
+    let name = |node: NodeId| with_names(&node.short(), &observation);
     let pair = |pair: Pair| format!("{}>{}", name(pair.source), name(pair.target));
     let mut parts: Vec<String> =
         decision.resume.iter().map(|start| format!("resume {} {}", pair(start.pair), start.slots)).collect();
@@ -210,6 +220,30 @@ fn what_was_approved_is_moved_and_nothing_else() {
 }
 
 #[test]
+fn a_slot_of_an_approved_plan_is_set_aside_though_the_plan_of_the_moment_has_come_to_an_end() {
+    let level = "a 0-5461\nb 5462-10922\nc 10923-16383\nd of a";
+    let planned = plan::Move { source: id("a"), target: id("b"), slots: "7".parse().unwrap(), why: Why::Level };
+    let given = || Circumstances { consent: Consent::Given(vec![planned.clone()]), ..Circumstances::default() };
+    check(level, given(), "start a>b 1");
+    check(level, Circumstances { set_aside: "7", ..given() }, "[set_aside]");
+    // Who asks nobody has nothing to do there, and so nothing waits.
+    check(level, Circumstances { set_aside: "7", ..Circumstances::default() }, "settled");
+}
+
+#[test]
+fn another_plan_is_laid_before_somebody_once_what_was_approved_has_come_to_nothing() {
+    let planned = plan::Move { source: id("a"), target: id("d"), slots: "7".parse().unwrap(), why: Why::Level };
+    let given = || Circumstances { consent: Consent::Given(vec![planned.clone()]), ..Circumstances::default() };
+    check(THREE_AND_ONE, Circumstances { set_aside: "7", ..given() }, "[set_aside]");
+    let given_up = Circumstances { set_aside: "7", next_try: None, ..given() };
+    check(THREE_AND_ONE, given_up, "[awaiting_approval]; [set_aside]");
+    // A plan of nothing else is no other plan.
+    let story = "a 0-5462\nb 5463-10922\nc 10923-16383";
+    let given_up = Circumstances { set_aside: "0-16383", next_try: None, at_work: true, ..given() };
+    check(story, given_up, "[set_aside]");
+}
+
+#[test]
 fn while_paused_what_is_ours_is_finished_and_nothing_else_is_touched() {
     let pause = Pause { since: SystemTime::UNIX_EPOCH, until: None };
     let paused = || Circumstances { paused: Some(pause), ..Circumstances::default() };
@@ -234,6 +268,18 @@ fn what_runs_counts_as_done_and_the_rest_of_the_plan_follows() {
     let running = vec!["a>d 0-1364", "c>d 10923-12287"];
     let at_work = Circumstances { running, at_work: true, ..Circumstances::default() };
     check(THREE_AND_ONE, at_work, "start b>d 1366");
+}
+
+#[test]
+fn what_runs_is_still_to_move_and_nodes_own_now_what_they_own_now() {
+    // The last moves hang: nothing is left to plan, and nothing has arrived.
+    let running = vec!["a>d 0-1364", "b>d 5461-6826", "c>d 10923-12286"];
+    let hanging = Circumstances { running, at_work: true, ours: "c>d 12287", ..Circumstances::default() };
+    let (decision, _) = decision(THREE_AND_ONE, hanging);
+    let plan = decision.plan.expect("the picture is clear");
+    assert_eq!((plan.slots_moved(), plan.slots_to_move()), (0, 4096));
+    let lines: Vec<_> = plan.lines.iter().map(|line| (line.now, line.target, line.after)).collect();
+    assert_eq!(lines, [(5461, 4096, 4096), (5462, 4096, 4096), (5461, 4096, 4096), (0, 4096, 4096)]);
 }
 
 #[test]
@@ -302,6 +348,18 @@ fn open_slots_of_somebody_else_stop_everything_until_they_are_old_enough_to_adop
     check(story, Circumstances::default(), "[foreign_open_slots]");
     let watched = Duration::from_mins(1);
     check(story, Circumstances { watched, ..Circumstances::default() }, "resume a>d 5");
+}
+
+#[test]
+fn open_slots_are_no_humans_affair_while_another_evenkeel_is_at_work() {
+    let human = "a 0-8191 [5->-b]\nb 8192-16383 [5-<-a]\nc [5-<-a]";
+    let waiting = "a 0-8191 [5->-b]\nb 8192-16383 [5-<-a]";
+    let other = || vec![Reason::OtherInstance { name: "x".to_owned(), from: "y".to_owned() }];
+    for story in [human, waiting] {
+        check(story, Circumstances::default(), "[foreign_open_slots]");
+        check(story, Circumstances { checks: None, ..Circumstances::default() }, "checks; [foreign_open_slots]");
+        check(story, Circumstances { checks: Some(other()), ..Circumstances::default() }, "[other_instance]");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::super::{Look, Patience, Poller};
 use crate::cluster::{NodeId, NodeInfo, Observation, Product, Slot, SlotSet, Topology};
 use crate::config::Config;
 use crate::migration::{SlotFacts, Verdict, Witnesses, recover};
-use crate::redis::{CallError, Conn, Counted, Dialer, Intent, OpenError};
+use crate::redis::{CallError, Conn, Counted, Dialer, Intent, OpenError, explained};
 
 /// Primaries that are counted side by side.
 const SIDE_BY_SIDE: usize = 8;
@@ -82,7 +82,7 @@ impl Doctor {
     pub async fn diagnose(&mut self) -> Result<Diagnosis, Vec<OpenError>> {
         let look = self.poller.look(Patience::Usual).await?;
         let topology = Topology::merge(&look.observation, &SlotSet::new());
-        let (counts, _) = self.count(&look.observation, &topology, &SlotSet::full()).await;
+        let (counts, uncounted) = self.count(&look.observation, &topology, &SlotSet::full()).await;
         let mut suspects = Witnesses::new(&look.observation, &topology).suspects();
         for (node, counted) in &counts {
             let owned = topology.shards.get(node).map(|shard| &shard.slots);
@@ -90,6 +90,8 @@ impl Doctor {
             suspects.extend(counted.iter().filter(|&(&slot, &keys)| keys > 0 && astray(slot)).map(|(slot, _)| *slot));
         }
         let mut diagnosis = self.diagnose_slots(&suspects).await?;
+        // Where nothing was counted nothing is suspected either.
+        diagnosis.uncounted.extend(uncounted);
         diagnosis.hidden = self.hidden(&diagnosis.look.observation, &counts).await;
         // What a server hides while it takes slots in by itself, or gives them, is on its way.
         for node in diagnosis.topology.jobs.iter().flat_map(|job| [job.source, job.target]).flatten() {
@@ -137,10 +139,22 @@ impl Doctor {
         for (node, counted) in stream::iter(counting).buffer_unordered(SIDE_BY_SIDE).collect::<Vec<_>>().await {
             match counted {
                 Ok(counted) => drop(counts.insert(node, counted)),
-                Err(error) => drop(uncounted.insert(node, error.to_string())),
+                Err(error) => drop(uncounted.insert(node, self.explained(observation, node, error).await)),
             }
         }
         (counts, uncounted)
+    }
+
+    /// The error in words; where a permission is missing, with what is to be typed.
+    async fn explained(&self, observation: &Observation, node: NodeId, error: CountError) -> String {
+        match error {
+            // On a connection of its own: the one that was refused may be in the middle of something.
+            CountError::Call(error @ CallError::Refused { .. }) => match self.open(observation, node).await {
+                Ok(conn) => explained(&conn, error).await,
+                Err(_) => error.to_string(),
+            },
+            error @ (CountError::Open(_) | CountError::Call(_)) => error.to_string(),
+        }
     }
 
     /// Keys of these slots at a node, over all its databases.

@@ -15,7 +15,8 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Fails when nothing at all can be said of the cluster.
 pub(super) fn can_be_judged(diagnosis: &Diagnosis) -> Result<(), RepairError> {
-    let hopeless = |unclear: &&Unclear| matches!(unclear, Unclear::NoPrimaryAnswered | Unclear::TwoClusters { .. });
+    let hopeless =
+        |unclear: &&Unclear| matches!(unclear, Unclear::NoPrimaryAnswered { .. } | Unclear::TwoClusters { .. });
     match diagnosis.topology.unclear.iter().find(hopeless) {
         Some(unclear) => Err(RepairError::Unclear(unclear.clone())),
         None => Ok(()),
@@ -29,7 +30,7 @@ pub(super) fn unsteady(diagnosis: &Diagnosis) -> Option<&Unclear> {
         Unclear::NodeLoading { .. } | Unclear::EpochsDiffer { .. } => true,
         // One that answers and is thought to have failed is about to be replaced, or cut off.
         Unclear::NodeFailing { node, .. } => answers(node) && diagnosis.topology.shards.contains_key(node),
-        Unclear::NoPrimaryAnswered
+        Unclear::NoPrimaryAnswered { .. }
         | Unclear::TwoClusters { .. }
         | Unclear::NodeSilent { .. }
         | Unclear::ClusterDown { .. }
@@ -106,7 +107,7 @@ async fn check_node(
     } else {
         let rules = missing_permissions_while_down(conn).await?;
         if !rules.is_empty() {
-            return Ok(Some(permissions::lacking(conn.node(), config, rules)));
+            return Ok(Some(permissions::lacking(conn, config, rules)));
         }
     }
     // A daemon that was started later would give way at its next check only: it must not be there at all.
@@ -116,7 +117,7 @@ async fn check_node(
         return Ok(Some(Reason::OtherInstance { name, from }));
     }
     let rules = missing_for_repair(conn, add_slots, delete).await?;
-    Ok((!rules.is_empty()).then(|| permissions::lacking(conn.node(), config, rules)))
+    Ok((!rules.is_empty()).then(|| permissions::lacking(conn, config, rules)))
 }
 
 /// The longest `cluster-node-timeout` of the primaries, asked only where it matters.

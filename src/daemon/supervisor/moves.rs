@@ -24,6 +24,14 @@ use crate::migration::{Pair, Purpose, Trouble};
 use crate::plan::Why;
 use crate::throttle::GroupLimits;
 
+impl Running {
+    /// About how many bytes it has moved; `None` where the size of its source's keys is not known.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
+    pub(super) fn bytes_estimated(&self) -> Option<u64> {
+        self.key_bytes.map(|bytes| (self.meter.keys() as f64 * bytes) as u64)
+    }
+}
+
 impl Supervisor {
     /// Starts a worker for these slots.
     pub(super) fn spawn(&mut self, start: Start, purpose: Purpose, config: &Config) {
@@ -96,9 +104,21 @@ impl Supervisor {
             });
             let _ = supervisor.send(FromWorker::Ended { id, report }).await;
         });
-        let (finished, since) = (SlotSet::new(), Instant::now());
-        let running =
-            Running { pair, slots, finished, purpose, why, since, meter, key_bytes, stop, leave, failed_over };
+        let (finished, set_apart, since) = (SlotSet::new(), SlotSet::new(), Instant::now());
+        let running = Running {
+            pair,
+            slots,
+            finished,
+            set_apart,
+            purpose,
+            why,
+            since,
+            meter,
+            key_bytes,
+            stop,
+            leave,
+            failed_over,
+        };
         self.running.insert(id, running);
     }
 
@@ -137,15 +157,13 @@ impl Supervisor {
         self.parts.records.closed(&closed).await;
         self.parts.lease.closed(&closed).await;
         self.account(&running, report).await;
-        for (slot, trouble) in &report.troubled {
-            if !matches!(trouble, Trouble::Interrupted | Trouble::FailedOver) {
-                self.put_aside(*slot, trouble, now);
-            }
+        for (slot, trouble) in report.troubled.iter().filter(|(slot, _)| !running.set_apart.contains(**slot)) {
+            self.put_aside(*slot, trouble, self.own.contains(*slot), now);
         }
         // What a server refuses for one group it would refuse for the next.
         if let Some(trouble) = report.troubled.values().find(|trouble| trouble.concerns_the_pair()) {
             for slot in report.not_begun.iter() {
-                self.put_aside(slot, trouble, now);
+                self.put_aside(slot, trouble, self.own.contains(slot), now);
             }
         }
         if let Some(topology) = self.picture.as_ref().map(|picture| Arc::clone(&picture.topology)) {
@@ -160,7 +178,7 @@ impl Supervisor {
 
     async fn account(&mut self, running: &Running, report: &Report) {
         if let Some(work) = &mut self.work {
-            work.add(&running.meter);
+            work.add(&running.meter, running.bytes_estimated().unwrap_or(0));
         }
         let trouble = report.troubled.values().next();
         let outcome = match trouble {
@@ -171,15 +189,13 @@ impl Supervisor {
         self.parts.metrics.move_ended(outcome);
         let trouble = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
         let keys = running.meter.keys();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
-        let bytes_estimated = running.key_bytes.map(|bytes| (keys as f64 * bytes) as u64);
         let moved = Moved {
             slots: running.finished.clone(),
             source: running.pair.source,
             target: running.pair.target,
             why: running.why.map_or("resume", Why::name).to_owned(),
             keys,
-            bytes_estimated,
+            bytes_estimated: running.bytes_estimated(),
             took: running.since.elapsed(),
             outcome: format!("{}{trouble}", outcome.name()),
             at: SystemTime::now(),
@@ -198,10 +214,22 @@ impl Supervisor {
         history.push_back(moved);
     }
 
-    fn put_aside(&mut self, slot: Slot, trouble: &Trouble, now: Instant) {
+    /// Slots that a running move leaves behind: each is tried once by a move, and so set aside once.
+    pub(super) fn on_set_apart(&mut self, id: MoveId, slots: &BTreeMap<Slot, Trouble>) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        running.set_apart.extend(slots.keys().copied());
+        let now = Instant::now();
+        for (slot, trouble) in slots {
+            self.put_aside(*slot, trouble, trouble.may_leave_open(), now);
+        }
+    }
+
+    fn put_aside(&mut self, slot: Slot, trouble: &Trouble, open: bool, now: Instant) {
+        if matches!(trouble, Trouble::Interrupted | Trouble::FailedOver) {
+            return;
+        }
         let config = Arc::clone(&self.parts.config.borrow());
-        let (before, open) = (self.set_aside.get(&slot), self.own.contains(slot));
-        let after = SetAside::after(before, trouble, open, &config.migration, now);
+        let after = SetAside::after(self.set_aside.get(&slot), trouble, open, &config.migration, now);
         self.set_aside.insert(slot, after);
     }
 }

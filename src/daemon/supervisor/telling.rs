@@ -41,7 +41,8 @@ impl Supervisor {
     }
 
     fn work_of(&self, account: &Account) -> Work {
-        account.work(self.running.values().map(|running| &*running.meter))
+        let meters = self.running.values().map(|running| (&*running.meter, running.bytes_estimated().unwrap_or(0)));
+        account.work(meters)
     }
 
     /// Logs a reason when it appears, and again every ten minutes.
@@ -74,6 +75,7 @@ impl Supervisor {
             slots: running.slots.clone(),
             slots_moved: running.meter.slots(),
             keys_moved: running.meter.keys(),
+            bytes_estimated: running.bytes_estimated(),
             pace: running.meter.pace(),
             since: running.since,
             waits_for: running.meter.waiting(),
@@ -99,6 +101,7 @@ impl Supervisor {
             approved: self.approved.as_ref().map(|approved| approved.hash().to_owned()),
             lease: self.parts.lease.tenure(),
             certificates: self.parts.files.borrow().certificates.clone(),
+            warnings: self.parts.files.borrow().faults.iter().chain(&sight.warnings).cloned().collect(),
             config_error: self.parts.config_error.borrow().clone(),
             config_generation: self.config_generation,
         }));

@@ -84,14 +84,16 @@ pub(super) struct Lane<'a> {
     outstanding: u64,
     /// When the target's memory is to be read again, at the latest.
     memory_due: Instant,
+    /// Slots that the supervisor knows to be set apart.
+    told: SlotSet,
     report: Report,
 }
 
 impl<'a> Lane<'a> {
     pub(super) fn new(worker: &'a Worker, shared: &'a Shared, mut ends: Connections, number: usize) -> Self {
         ends.assign_at_once(worker.slots.len());
-        let (memory_due, report) = (Instant::now(), Report::default());
-        Self { worker, shared, number, ends, turn: None, outstanding: 0, memory_due, report }
+        let (memory_due, told, report) = (Instant::now(), SlotSet::new(), Report::default());
+        Self { worker, shared, number, ends, turn: None, outstanding: 0, memory_due, told, report }
     }
 
     /// Ends it: what it has to report.
@@ -286,6 +288,7 @@ impl<'a> Lane<'a> {
         for big in found.iter().filter(|big| self.worker.big_keys.is_big(big)) {
             debug!(slot = %big.slot, db = big.db, key = %big.key.escape_ascii(), size = ?big.size, "big key");
         }
+        self.tell_set_apart(&judged.refused).await;
         for (slot, trouble) in judged.refused {
             self.worker.metrics.trouble(trouble.name());
             warn!(%slot, source = %self.worker.pair.source, target = %self.worker.pair.target, why = %trouble, "slot not opened");
@@ -293,6 +296,16 @@ impl<'a> Lane<'a> {
             self.report.troubled.insert(slot, trouble);
         }
         Ok(group)
+    }
+
+    /// Tells the supervisor of slots that are set apart, once each: nobody is to hear of them only when the others are done.
+    async fn tell_set_apart(&mut self, troubled: &BTreeMap<Slot, Trouble>) {
+        let new = troubled.iter().filter(|(slot, _)| !self.told.contains(**slot));
+        let slots: BTreeMap<Slot, Trouble> = new.map(|(slot, trouble)| (*slot, trouble.clone())).collect();
+        if !slots.is_empty() {
+            self.told.extend(slots.keys().copied());
+            self.worker.tell(FromWorker::SetApart { id: self.worker.id, slots }).await;
+        }
     }
 
     /// Drives one machine to its end. Says whether the next group may begin.

@@ -13,8 +13,10 @@ pub struct PlanDocument {
     pub verdict: PlanVerdict,
     /// What stands for the moves: plans with the same moves have the same. `/api/v1/approve` takes it.
     pub hash: String,
-    /// How many slots move.
+    /// How many slots are still to move: those of `moves`, and those under way.
     pub slots_to_move: u32,
+    /// Slots that are carried now, or are open and ours; none of them is in `moves`.
+    pub under_way: Slots,
     /// One for each source, target and reason; no slot is in two of them.
     pub moves: Vec<MoveDocument>,
     /// One for each shard, in an order that no failover changes.
@@ -67,13 +69,13 @@ pub struct PlanNode {
     pub node: String,
     /// Its address, where known.
     pub address: Option<String>,
-    /// Slots that it owns.
+    /// Slots that it owns now.
     pub now: u32,
     /// Slots that it should own.
     pub target: u32,
     /// `target` less `now`: above 0 it is to gain slots, below 0 to lose some.
     pub difference: i64,
-    /// Slots that it owns once the moves are done.
+    /// Slots that it owns once the moves are done, those under way included.
     pub after: u32,
     /// How many of its target are pinned to it.
     pub pinned: u32,
@@ -95,7 +97,8 @@ pub fn plan_document(plan: &Plan) -> PlanDocument {
             threshold: limit(&plan.verdict).map(|limit| PlanThreshold { percent: limit.percent, slots: limit.slots }),
         },
         hash: plan.hash(),
-        slots_to_move: plan.slots_moved(),
+        slots_to_move: plan.slots_to_move(),
+        under_way: Slots::from(&plan.under_way),
         moves: plan.moves.iter().map(move_document).collect(),
         nodes: plan.lines.iter().map(node).collect(),
         unassigned: Slots::from(&plan.unassigned),

@@ -53,6 +53,8 @@ pub struct StatusDocument {
     pub lease: Option<LeaseDocument>,
     /// The files of certificates that are in use.
     pub certificates: Vec<CertificateDocument>,
+    /// What is wrong and stops nothing, for people: files that cannot be used, a password that a node does not take.
+    pub warnings: Vec<String>,
     /// Slots with a mark at any primary.
     pub open_slots: Slots,
     /// The last look at the cluster.
@@ -76,6 +78,8 @@ pub struct RunningMove {
     pub slots_moved: usize,
     /// Keys of acknowledged calls.
     pub keys_moved: u64,
+    /// Bytes of these keys, estimated from the size of the source's data set and its keys; `null` where that is not known.
+    pub bytes_moved_estimated: Option<u64>,
     /// How fast it goes at present, and what keeps it from being faster.
     pub pace: PaceDocument,
     /// How long it has been running.
@@ -119,6 +123,8 @@ pub struct WorkDocument {
     pub keys_planned: Option<u64>,
     /// Keys of acknowledged calls.
     pub keys_moved: u64,
+    /// Bytes of these keys, as far as they can be estimated.
+    pub bytes_moved_estimated: u64,
     /// How long it has been going on.
     pub elapsed_s: f64,
     /// How long it still takes at the rate so far; `null` at rest and before anything moved.
@@ -216,6 +222,7 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         approved: status.approved.clone(),
         lease: lease(&status.lease, now),
         certificates: status.certificates.iter().map(|file| certificate(file, now)).collect(),
+        warnings: status.warnings.clone(),
         open_slots: Slots::from(&open),
         look: LookDocument {
             number: view.map_or(0, |view| view.number),
@@ -239,6 +246,7 @@ fn running_move(m: &MoveStatus, now: Now) -> RunningMove {
         slots: Slots::from(&m.slots),
         slots_moved: m.slots_moved,
         keys_moved: m.keys_moved,
+        bytes_moved_estimated: m.bytes_estimated,
         pace: pace(&m.pace),
         running_s: seconds(now.since(m.since)),
         waits_for: Some(m.waits_for.clone()).filter(|text| !text.is_empty()),
@@ -265,6 +273,7 @@ fn work(work: &Work) -> WorkDocument {
         slots_moved: work.slots_moved,
         keys_planned: work.keys_planned,
         keys_moved: work.keys_moved,
+        bytes_moved_estimated: work.bytes_estimated,
         elapsed_s: seconds(work.elapsed),
         left_s: work.time_left().map(seconds),
     }

@@ -33,7 +33,7 @@ fn the_status_of_a_daemon_in_mid_work() {
               "reasons": [
                 {
                   "name": "set_aside",
-                  "text": "slots 5 are set aside: it would not",
+                  "text": "slot 5 is set aside: it would not",
                   "passes_by_itself": true
                 }
               ],
@@ -48,6 +48,7 @@ fn the_status_of_a_daemon_in_mid_work() {
                   },
                   "slots_moved": 250,
                   "keys_moved": 3000,
+                  "bytes_moved_estimated": 1500000,
                   "pace": {
                     "batch_keys": 40,
                     "block_s": 0.0015,
@@ -75,6 +76,7 @@ fn the_status_of_a_daemon_in_mid_work() {
                 "slots_moved": 250,
                 "keys_planned": 12000,
                 "keys_moved": 3000,
+                "bytes_moved_estimated": 1500000,
                 "elapsed_s": 12.5,
                 "left_s": 37.5
               },
@@ -93,6 +95,9 @@ fn the_status_of_a_daemon_in_mid_work() {
               "approved": null,
               "lease": null,
               "certificates": [],
+              "warnings": [
+                "the token file /run/token is empty"
+              ],
               "open_slots": {
                 "ranges": "866",
                 "count": 1
@@ -142,6 +147,7 @@ fn the_status_of_a_daemon_that_has_seen_nothing() {
                 "slots_moved": 0,
                 "keys_planned": null,
                 "keys_moved": 0,
+                "bytes_moved_estimated": 0,
                 "elapsed_s": 0.0,
                 "left_s": null
               },
@@ -151,6 +157,7 @@ fn the_status_of_a_daemon_that_has_seen_nothing() {
               "approved": null,
               "lease": null,
               "certificates": [],
+              "warnings": [],
               "open_slots": {
                 "ranges": "",
                 "count": 0
@@ -304,6 +311,10 @@ fn a_plan_that_moves() {
               },
               "hash": "d1882a8068c2",
               "slots_to_move": 5461,
+              "under_way": {
+                "ranges": "",
+                "count": 0
+              },
               "moves": [
                 {
                   "source": "id-1",

@@ -245,7 +245,8 @@ function showState() {
   const reasons = status.reasons.map((reason) => [reason.text, reason.name]);
   const verdict = reasons.length === 0 && status.moves.length === 0 ? (plan?.verdict.text ?? []).map((line) => [line, null]) : [];
   const faults = status.config.error === null ? [] : [[`the changed configuration is not in force: ${status.config.error}`, "config"]];
-  at("reasons").replaceChildren(...[...reasons, ...verdict, ...faults].map(([line, label]) =>
+  const warnings = status.warnings.map((warning) => [warning, "warning"]);
+  at("reasons").replaceChildren(...[...reasons, ...verdict, ...faults, ...warnings].map(([line, label]) =>
     element("li", {}, line, label === null ? null : element("b", {}, label))));
   at("orders").hidden = false;
   for (const part of document.querySelectorAll(".pausing")) part.hidden = status.paused !== null;

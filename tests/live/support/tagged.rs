@@ -48,6 +48,21 @@ impl Tagged {
         format!("value {number} of {}", self.tag)
     }
 
+    /// Runs a command about the slot at a node that does not own it, as one who imports it from its owner.
+    #[track_caller]
+    pub(crate) fn at_importer(&self, cluster: &Cluster, (from, to): (Node, Node), command: &[&str]) {
+        let (slot, from) = (self.slot.to_string(), cluster.node_id(from).to_string());
+        cluster.cmd::<()>(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from]);
+        let mut asking = Pipeline::new();
+        asking.cmd("ASKING").ignore();
+        let words = asking.cmd(command[0]);
+        for word in &command[1..] {
+            words.arg(*word);
+        }
+        asking.exec(&mut cluster.connect(to, 0).expect("it runs")).expect("an importer takes what is asked of it");
+        cluster.cmd::<()>(to, &["CLUSTER", "SETSLOT", &slot, "STABLE"]);
+    }
+
     /// Reads every key from the slot's owner, and where that redirects, wherever it redirects to; panics if one is gone
     /// or holds something else.
     #[track_caller]

@@ -202,6 +202,10 @@ impl Carrier for Lane<'_> {
         self.worker.failed_over.is_cancelled()
     }
 
+    async fn heed_set_apart(&mut self, machine: &Migration) {
+        self.tell_set_apart(machine.troubled()).await;
+    }
+
     fn came_forward(&mut self, slots: usize, keys: u64) {
         self.worker.meter.add(slots, keys);
         self.moved(keys);
