@@ -27,4 +27,4 @@ pub use settings::NodeSettings;
 pub use slot::{Slot, SlotRange, SlotSet, SlotTextError};
 pub use topology::{Member, NameError, OpenSlot, Shard, Standing, Topology};
 pub use unclear::{Finding, Unclear};
-pub use view::{Failing, LineFault, Link, Marker, NodeLine, NodeView, Role, ViewError};
+pub use view::{Failing, KnownLines, LineFault, Link, Marker, NodeLine, NodeView, Role, ViewError};

@@ -1,6 +1,7 @@
 //! What to do about the picture as it is now. A pure function: the supervisor carries the decision out.
 
 mod last_slot;
+mod rest;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use last_slot::{Parting, empties};
+pub(super) use rest::is_at_rest;
 
 use super::approval::Consent;
 use super::fit::{Fit, SettingsByNode};

@@ -72,6 +72,8 @@ fn the_names_are_those_that_dashboards_know() {
             Reloads of the configuration: error when the file was refused and the old one kept.
         counter evenkeel_errors_total{class}
             Troubles of moves, by class. A move may get over several of them.
+        gauge evenkeel_full_read_age_seconds{}
+            Age of the last look that read every node in full: more than that of the last look while the cluster is at rest, when a look asks whether anything has changed since, and memory and keys of a node are those of one of the last ten looks.
         gauge evenkeel_imbalance_ratio{}
             The largest distance of a primary from its target as a part of the target, a target of 0 taken as 1; NaN while there is no plan.
         gauge evenkeel_imbalance_slots{}

@@ -14,9 +14,11 @@ use fred::types::RespVersion;
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig, UnresponsiveConfig,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
+use tokio_rustls::TlsConnector;
 
-use super::conn::Proof;
+use super::conn::{Link, Proof};
+use super::wire::Wire;
 use super::{CallError, Conn, OpenError, Value};
 use crate::cluster::{Address, NodeId};
 use crate::config::{Secrets, TlsFiles};
@@ -46,6 +48,8 @@ impl Intent {
 #[derive(Clone, Debug)]
 pub struct Dialer {
     settings: Arc<Settings>,
+    /// Connections are to be bare.
+    looks_only: bool,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,7 @@ impl Dialer {
     #[must_use]
     pub fn new(config: &crate::config::Config, intent: Intent, instance: &str) -> Self {
         Self {
+            looks_only: false,
             settings: Arc::new(Settings {
                 username: config.cluster.username.clone(),
                 secrets: Secrets::of(&config.cluster),
@@ -83,6 +88,7 @@ impl Dialer {
     pub fn of_lease(config: &crate::config::Config, instance: &str) -> Self {
         let (lease, limit) = (&config.lease, config.lease.ttl / 5);
         Self {
+            looks_only: false,
             settings: Arc::new(Settings {
                 username: lease.username.clone(),
                 secrets: Secrets::of_file(lease.password_file.clone()),
@@ -101,6 +107,7 @@ impl Dialer {
         let config = crate::config::Config::from_seeds(vec![seed.clone()]);
         let name = format!("evenkeel:{}:demo-{}", Intent::Observing.name(), std::process::id());
         Self {
+            looks_only: false,
             settings: Arc::new(Settings {
                 username: None,
                 secrets: Secrets::none(),
@@ -112,6 +119,12 @@ impl Dialer {
                 name,
             }),
         }
+    }
+
+    /// The same for connections that last and only look: they take little memory, and one call at a time.
+    #[must_use]
+    pub fn for_looking(&self) -> Self {
+        Self { settings: Arc::clone(&self.settings), looks_only: true }
     }
 
     /// The name that the connections carry.
@@ -146,6 +159,15 @@ impl Dialer {
         let password = settings.secrets.password().map_err(|error| secrets(error.to_string()))?;
         let tls = settings.tls.as_ref().map(tls::client_config).transpose().map_err(secrets)?;
         let server_name = settings.tls.as_ref().and_then(|tls| tls.server_name.as_deref().or(hostname));
+        if self.looks_only {
+            let tls = tls.map(|tls| (TlsConnector::from(Arc::new(tls)), server_name.unwrap_or(&dialled.host)));
+            let wire = tokio::time::timeout(settings.connect_timeout, Wire::connect(&dialled, tls)).await;
+            let wire = wire.unwrap_or_else(|_| Err(format!("no answer within {:?}", settings.connect_timeout)));
+            let wire = wire.map_err(|why| sorted(&dialled, why, false))?;
+            let conn = Conn::new(Link::Bare(wire), dialled, settings.call_timeout);
+            self.sign_in(&conn, password.as_ref()).await?;
+            return Ok(conn);
+        }
         let config = Config {
             fail_fast: true,
             username: settings.username.as_deref().map(quoted),
@@ -158,8 +180,13 @@ impl Dialer {
             tls: tls.map(TlsConfig::from),
             ..Config::default()
         };
-        let performance =
-            PerformanceConfig { default_command_timeout: settings.call_timeout, ..PerformanceConfig::default() };
+        let performance = PerformanceConfig {
+            default_command_timeout: settings.call_timeout,
+            // Nobody listens to the library's events, and it has ten channels for them: with its default of 32 each
+            // they would be most of what a connection takes.
+            broadcast_channel_capacity: 2,
+            ..PerformanceConfig::default()
+        };
         let client = Client::new(config, Some(performance), Some(self.connection_config()), None);
         // The library's own time-out covers the TCP connection, not what a silent server does after it.
         let opened = tokio::time::timeout(settings.connect_timeout * 2, Box::pin(client.init())).await;
@@ -171,7 +198,23 @@ impl Dialer {
                 return Err(OpenError::Unreachable { address: dialled, why });
             }
         };
-        Ok(Conn::new(client, handle, dialled, settings.call_timeout))
+        Ok(Conn::new(Link::Library { client, handle }, dialled, settings.call_timeout))
+    }
+
+    /// What the library does by itself.
+    async fn sign_in(&self, conn: &Conn, password: Option<&SecretString>) -> Result<(), OpenError> {
+        let username = self.settings.username.as_deref();
+        if username.is_none() && password.is_none() {
+            return Ok(());
+        }
+        let words = [username.unwrap_or("default"), password.map_or("", ExposeSecret::expose_secret)];
+        let args = words.map(|word| Bytes::from(word.to_owned())).to_vec();
+        match conn.call_within("AUTH", args, self.settings.connect_timeout).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Refused { address, text, .. }) => Err(sorted(&address, text, true)),
+            Err(CallError::NoAnswer { address, why, .. }) => Err(sorted(&address, why, false)),
+            Err(error @ CallError::Unexpected { .. }) => Err(sorted(conn.address(), error.to_string(), false)),
+        }
     }
 
     /// Connects to one node; any other that answers at the address is an error.
@@ -238,9 +281,13 @@ fn quoted(word: &str) -> String {
 }
 
 fn open_error(address: &Address, error: &fred::error::Error) -> OpenError {
-    let (address, why) = (address.clone(), error.details().to_owned());
-    let login = *error.kind() == ErrorKind::Auth
-        || ["NOAUTH", "WRONGPASS", "NOPERM", "AlertReceived"].iter().any(|word| why.contains(word));
+    sorted(address, error.details().to_owned(), *error.kind() == ErrorKind::Auth)
+}
+
+/// Why a connection could not be opened: by the login, which an alert of TLS may mean as well, or otherwise.
+fn sorted(address: &Address, why: String, of_login: bool) -> OpenError {
+    let address = address.clone();
+    let login = of_login || ["NOAUTH", "WRONGPASS", "NOPERM", "AlertReceived"].iter().any(|word| why.contains(word));
     if login { OpenError::Login { address, why } } else { OpenError::Unreachable { address, why } }
 }
 

@@ -13,6 +13,7 @@ mod jobs;
 mod lease;
 mod permissions;
 mod traffic;
+mod wire;
 
 /// Under which name the client library logs: of every lost connection, which evenkeel tells of once.
 pub const LOG_TARGET: &str = "fred";

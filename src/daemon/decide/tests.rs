@@ -68,6 +68,11 @@ impl Default for Circumstances {
 
 /// What is decided, as text: `resume a>b 5`, `start a>d 1365 slots`, `checks`, `settled`, and the reasons' names.
 fn decided(story: &str, circumstances: Circumstances) -> String {
+    judged(story, circumstances).0
+}
+
+/// The same, and whether the cluster is at rest.
+fn judged(story: &str, circumstances: Circumstances) -> (String, bool) {
     let slots = |text: &str| text.parse::<SlotSet>().unwrap();
     let observation = observation(story);
     let between = |text: &str| {
@@ -110,7 +115,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
             )
         })
         .collect();
-    let decision = decide(&Situation {
+    let situation = Situation {
         now,
         look: &look,
         topology: &topology,
@@ -135,7 +140,9 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
         set_aside: &set_aside,
         checks: circumstances.checks.as_deref(),
         settings: &circumstances.settings,
-    });
+    };
+    let decision = decide(&situation);
+    let at_rest = is_at_rest(&situation, &decision);
     let name = |node: NodeId| with_names(&node.short(), &look.observation);
     let pair = |pair: Pair| format!("{}>{}", name(pair.source), name(pair.target));
     let mut parts: Vec<String> =
@@ -145,7 +152,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
     parts.extend(decision.settled.then(|| "settled".to_owned()));
     let names: BTreeSet<&str> = decision.reasons.iter().map(Reason::name).collect();
     parts.extend(names.into_iter().map(|name| format!("[{name}]")));
-    parts.join("; ")
+    (parts.join("; "), at_rest)
 }
 
 #[track_caller]
@@ -459,4 +466,44 @@ fn of_several_emptied_primaries_one_after_the_other_gives_its_last_slot_away() {
         Circumstances { policy: draining(&["b"]), at_work: true, ..Circumstances::default() },
         "start b>c 1",
     );
+}
+
+#[test]
+fn a_cluster_is_at_rest_when_nothing_is_to_do_to_finish_or_to_wait_for() {
+    const LEVEL: &str = "a 0-5460\nb 5461-10922\nc 10923-16383\na1 of a";
+    let check = |story: &str, circumstances: Circumstances, expect: bool| {
+        let (decided, at_rest) = judged(story, circumstances);
+        assert_eq!(at_rest, expect, "{decided}:\n{story}");
+    };
+    let usual = Circumstances::default;
+    let goal = Goal::Move { slots: "5".parse().unwrap(), to: NodeName::Id(id("a")) };
+    let paused = Some(Pause { since: SystemTime::UNIX_EPOCH, until: None });
+    check(LEVEL, usual(), true);
+    check(LEVEL, Circumstances { paused, ..usual() }, true);
+    check(LEVEL, Circumstances { looks: 1, ..usual() }, false);
+    check(LEVEL, Circumstances { goal: Goal::Level, ..usual() }, false);
+    check(LEVEL, Circumstances { goal, ..usual() }, false);
+    check(LEVEL, Circumstances { stopping: true, ..usual() }, false);
+    check(LEVEL, Circumstances { at_work: true, ..usual() }, false);
+    check(LEVEL, Circumstances { running: vec!["a>b 5"], ..usual() }, false);
+    check(LEVEL, Circumstances { ours: "a>b 5", ..usual() }, false);
+    check(LEVEL, Circumstances { orphan: "a>b", ..usual() }, false);
+    check(LEVEL, Circumstances { set_aside: "5", ..usual() }, false);
+    // Moves that are planned, also those that wait for somebody; but not where they are only shown.
+    check(THREE_AND_ONE, usual(), false);
+    check(THREE_AND_ONE, Circumstances { paused, ..usual() }, false);
+    check(THREE_AND_ONE, Circumstances { consent: Consent::Awaited, ..usual() }, false);
+    check(THREE_AND_ONE, Circumstances { observing: true, ..usual() }, true);
+    for more in [
+        "a 0-5460 [5->-b]",
+        "a silent refused",
+        "a1 silent refused",
+        "b says a fail? 0-5460",
+        "a info loading:1",
+        "a job b 5 snapshotting",
+        "a jobs refused",
+        "b says c 10923-16000",
+    ] {
+        check(&format!("{LEVEL}\n{more}"), Circumstances { observing: true, ..usual() }, false);
+    }
 }
