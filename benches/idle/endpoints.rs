@@ -1,7 +1,7 @@
 //! A process that answers like the nodes of a large cluster at rest, each at a port of its own.
 //!
-//! It knows the commands that evenkeel sends while it looks, answers them in RESP3 with texts of the size and form that
-//! Redis 7.0 sends, and counts them. What changes by itself at real nodes changes here: the times of pings and pongs and
+//! It knows the commands that evenkeel sends while it looks, answers them with texts of the size and form that Redis 7.0
+//! sends, and counts them. What changes by itself at real nodes changes here: the times of pings and pongs and
 //! the counts of messages.
 
 use std::collections::BTreeMap;
@@ -103,11 +103,11 @@ impl Cluster {
         match words[..] {
             ["hello", ..] => HELLO.to_owned(),
             ["cluster", "myid"] => bulk(&self.nodes[at].id),
-            ["cluster", "nodes"] => verbatim(&self.cluster_nodes(at)),
-            ["cluster", "info"] => verbatim(&self.cluster_info(at)),
-            ["info", ..] => verbatim(&self.info(at)),
+            ["cluster", "nodes"] => bulk(&self.cluster_nodes(at)),
+            ["cluster", "info"] => bulk(&self.cluster_info(at)),
+            ["info", ..] => bulk(&self.info(at)),
             // Neither kind of migration that servers carry out by themselves.
-            ["command", "info", ..] => "*2\r\n_\r\n_\r\n".to_owned(),
+            ["command", "info", ..] => "*2\r\n*0\r\n*0\r\n".to_owned(),
             ["calls"] => {
                 let calls = self.calls.lock().expect("nobody panics with it");
                 bulk(&calls.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join("\n"))
@@ -169,10 +169,6 @@ const HELLO: &str = "%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\
 
 fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
-}
-
-fn verbatim(text: &str) -> String {
-    format!("={}\r\ntxt:{text}\r\n", text.len() + 4)
 }
 
 /// The words of the next command, sent as an array or as a line; `None` at the end of the connection.

@@ -23,7 +23,7 @@ pub use known::KnownLines;
 pub struct NodeView {
     myself: Arc<NodeLine>,
     /// In the order of their ids. Shared with other views: a thousand nodes have a million lines, and say a thousand things.
-    others: Vec<Arc<NodeLine>>,
+    others: Arc<[Arc<NodeLine>]>,
     handshakes: Vec<Option<Address>>,
 }
 
@@ -66,9 +66,7 @@ impl NodeView {
         }
         let (_, myself) = myself.ok_or(ViewError::NoMyself)?;
         others.sort_unstable_by_key(|line| line.id);
-        // It grew by doubling.
-        others.shrink_to_fit();
-        Ok(Self { myself, others, handshakes })
+        Ok(Self { myself, others: others.into(), handshakes })
     }
 
     /// What the node says of itself: the last word on its own role, and the only line with open markers.
@@ -89,7 +87,7 @@ impl NodeView {
 
     /// Every line but those in handshake: the node's own first, then the others in the order of their ids.
     pub fn lines(&self) -> impl Iterator<Item = &NodeLine> {
-        std::iter::once(&self.myself).chain(&self.others).map(|line| &**line)
+        std::iter::once(&self.myself).chain(self.others.iter()).map(|line| &**line)
     }
 
     /// How many nodes this one is shaking hands with.

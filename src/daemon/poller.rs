@@ -121,6 +121,8 @@ pub struct Poller {
     number: u64,
     /// The lines of all views, each once.
     known: KnownLines,
+    /// Of each node, as in the last look: one that says the same again costs nothing.
+    views: BTreeMap<NodeId, NodeView>,
     /// Of each node, as it was read before its view was.
     signs: BTreeMap<NodeId, Signs>,
     /// The node whose turn was last in a glance.
@@ -141,6 +143,7 @@ impl Poller {
             renew: false,
             number: 0,
             known: KnownLines::default(),
+            views: BTreeMap::new(),
             signs: BTreeMap::new(),
             glanced: None,
         }
@@ -220,7 +223,7 @@ impl Poller {
     /// Reads the nodes with a connection that this pass has not read yet.
     async fn read_new(&mut self, read: &mut BTreeMap<NodeId, Observed>, patience: Patience) {
         let new: Vec<NodeId> = self.conns.keys().filter(|node| !read.contains_key(node)).copied().collect();
-        let Self { conns, known, signs, unreachable, .. } = self;
+        let Self { conns, known, signs, unreachable, views, .. } = self;
         let readings: Vec<_> =
             new.iter().filter_map(|node| conns.get(node)).map(|conn| read_node(conn, patience)).collect();
         let mut readings = stream::iter(readings).buffer_unordered(SIDE_BY_SIDE);
@@ -228,8 +231,12 @@ impl Poller {
         // Each text is read as it comes: a thousand of them are a hundred megabytes.
         while let Some((node, address, said)) = readings.next().await {
             match said.and_then(|said| said.parse(address.clone(), known)) {
-                Ok((observed, its_signs)) => {
+                Ok((mut observed, its_signs)) => {
                     unreachable.remove(&node);
+                    match views.get(&node) {
+                        Some(before) if *before == observed.view => observed.view = before.clone(),
+                        Some(_) | None => drop(views.insert(node, observed.view.clone())),
+                    }
                     signs.insert(node, its_signs);
                     read.insert(node, observed);
                 }
@@ -305,6 +312,7 @@ impl Poller {
         self.unreachable.retain(|node, _| heard_of.contains(node));
         self.conns.retain(|node, _| nodes.contains_key(node));
         self.signs.retain(|node, _| nodes.contains_key(node));
+        self.views.retain(|node, _| nodes.contains_key(node));
         let silent = self
             .unreachable
             .iter()

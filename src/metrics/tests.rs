@@ -50,13 +50,18 @@ fn check(text: &str, prefixes: &[&str], expect: Expect) {
     expect.assert_eq(&lines.replace(",cluster=\"cache-eu\"", "").replace("{cluster=\"cache-eu\"}", ""));
 }
 
-#[test]
-fn the_names_are_those_that_dashboards_know() {
+/// Every family in two lines.
+fn named() -> String {
     let mut text = String::new();
     for (name, Family { kind, help, labels }) in families() {
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
         let _ = writeln!(text, "{kind} {name}{{{}}}\n    {help}", labels.join(","));
     }
+    text
+}
+
+#[test]
+fn the_names_are_those_that_dashboards_know() {
     expect![[r#"
         gauge evenkeel_build_info{version}
             Always 1; the label tells the version.
@@ -152,7 +157,7 @@ fn the_names_are_those_that_dashboards_know() {
             Number of OS threads in the process.
         gauge process_virtual_memory_bytes{}
             Virtual memory size in bytes.
-    "#]].assert_eq(&text);
+    "#]].assert_eq(&named());
 }
 
 #[test]

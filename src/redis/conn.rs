@@ -43,6 +43,14 @@ impl Value {
             Self::Null | Self::Integer(_) | Self::Array(_) => None,
         }
     }
+
+    /// The same, without a copy where nobody else has the bytes.
+    pub(super) fn into_text(self) -> Option<String> {
+        match self {
+            Self::Bytes(bytes) => String::from_utf8(bytes.into()).ok(),
+            Self::Null | Self::Integer(_) | Self::Array(_) => None,
+        }
+    }
 }
 
 impl From<FredValue> for Value {
