@@ -1,7 +1,7 @@
 //! Talking to servers: the one place that names the client library.
 //!
-//! What is here: connections that prove which node they reach, the commands that evenkeel sends, and the errors by what
-//! the caller does next. What is not: any decision about slots.
+//! What is here: connections that prove which node they reach, by the client library or bare, the commands that evenkeel
+//! sends, and the errors by what the caller does next. What is not: any decision about slots.
 
 mod big_keys;
 mod commands;
