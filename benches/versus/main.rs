@@ -18,6 +18,8 @@ mod spent;
 mod support;
 mod tool;
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -45,11 +47,26 @@ fn main() -> ExitCode {
             let table = compare(&options, flavour, load);
             println!("{table}\n{circumstances}\n");
             if let Some(page) = &options.write {
-                page::write(page, &table, &circumstances);
+                write(page, &table, &circumstances);
             }
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Puts a table into the page, and its picture beside it. Panics when it cannot be written.
+fn write(page: &Path, table: &Table, circumstances: &str) {
+    let mut section = format!("{table}\n{circumstances}\n");
+    let points = table.points();
+    if !points.is_empty() {
+        let pictures = page.with_extension("");
+        fs::create_dir_all(&pictures).expect("a directory beside the page");
+        let name = format!("{}.svg", table.file_name());
+        plot::draw(&pictures.join(&name), table.title(), &points);
+        let directory = pictures.file_name().unwrap_or_default().display();
+        section = format!("{section}\n![Time against the clients' p99]({directory}/{name})\n");
+    }
+    page::put(page, table.title(), &section);
 }
 
 /// All rounds with one kind of server and one load.

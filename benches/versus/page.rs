@@ -4,26 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::plot;
-use super::report::Table;
-
 /// What opens a section of figures.
 const SECTION: &str = "### ";
 
-/// Puts a table into the page, and its picture beside it. Panics when it cannot be written.
-pub(crate) fn write(page: &Path, table: &Table, circumstances: &str) {
-    let mut section = format!("{table}\n{circumstances}\n");
-    let points = table.points();
-    if !points.is_empty() {
-        let pictures = page.with_extension("");
-        fs::create_dir_all(&pictures).expect("a directory beside the page");
-        let name = format!("{}.svg", table.file_name());
-        plot::draw(&pictures.join(&name), table.title(), &points);
-        let directory = pictures.file_name().unwrap_or_default().display();
-        section = format!("{section}\n![Time against the clients' p99]({directory}/{name})\n");
-    }
+/// Puts a section, which begins with its title, into the page. Panics when it cannot be written.
+pub(crate) fn put(page: &Path, title: &str, section: &str) {
     let before = fs::read_to_string(page).expect("the page of figures");
-    fs::write(page, with_section(&before, table.title(), &section)).expect("the page of figures can be written");
+    fs::write(page, with_section(&before, title, section)).expect("the page of figures can be written");
 }
 
 /// The page with this section in the place of the one of that title, or at its end.

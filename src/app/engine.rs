@@ -11,8 +11,8 @@ use tracing::warn;
 use super::instance;
 use crate::config::{Config, Mode};
 use crate::daemon::{
-    Commands, Ended, Files, Goal, Lease, Parts, PollSettings, Records, Sight, Status, Supervisor, commands, poll,
-    watch_files,
+    Commands, Ended, Files, Goal, Lease, Parts, PollOrders, PollSettings, Records, Sight, Status, Supervisor, commands,
+    poll, watch_files,
 };
 use crate::metrics::Metrics;
 use crate::redis::{Dialer, Intent};
@@ -66,7 +66,9 @@ impl Engine {
         let first = Status::first(&config.borrow(), &instance);
         let (status_sender, status) = watch::channel(Arc::new(first));
         let (alarmed, alarm) = watch::channel(false);
-        let poller = tokio::spawn(poll(settings, alarm, Arc::clone(&nudge), sights_sender, poller_stop.clone()));
+        let (rest_sender, rest) = watch::channel(None);
+        let orders_of_poller = PollOrders { alarm, rest, nudge: Arc::clone(&nudge) };
+        let poller = tokio::spawn(poll(settings, orders_of_poller, sights_sender, poller_stop.clone()));
         let supervisor = Supervisor::new(Parts {
             config,
             config_error: config_error_receiver,
@@ -75,6 +77,7 @@ impl Engine {
             sights,
             nudge,
             alarmed,
+            rest: rest_sender,
             poll_settings,
             status: status_sender,
             metrics: Arc::clone(&metrics),

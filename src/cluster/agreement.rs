@@ -117,8 +117,8 @@ struct Ballots<'a> {
 
 /// The votes for one node.
 struct Ballot<'a> {
-    /// The slots that each primary gives to the node; primaries that give it none are absent.
-    by_voter: BTreeMap<NodeId, &'a SlotSet>,
+    /// The slots that each primary gives to the node, in the order of their ids; those that give it none are absent.
+    by_voter: Vec<(NodeId, &'a SlotSet)>,
     /// The slots that any primary gives to it.
     any: SlotSet,
 }
@@ -131,10 +131,10 @@ impl<'a> Ballots<'a> {
                 let epoch = ballots.epochs.entry(line.id).or_default();
                 *epoch = line.config_epoch.max(*epoch);
                 if !line.slots.is_empty() {
-                    let empty = || Ballot { by_voter: BTreeMap::new(), any: SlotSet::new() };
+                    let empty = || Ballot { by_voter: Vec::new(), any: SlotSet::new() };
                     let ballot = ballots.by_node.entry(line.id).or_insert_with(empty);
-                    ballot.any = ballot.any.union(&line.slots);
-                    ballot.by_voter.insert(voter, &line.slots);
+                    ballot.any.insert_all(&line.slots);
+                    ballot.by_voter.push((voter, &line.slots));
                 }
             }
         }
@@ -151,7 +151,7 @@ impl<'a> Ballots<'a> {
             self.by_node.iter().filter(|(node, ballot)| ballot.any.contains(slot) && !voices.others.contains_key(node));
         candidates
             .max_by_key(|(node, ballot)| {
-                let votes = ballot.by_voter.values().filter(|slots| slots.contains(slot)).count();
+                let votes = ballot.by_voter.iter().filter(|(_, slots)| slots.contains(slot)).count();
                 (ballot.has(**node, slot), self.epochs.get(*node), votes, Reverse(**node))
             })
             .map(|(node, _)| *node)
@@ -160,22 +160,28 @@ impl<'a> Ballots<'a> {
 
 impl Ballot<'_> {
     fn has(&self, voter: NodeId, slot: Slot) -> bool {
-        self.by_voter.get(&voter).is_some_and(|slots| slots.contains(slot))
+        self.of(voter).is_some_and(|slots| slots.contains(slot))
+    }
+
+    /// The slots that this primary gives to the node.
+    fn of(&self, voter: NodeId) -> Option<&SlotSet> {
+        let at = self.by_voter.binary_search_by_key(&voter, |(voter, _)| *voter).ok()?;
+        Some(self.by_voter[at].1)
     }
 
     /// The slots that the node claims itself.
     fn own(&self, node: NodeId) -> SlotSet {
-        self.by_voter.get(&node).map_or_else(SlotSet::new, |slots| (*slots).clone())
+        self.of(node).cloned().unwrap_or_default()
     }
 
     /// The slots that all of so many voters give.
     fn all(&self, voters: usize) -> SlotSet {
-        common(self.by_voter.values().copied(), voters)
+        common(self.by_voter.iter().map(|(_, slots)| *slots), voters)
     }
 
     /// The slots that all of so many voters give, not asking the node itself.
     fn all_but(&self, node: NodeId, voters: usize) -> SlotSet {
-        common(self.by_voter.iter().filter(|(voter, _)| **voter != node).map(|(_, slots)| *slots), voters)
+        common(self.by_voter.iter().filter(|(voter, _)| *voter != node).map(|(_, slots)| *slots), voters)
     }
 }
 

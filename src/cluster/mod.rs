@@ -28,4 +28,4 @@ pub use slot::{Slot, SlotRange, SlotSet, SlotTextError};
 pub use topology::{Member, NameError, OpenSlot, Shard, Standing, Topology};
 pub(crate) use unclear::Slots;
 pub use unclear::{Finding, Unclear};
-pub use view::{Failing, LineFault, Link, Marker, NodeLine, NodeView, Role, ViewError};
+pub use view::{Failing, KnownLines, LineFault, Link, Marker, NodeLine, NodeView, Role, ViewError};

@@ -188,6 +188,13 @@ impl SlotSet {
         }
     }
 
+    /// Adds every slot of another set.
+    pub fn insert_all(&mut self, other: &Self) {
+        for (word, more) in self.words.iter_mut().zip(other.words.iter()) {
+            *word |= more;
+        }
+    }
+
     /// Removes a slot; says whether it was there.
     pub fn remove(&mut self, slot: Slot) -> bool {
         let (word, bit) = place(slot);

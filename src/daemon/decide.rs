@@ -2,6 +2,7 @@
 
 mod last_slot;
 mod projection;
+mod rest;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use last_slot::{Parting, empties};
 use projection::make_plan;
 pub use projection::shard_inputs;
+pub(super) use rest::is_at_rest;
 
 use super::approval::Consent;
 use super::fit::{Fit, SettingsByNode};

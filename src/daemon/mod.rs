@@ -57,7 +57,7 @@ pub use functions::Lacking;
 pub use lease::{Lease, Ours, Tenure};
 pub use pacer::PaceStatus;
 pub use policy::{node_name, policy};
-pub use poller::{Look, Patience, PollSettings, Poller, Sight, poll};
+pub use poller::{Glance, Look, Patience, PollOrders, PollSettings, Poller, Sight, poll};
 pub use reason::Reason;
 pub use records::Records;
 pub use repair::{Case, Diagnosis, Doctor, Done, Left, Outcome, Prefer, RepairError, Wishes, repair};

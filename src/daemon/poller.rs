@@ -1,8 +1,11 @@
-//! Looking at the cluster: connections to every node that anyone knows of, and one full reading of all of them a pass.
+//! Looking at the cluster: connections to every node that anyone knows of, and one full reading of all of them a pass; while
+//! it is at rest, a [`Glance`] instead.
 //!
 //! What the nodes said is only collected here. Whether it makes sense is the affair of [`Topology::merge`].
 //!
 //! [`Topology::merge`]: crate::cluster::Topology::merge
+
+mod glance;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,9 +18,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+pub use glance::Glance;
+
 use super::jobs::Jobs;
-use crate::cluster::{Address, CallCount, NodeId, NodeInfo, NodeView, Observation, Observed, Role, Silent};
-use crate::redis::{Conn, Dialer, OpenError, explained};
+use crate::cluster::{Address, CallCount, KnownLines, NodeId, NodeInfo, NodeView, Observation, Observed, Role, Silent};
+use crate::redis::{CallError, Conn, Dialer, OpenError, explained};
+use glance::Signs;
 
 /// Nodes that are dialled or read side by side: enough to hide their latency, few enough for a file limit of 1,024.
 const SIDE_BY_SIDE: usize = 64;
@@ -35,7 +41,7 @@ const REDIAL_AFTER_ALARMED: u32 = 1;
 /// One full reading of the cluster.
 #[derive(Debug)]
 pub struct Look {
-    /// Looks since the start, this one included.
+    /// Looks and glances since the start, this one included.
     pub number: u64,
     /// What every node said.
     pub observation: Observation,
@@ -52,10 +58,12 @@ pub struct Look {
 pub struct Sight {
     /// The last look that reached any node.
     pub look: Option<Arc<Look>>,
+    /// The last glance since then: that the look is still true.
+    pub glance: Option<Arc<Glance>>,
     /// Why the looks after it reached none; empty when the last one did.
     pub errors: Vec<String>,
-    /// Looks that have ended, well or not.
-    pub looks_ended: u64,
+    /// Looks and glances that have ended, well or not.
+    pub polls_ended: u64,
     /// What is wrong and keeps nobody from looking, for people.
     pub warnings: Vec<String>,
 }
@@ -119,15 +127,36 @@ pub struct Poller {
     /// When connections were made anew last.
     renewed: Instant,
     number: u64,
+    /// The lines of all views, each once.
+    known: KnownLines,
+    /// Of each node, as in the last look: one that says the same again costs nothing.
+    views: BTreeMap<NodeId, NodeView>,
+    /// Of each node, as it was read before its view was.
+    signs: BTreeMap<NodeId, Signs>,
+    /// The node whose turn was last in a glance.
+    glanced: Option<NodeId>,
 }
 
 impl Poller {
     /// A poller that has not connected to anything yet.
     #[must_use]
     pub fn new(dialer: Dialer, seeds: Vec<Address>) -> Self {
-        let (conns, unreachable, refused) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let (jobs, renewed) = (Jobs::default(), Instant::now());
-        Self { dialer, seeds, conns, unreachable, jobs, seeds_tried: false, renew: false, refused, renewed, number: 0 }
+        Self {
+            dialer: dialer.for_looking(),
+            seeds,
+            conns: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
+            jobs: Jobs::default(),
+            seeds_tried: false,
+            renew: false,
+            refused: BTreeMap::new(),
+            renewed: Instant::now(),
+            number: 0,
+            known: KnownLines::default(),
+            views: BTreeMap::new(),
+            signs: BTreeMap::new(),
+            glanced: None,
+        }
     }
 
     /// Uses another login, other seeds, from the next look on; open connections stay.
@@ -137,7 +166,7 @@ impl Poller {
         if self.dialer.name() != dialer.name() {
             self.conns.clear();
         }
-        (self.dialer, self.seeds) = (dialer, seeds);
+        (self.dialer, self.seeds) = (dialer.for_looking(), seeds);
     }
 
     /// Makes every connection anew in the next look, with the passwords and certificates as they are then. A node that
@@ -206,19 +235,31 @@ impl Poller {
 
     /// Reads the nodes with a connection that this pass has not read yet.
     async fn read_new(&mut self, read: &mut BTreeMap<NodeId, Observed>, patience: Patience) {
-        let new = self.conns.values().filter(|conn| !read.contains_key(&conn.node()));
-        let readings: Vec<_> = new.map(|conn| read_node(conn, patience)).collect();
-        for (node, address, reading) in side_by_side(readings).await {
-            match reading {
-                Ok(observed) => {
-                    self.unreachable.remove(&node);
+        let new: Vec<NodeId> = self.conns.keys().filter(|node| !read.contains_key(node)).copied().collect();
+        let Self { conns, known, signs, unreachable, views, .. } = self;
+        let readings: Vec<_> =
+            new.iter().filter_map(|node| conns.get(node)).map(|conn| read_node(conn, patience)).collect();
+        let mut readings = stream::iter(readings).buffer_unordered(SIDE_BY_SIDE);
+        let mut lost = Vec::new();
+        // Each text is read as it comes: a thousand of them are a hundred megabytes.
+        while let Some((node, address, said)) = readings.next().await {
+            match said.and_then(|said| said.parse(address.clone(), known)) {
+                Ok((mut observed, its_signs)) => {
+                    unreachable.remove(&node);
+                    match views.get(&node) {
+                        Some(before) if *before == observed.view => observed.view = before.clone(),
+                        Some(_) | None => drop(views.insert(node, observed.view.clone())),
+                    }
+                    signs.insert(node, its_signs);
                     read.insert(node, observed);
                 }
-                Err(why) => {
-                    self.conns.remove(&node);
-                    self.lost(node, Endpoint { address, hostname: None }, why, Duration::ZERO);
-                }
+                Err(why) => lost.push((node, address, why)),
             }
+        }
+        drop(readings);
+        for (node, address, why) in lost {
+            self.conns.remove(&node);
+            self.lost(node, Endpoint { address, hostname: None }, why, Duration::ZERO);
         }
     }
 
@@ -276,11 +317,16 @@ impl Poller {
 
     fn observation(&mut self, read: &mut BTreeMap<NodeId, Observed>) -> Observation {
         let nodes = std::mem::take(read);
-        let heard_of: BTreeSet<NodeId> =
-            nodes.values().flat_map(|observed| observed.view.lines()).map(|line| line.id).collect();
+        // One by one: collected, the ids of a thousand views of a thousand lines would be in memory at once.
+        let mut heard_of: BTreeSet<NodeId> = BTreeSet::new();
+        for line in nodes.values().flat_map(|observed| observed.view.lines()) {
+            heard_of.insert(line.id);
+        }
         // A node that nobody knows of any more is gone, not silent; where nobody says anything, that is not known.
         self.unreachable.retain(|node, _| nodes.is_empty() || heard_of.contains(node));
         self.conns.retain(|node, _| nodes.contains_key(node));
+        self.signs.retain(|node, _| nodes.contains_key(node));
+        self.views.retain(|node, _| nodes.contains_key(node));
         let silent = self
             .unreachable
             .iter()
@@ -349,17 +395,35 @@ pub(super) async fn side_by_side<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     stream::iter(futures).buffer_unordered(SIDE_BY_SIDE).collect().await
 }
 
-async fn read_node(conn: &Conn, patience: Patience) -> (NodeId, Address, Result<Observed, String>) {
+/// What a node said, as it came.
+struct Said {
+    cluster_info: String,
+    view: String,
+    info: String,
+}
+
+impl Said {
+    fn parse(self, dialled: Address, known: &mut KnownLines) -> Result<(Observed, Signs), String> {
+        let view = NodeView::parse_by(&self.view, known)
+            .map_err(|error| format!("its CLUSTER NODES cannot be read: {error}"))?;
+        let info = NodeInfo::parse(&self.info, &self.cluster_info)
+            .map_err(|error| format!("its INFO cannot be read: {error}"))?;
+        Ok((Observed { dialled, view, info }, Signs::of(&self.cluster_info)))
+    }
+}
+
+async fn read_node(conn: &Conn, patience: Patience) -> (NodeId, Address, Result<Said, String>) {
     let read = async {
-        let read = tokio::try_join!(conn.cluster_nodes(), conn.info(None), conn.cluster_info());
-        let (view, info, cluster_info) = match read {
-            Ok(read) => read,
-            Err(error) => return Err(explained(conn, error).await),
+        // Before the view: what changes between the two is in the view, and seen as a change by the next glance.
+        let read = async {
+            let cluster_info = conn.cluster_info().await?;
+            let (view, info) = tokio::try_join!(conn.cluster_nodes(), conn.info(None))?;
+            Ok::<_, CallError>(Said { cluster_info, view, info })
         };
-        let view = NodeView::parse(&view).map_err(|error| format!("its CLUSTER NODES cannot be read: {error}"))?;
-        let info =
-            NodeInfo::parse(&info, &cluster_info).map_err(|error| format!("its INFO cannot be read: {error}"))?;
-        Ok(Observed { dialled: conn.address().clone(), view, info })
+        match read.await {
+            Ok(said) => Ok(said),
+            Err(error) => Err(explained(conn, error).await),
+        }
     };
     let read = patience.wait(Box::pin(read)).await.unwrap_or_else(|| Err("it does not answer in time".to_owned()));
     (conn.node(), conn.address().clone(), read)
@@ -384,13 +448,21 @@ pub struct PollSettings {
     pub file_changes: u64,
 }
 
-/// Looks again and again until `stop`, and at once when `nudge` asks for it; every look is published in `sights`.
-///
-/// While `alarm` holds, no look waits long for a node that does not answer.
+/// What tells the poller how to look.
+#[derive(Debug)]
+pub struct PollOrders {
+    /// While it holds, no look waits long for a node that does not answer.
+    pub alarm: watch::Receiver<bool>,
+    /// The number of the look after which nothing was left to do, or to judge: while it is the last one, glances will do.
+    pub rest: watch::Receiver<Option<u64>>,
+    /// Asks for a look, or a glance, at once.
+    pub nudge: Arc<Notify>,
+}
+
+/// Looks again and again until `stop`; everything that is seen is published in `sights`.
 pub async fn poll(
     mut settings: watch::Receiver<PollSettings>,
-    alarm: watch::Receiver<bool>,
-    nudge: Arc<Notify>,
+    orders: PollOrders,
     sights: watch::Sender<Sight>,
     stop: CancellationToken,
 ) {
@@ -404,20 +476,37 @@ pub async fn poll(
         if std::mem::replace(&mut file_changes, new.file_changes) != new.file_changes {
             poller.renew();
         }
-        let patience = if *alarm.borrow() { Patience::Alarmed } else { Patience::Usual };
-        let looked = poller.look(patience).await;
-        sights.send_modify(|sight| {
-            sight.looks_ended += 1;
-            sight.warnings = poller.warnings();
-            match looked {
-                Ok(look) => (sight.look, sight.errors) = (Some(Arc::new(look)), Vec::new()),
-                Err(errors) => sight.errors = errors.iter().map(ToString::to_string).collect(),
-            }
-        });
+        let rest = *orders.rest.borrow();
+        let last = sights.borrow().look.clone().filter(|last| Some(last.number) == rest);
+        let glance = match last {
+            Some(last) => poller.glance(&last).await,
+            None => None,
+        };
+        if let Some(glance) = glance {
+            sights.send_modify(|sight| {
+                sight.polls_ended += 1;
+                sight.warnings = poller.warnings();
+                (sight.glance, sight.errors) = (Some(Arc::new(glance)), Vec::new());
+            });
+        } else {
+            let patience = if *orders.alarm.borrow() { Patience::Alarmed } else { Patience::Usual };
+            let looked = poller.look(patience).await;
+            sights.send_modify(|sight| {
+                sight.polls_ended += 1;
+                sight.warnings = poller.warnings();
+                match looked {
+                    Ok(look) => {
+                        (sight.look, sight.glance, sight.errors) = (Some(Arc::new(look)), None, Vec::new());
+                    }
+                    Err(errors) => sight.errors = errors.iter().map(ToString::to_string).collect(),
+                }
+            });
+        }
+        poller.known.forget_unused();
         let every = settings.borrow().every;
         tokio::select! {
             () = tokio::time::sleep(every) => {}
-            () = nudge.notified() => {}
+            () = orders.nudge.notified() => {}
             changed = settings.changed() => if changed.is_err() { break },
             () = stop.cancelled() => {}
         }

@@ -96,18 +96,20 @@ impl Status {
     }
 }
 
-/// What one look at the cluster brought.
+/// What one look at the cluster brought, and, while it is at rest, glances since then have found unchanged.
 #[derive(Clone, Debug)]
 pub struct View {
     /// Shards, owners, open slots, findings.
     pub topology: Arc<Topology>,
     /// `INFO` of every node that answered.
     pub infos: Arc<BTreeMap<NodeId, NodeInfo>>,
-    /// When the look began.
+    /// When the last look or glance began: as of then it is true.
     pub at: Instant,
-    /// How long it took.
+    /// When the look began, in which every node was read in full; never later.
+    pub read_at: Instant,
+    /// How long the last look or glance took.
     pub took: Duration,
-    /// How many looks there have been, this one included.
+    /// How many of both there have been, this one included.
     pub number: u64,
 }
 

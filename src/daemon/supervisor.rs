@@ -6,6 +6,7 @@
 mod moves;
 mod orders;
 mod picture;
+mod rest;
 mod telling;
 mod tenure;
 
@@ -22,7 +23,7 @@ use tracing::{error, info};
 use super::account::Account;
 use super::approval::{Approved, Consent};
 use super::canary::Canaries;
-use super::decide::{Decision, Goal, RunningMove, Situation, decide, shard_inputs};
+use super::decide::{Decision, Goal, RunningMove, Situation, decide, is_at_rest, shard_inputs};
 use super::drains::Drains;
 use super::finalise::Finalise;
 use super::given::Given;
@@ -35,8 +36,8 @@ use super::pacer::Rates;
 use super::records::Records;
 use super::worker::FromWorker;
 use super::{
-    Files, Lease, Look, MoveId, Orders, PollSettings, Reason, RoomRules, SetAside, SettingsByNode, Sight, Status, Work,
-    checks, patience,
+    Files, Glance, Lease, Look, MoveId, Orders, PollSettings, Reason, RoomRules, SetAside, SettingsByNode, Sight,
+    Status, Work, checks, patience,
 };
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
@@ -96,6 +97,8 @@ pub struct Parts {
     pub nudge: Arc<Notify>,
     /// Whether something is wrong with slots of ours that are open: then no look waits long for a node that hangs.
     pub alarmed: watch::Sender<bool>,
+    /// The look after which there is nothing to do, finish or judge: until something changes, a glance will do.
+    pub rest: watch::Sender<Option<u64>>,
     /// What the poller works with, changed on a reload.
     pub poll_settings: watch::Sender<PollSettings>,
     /// Where the status is published.
@@ -189,6 +192,8 @@ pub struct Supervisor {
     plan: Option<Arc<Plan>>,
     waiting: usize,
     settled: bool,
+    /// The look after which a glance tells all that there is to know, until something changes.
+    rest: Option<u64>,
     stuck_since: Option<Instant>,
 }
 
@@ -197,7 +202,10 @@ pub struct Supervisor {
 struct Picture {
     look: Arc<Look>,
     topology: Arc<Topology>,
+    /// As of the look, or of a glance since then.
     infos: Arc<BTreeMap<NodeId, NodeInfo>>,
+    /// The last time that nothing was seen to have changed since the look.
+    glance: Option<Arc<Glance>>,
 }
 
 impl Picture {
@@ -256,6 +264,7 @@ impl Supervisor {
             plan: None,
             waiting: 0,
             settled: false,
+            rest: None,
             stuck_since: None,
             parts,
         }
@@ -281,7 +290,7 @@ impl Supervisor {
                 found = finished(&mut self.checks_under_way) => {
                     self.checks_under_way = None;
                     self.checks = Some((found, Instant::now()));
-                    self.parts.nudge.notify_one();
+                    self.look_anew();
                 }
                 Some(command) = self.parts.orders.queue.recv() => self.on_command(command).await,
                 () = self.parts.stop.cancelled(), if self.stopping_since.is_none() => self.begin_stop(),
@@ -398,17 +407,19 @@ impl Supervisor {
         self.dialer = Dialer::new(config, intent(config), &self.parts.instance);
         let (dialer, seeds, every) = (self.dialer.clone(), config.cluster.seeds.clone(), config.schedule.poll);
         let file_changes = self.parts.files.borrow().changes;
+        self.stir();
         self.parts.poll_settings.send_replace(PollSettings { dialer, seeds, every, file_changes });
         // What is open is finished; the next look decides by the new configuration what comes after.
         for running in self.running.values() {
             running.stop.cancel();
         }
-        self.parts.nudge.notify_one();
+        self.look_anew();
     }
 
     fn begin_stop(&mut self) {
         info!(moves = self.running.len(), "stopping: open slots are finished, nothing new is opened");
         self.stopping_since = Some(Instant::now());
+        self.stir();
         for running in self.running.values() {
             running.stop.cancel();
         }
@@ -444,7 +455,7 @@ impl Supervisor {
         let nearly_settled = self.parts.goal != Goal::Keep && self.running.is_empty() && !self.agreed;
         // What may start now, and what may end now, is decided on a picture of now.
         if self.stopping_since.is_none() && (due || waits_for_agreement || nearly_settled) {
-            self.parts.nudge.notify_one();
+            self.look_anew();
         }
         self.end_hours();
         self.watch_open_slots();
@@ -461,7 +472,7 @@ impl Supervisor {
         let seen = self.picture.as_ref().map(|picture| picture.look.ended);
         let old = seen.is_none_or(|seen| seen.elapsed() >= WATCH_EVERY);
         if alarmed || (old && !self.own.is_empty()) {
-            self.parts.nudge.notify_one();
+            self.look_anew();
         }
     }
 
@@ -494,7 +505,8 @@ impl Supervisor {
         let checks = self.checks.as_ref();
         // What they found is held against us until it is known not to be so any more.
         let found = checks.filter(|(found, _)| !found.reasons.is_empty() || !self.checks_are_old(config.schedule.poll));
-        let mut decision = decide(&Situation {
+        let no_settings = SettingsByNode::new();
+        let situation = Situation {
             now,
             look: &look,
             topology: &topology,
@@ -518,13 +530,22 @@ impl Supervisor {
             orphan: self.finalise.orphan(),
             set_aside: &self.set_aside,
             checks: found.map(|(found, _)| found.reasons.as_slice()),
-            settings: found.map_or(&SettingsByNode::new(), |(found, _)| &found.settings),
-        });
+            settings: found.map_or(&no_settings, |(found, _)| &found.settings),
+        };
+        let mut decision = decide(&situation);
+        let at_rest = is_at_rest(&situation, &decision);
         let forbids =
             |(found, _): &(checks::Found, Instant)| found.reasons.iter().any(|it| decision.reasons.contains(it));
         decision.wants_checks |= found.is_some_and(forbids) && self.checks_are_old(config.schedule.poll);
         // A look that began before a move ended shows the cluster as it was: the next one is already asked for.
-        let stale = self.ended.iter().any(|(_, at)| *at >= look.began);
+        let before_the_end = self.ended.iter().any(|(_, at)| *at >= look.began);
+        // Nor is anything begun on what was only glanced at since.
+        let glanced_at = self.picture.as_ref().is_some_and(|picture| picture.glance.is_some());
+        if glanced_at && (decision.wants_checks || !decision.start.is_empty() || !decision.resume.is_empty()) {
+            self.look_anew();
+        }
+        let stale = before_the_end || glanced_at;
+        self.rest = (at_rest && !before_the_end).then_some(look.number);
         self.carry_out(decision, &topology, &config, stale);
     }
 

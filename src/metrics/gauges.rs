@@ -76,6 +76,14 @@ fn view(families: &Families, status: &Status, now: Now) -> Result<(), Error> {
         "Age of the last successful look at the cluster; while there was none, time since the start.",
         age.as_secs_f64(),
     )?;
+    let read = status.view.as_ref().map_or_else(|| now.since_wall(status.started), |view| now.since(view.read_at));
+    families.gauge(
+        "evenkeel_full_read_age_seconds",
+        "Age of the last look that read every node in full: more than that of the last look while the cluster is at rest, \
+         when a look asks whether anything has changed since, and memory and keys of a node are those of one of the last \
+         ten looks.",
+        read.as_secs_f64(),
+    )?;
     let topology = status.view.as_ref().map(|view| &view.topology);
     let shards: Vec<&Shard> = topology.iter().flat_map(|topology| topology.shards.values()).collect();
     families.gauges(

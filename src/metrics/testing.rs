@@ -75,6 +75,7 @@ pub(crate) fn working(now: Now) -> Status {
             topology: Arc::new(topology),
             infos: Arc::new(infos),
             at: ago(now, 2_000),
+            read_at: ago(now, 12_000),
             took: Duration::from_micros(12_345),
             number: 7,
         }),

@@ -264,7 +264,7 @@ impl Conn {
 
     async fn text(&self, command: &'static str, args: &[&str]) -> Result<String, CallError> {
         let reply = self.call(command, words(args)).await?;
-        reply.text().map(str::to_owned).ok_or_else(|| self.unexpected(command, "no text"))
+        reply.into_text().ok_or_else(|| self.unexpected(command, "no text"))
     }
 }
 

@@ -1,9 +1,12 @@
 //! One connection to one node.
 //!
-//! The client library is used in the narrowest way that was measured to be safe: one server a client, no automatic
+//! Those that last for as long as the daemon, and only read, are bare ([`Wire`]). For all others the client library is used in the narrowest way that was measured to be safe: one server a client, no automatic
 //! reconnection, no second attempt of any command, a time-out on every call, and no command whose reply it could take
 //! for a pub/sub message (an array of three to five elements that begins with a word like `message`, as a listing of
-//! keys may). A connection that failed once is closed and never used again.
+//! keys may). A connection that failed once is closed and never used again. Connections that last, and only look, are
+//! bare ones ([`Wire`]): those of the library take too much memory.
+//!
+//! [`Wire`]: super::wire::Wire
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +18,7 @@ use fred::interfaces::{ClientLike, ClusterInterface, TransactionInterface};
 use fred::types::config::Options;
 use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value as FredValue};
 
+use super::wire::{Reply, Wire};
 use super::{CallError, Wanted};
 use crate::cluster::{Address, NodeId, Slot};
 
@@ -37,6 +41,14 @@ impl Value {
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
+            Self::Null | Self::Integer(_) | Self::Array(_) => None,
+        }
+    }
+
+    /// The same, without a copy where nobody else has the bytes.
+    pub(super) fn into_text(self) -> Option<String> {
+        match self {
+            Self::Bytes(bytes) => String::from_utf8(bytes.into()).ok(),
             Self::Null | Self::Integer(_) | Self::Array(_) => None,
         }
     }
@@ -67,8 +79,7 @@ impl From<FredValue> for Value {
 ///
 /// Proven at opening: [`Conn::node`] and [`Conn::run_id`] are the answering process's own words.
 pub struct Conn {
-    client: Client,
-    handle: ConnectHandle,
+    link: Link,
     address: Address,
     call_timeout: Duration,
     failed: AtomicBool,
@@ -83,6 +94,14 @@ pub(super) struct Login {
     pub(super) wanted: Wanted,
 }
 
+/// What carries the commands.
+pub(super) enum Link {
+    /// The client library.
+    Library { client: Client, handle: ConnectHandle },
+    /// A connection of ours, for those that only look.
+    Bare(Wire),
+}
+
 /// Who answers at the other end.
 #[derive(Clone, Debug)]
 pub(super) struct Proof {
@@ -91,14 +110,8 @@ pub(super) struct Proof {
 }
 
 impl Conn {
-    pub(super) fn new(
-        client: Client,
-        handle: ConnectHandle,
-        address: Address,
-        call_timeout: Duration,
-        login: Login,
-    ) -> Self {
-        Self { client, handle, address, call_timeout, failed: AtomicBool::new(false), login, proof: None }
+    pub(super) fn new(link: Link, address: Address, call_timeout: Duration, login: Login) -> Self {
+        Self { link, address, call_timeout, failed: AtomicBool::new(false), login, proof: None }
     }
 
     pub(super) fn login(&self) -> &Login {
@@ -130,8 +143,13 @@ impl Conn {
     /// Whether a call on it failed, or the server has closed it: it must not be used again.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        // The library's task ends with the connection; a call that came after it would only be noticed by its time-out.
-        self.failed.load(Ordering::Relaxed) || self.handle.is_finished()
+        self.failed.load(Ordering::Relaxed)
+            || match &self.link {
+                // The library's task ends with the connection; a call that came after it would only be noticed by its
+                // time-out.
+                Link::Library { handle, .. } => handle.is_finished(),
+                Link::Bare(wire) => wire.is_closed(),
+            }
     }
 
     /// Sends one command and awaits its reply, within the time of an ordinary call.
@@ -150,9 +168,13 @@ impl Conn {
         timeout: Duration,
     ) -> Result<Value, CallError> {
         self.refuse_if_dead(command)?;
+        let client = match &self.link {
+            Link::Library { client, .. } => client,
+            Link::Bare(wire) => return self.sort_bare(command, wire.call(command, &args, timeout).await),
+        };
         let args = args.into_iter().map(FredValue::Bytes).collect();
         // Boxed: the library's futures are kilobytes, and would be copied into those of every caller.
-        let reply = Box::pin(self.client.with_options(&options(timeout)).custom(custom(command), args)).await;
+        let reply = Box::pin(client.with_options(&options(timeout)).custom(custom(command), args)).await;
         self.sort(command, reply)
     }
 
@@ -162,7 +184,10 @@ impl Conn {
     /// counts that are asked at once every one would travel, and be served, alone.
     pub(super) async fn count_keys_in_slot(&self, slot: Slot) -> Result<Value, CallError> {
         self.refuse_if_dead("CLUSTER COUNTKEYSINSLOT")?;
-        let client = self.client.with_options(&options(self.call_timeout));
+        let Link::Library { client, .. } = &self.link else {
+            return self.call("CLUSTER", vec![Bytes::from_static(b"COUNTKEYSINSLOT"), slot.to_string().into()]).await;
+        };
+        let client = client.with_options(&options(self.call_timeout));
         let reply: Result<FredValue, _> = client.cluster_count_keys_in_slot(slot.number()).await;
         self.sort("CLUSTER COUNTKEYSINSLOT", reply)
     }
@@ -173,7 +198,15 @@ impl Conn {
     pub async fn call_listing(&self, command: &'static str, calls: Vec<Vec<Bytes>>) -> Result<Vec<Value>, CallError> {
         self.refuse_if_dead(command)?;
         let sent = calls.len();
-        let transaction = self.client.multi();
+        let Link::Library { client, .. } = &self.link else {
+            // Ours takes no reply for anything else.
+            let mut replies = Vec::new();
+            for args in calls {
+                replies.push(self.call(command, args).await?);
+            }
+            return Ok(replies);
+        };
+        let transaction = client.multi();
         for args in calls {
             let args = args.into_iter().map(FredValue::Bytes).collect();
             let queued: Result<FredValue, _> =
@@ -196,7 +229,10 @@ impl Conn {
     /// Ends the connection. Without it the library's task, and the socket, would stay.
     pub fn close(&self) {
         self.failed.store(true, Ordering::Relaxed);
-        self.handle.abort();
+        match &self.link {
+            Link::Library { handle, .. } => handle.abort(),
+            Link::Bare(wire) => wire.close(),
+        }
     }
 
     fn refuse_if_dead(&self, command: &'static str) -> Result<(), CallError> {
@@ -205,6 +241,18 @@ impl Conn {
             return Err(CallError::NoAnswer { address: self.address.clone(), command, why });
         }
         Ok(())
+    }
+
+    fn sort_bare(&self, command: &'static str, reply: Result<Reply, String>) -> Result<Value, CallError> {
+        let address = || self.address.clone();
+        match reply {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(text)) => Err(CallError::Refused { address: address(), command, text }),
+            Err(why) => {
+                self.close();
+                Err(CallError::NoAnswer { address: address(), command, why })
+            }
+        }
     }
 
     fn sort(&self, command: &'static str, reply: Result<FredValue, fred::error::Error>) -> Result<Value, CallError> {

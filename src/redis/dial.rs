@@ -14,11 +14,13 @@ use fred::types::RespVersion;
 use fred::types::config::{
     Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig, UnresponsiveConfig,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
+use tokio_rustls::TlsConnector;
 
-use super::conn::{Login, Proof};
+use super::conn::{Link, Login, Proof};
 use super::permissions::lacking_at;
 use super::tls_fault::{self, Wished};
+use super::wire::Wire;
 use super::{CallError, Conn, OpenError, Value, Wanted};
 use crate::cluster::{Address, NodeId};
 use crate::config::{Secrets, TlsFiles};
@@ -48,6 +50,8 @@ impl Intent {
 #[derive(Clone, Debug)]
 pub struct Dialer {
     settings: Arc<Settings>,
+    /// Connections are to be bare.
+    looks_only: bool,
 }
 
 #[derive(Debug)]
@@ -69,6 +73,7 @@ impl Dialer {
     #[must_use]
     pub fn new(config: &crate::config::Config, intent: Intent, instance: &str) -> Self {
         Self {
+            looks_only: false,
             settings: Arc::new(Settings {
                 username: config.cluster.username.clone(),
                 secrets: Secrets::of(&config.cluster),
@@ -90,6 +95,7 @@ impl Dialer {
     pub fn of_lease(config: &crate::config::Config, instance: &str) -> Self {
         let (lease, limit) = (&config.lease, config.lease.ttl / 5);
         Self {
+            looks_only: false,
             settings: Arc::new(Settings {
                 username: lease.username.clone(),
                 secrets: Secrets::of_file(lease.password_file.clone()),
@@ -110,6 +116,7 @@ impl Dialer {
         let config = crate::config::Config::from_seeds(vec![seed.clone()]);
         let name = format!("evenkeel:{}:demo-{}", Intent::Observing.name(), std::process::id());
         Self {
+            looks_only: false,
             settings: Arc::new(Settings {
                 username: None,
                 secrets: Secrets::none(),
@@ -123,6 +130,12 @@ impl Dialer {
                 name,
             }),
         }
+    }
+
+    /// The same for connections that last and only look: they take little memory, and one call at a time.
+    #[must_use]
+    pub fn for_looking(&self) -> Self {
+        Self { settings: Arc::clone(&self.settings), looks_only: true }
     }
 
     /// The name that the connections carry.
@@ -157,6 +170,23 @@ impl Dialer {
         let password = settings.secrets.password().map_err(|error| secrets(error.to_string()))?;
         let tls = settings.tls.as_ref().map(tls::client_config).transpose().map_err(secrets)?;
         let server_name = settings.tls.as_ref().and_then(|tls| tls.server_name.as_deref().or(hostname));
+        let name = server_name.unwrap_or(&dialled.host);
+        let user = settings.username.clone().unwrap_or_else(|| "default".to_owned());
+        let login = Login { user, wanted: settings.wanted };
+        if self.looks_only {
+            let tls = tls.map(|tls| (TlsConnector::from(Arc::new(tls)), name));
+            let wire = match tokio::time::timeout(settings.connect_timeout, Wire::connect(&dialled, tls)).await {
+                Ok(Ok(wire)) => wire,
+                Ok(Err(why)) => return Err(self.sorted(&dialled, why, Cause::Other, name)),
+                Err(_) => {
+                    let why = format!("no answer within {:?}", settings.connect_timeout);
+                    return Err(self.sorted(&dialled, why, Cause::Silence, name));
+                }
+            };
+            let conn = Conn::new(Link::Bare(wire), dialled, settings.call_timeout, login);
+            self.sign_in(&conn, password.as_ref()).await?;
+            return Ok(conn);
+        }
         let config = Config {
             fail_fast: true,
             username: settings.username.as_deref().map(quoted),
@@ -169,27 +199,65 @@ impl Dialer {
             tls: tls.map(TlsConfig::from),
             ..Config::default()
         };
-        let performance =
-            PerformanceConfig { default_command_timeout: settings.call_timeout, ..PerformanceConfig::default() };
+        let performance = PerformanceConfig {
+            default_command_timeout: settings.call_timeout,
+            // Nobody listens to the library's events, and it has ten channels for them: with its default of 32 each
+            // they would be most of what a connection takes.
+            broadcast_channel_capacity: 2,
+            ..PerformanceConfig::default()
+        };
         let client = Client::new(config, Some(performance), Some(self.connection_config()), None);
         // The library's own time-out covers the TCP connection, not what a silent server does after it.
         let opened = tokio::time::timeout(settings.connect_timeout * 2, Box::pin(client.init())).await;
         let handle = match opened {
             Ok(Ok(handle)) => handle,
             Ok(Err(error)) => {
-                let name = server_name.unwrap_or(&dialled.host);
-                let wished = settings.tls.as_ref().map(|files| Wished { table: settings.table, files, name });
-                return Err(open_error(&dialled, &error, wished.as_ref()));
+                let causes = [(ErrorKind::Auth, Cause::Login), (ErrorKind::Timeout, Cause::Silence)];
+                let cause =
+                    causes.iter().find(|(kind, _)| kind == error.kind()).map_or(Cause::Other, |(_, cause)| *cause);
+                return Err(self.sorted(&dialled, error.details().to_owned(), cause, name));
             }
             Err(_) => {
-                let hint = settings.tls.as_ref().map_or("", |_| tls_fault::SILENT);
-                let why = format!("no answer within {:?}{hint}", settings.connect_timeout * 2);
-                return Err(OpenError::Unreachable { address: dialled, why });
+                let why = format!("no answer within {:?}", settings.connect_timeout * 2);
+                return Err(self.sorted(&dialled, why, Cause::Silence, name));
             }
         };
-        let user = settings.username.clone().unwrap_or_else(|| "default".to_owned());
-        let login = Login { user, wanted: settings.wanted };
-        Ok(Conn::new(client, handle, dialled, settings.call_timeout, login))
+        Ok(Conn::new(Link::Library { client, handle }, dialled, settings.call_timeout, login))
+    }
+
+    /// What the library does by itself.
+    async fn sign_in(&self, conn: &Conn, password: Option<&SecretString>) -> Result<(), OpenError> {
+        let username = self.settings.username.as_deref();
+        if username.is_none() && password.is_none() {
+            return Ok(());
+        }
+        let words = [username.unwrap_or("default"), password.map_or("", ExposeSecret::expose_secret)];
+        let args = words.map(|word| Bytes::from(word.to_owned())).to_vec();
+        match conn.call_within("AUTH", args, self.settings.connect_timeout).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Refused { address, text, .. }) => Err(OpenError::Login { address, why: text }),
+            // The first word over the wire: a server that does not take our certificate says so now.
+            Err(CallError::NoAnswer { address, why, .. }) => {
+                Err(self.sorted(&address, why, Cause::Other, &address.host))
+            }
+            Err(error @ CallError::Unexpected { .. }) => {
+                Err(OpenError::Unreachable { address: conn.address().clone(), why: error.to_string() })
+            }
+        }
+    }
+
+    /// Why a connection could not be opened, in words; TLS wanted a certificate for this name.
+    fn sorted(&self, address: &Address, mut why: String, cause: Cause, name: &str) -> OpenError {
+        let address = address.clone();
+        let wished = self.settings.tls.as_ref().map(|files| Wished { table: self.settings.table, files, name });
+        if let Some(why) = wished.as_ref().and_then(|wished| tls_fault::told(&why, wished)) {
+            return OpenError::Tls { address, why };
+        }
+        if wished.is_some() && cause == Cause::Silence {
+            why += tls_fault::SILENT;
+        }
+        let login = cause == Cause::Login || ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|word| why.contains(word));
+        if login { OpenError::Login { address, why } } else { OpenError::Unreachable { address, why } }
     }
 
     /// Connects to one node; any other that answers at the address is an error.
@@ -255,17 +323,12 @@ fn quoted(word: &str) -> String {
     quoted
 }
 
-fn open_error(address: &Address, error: &fred::error::Error, tls: Option<&Wished<'_>>) -> OpenError {
-    let (address, mut why) = (address.clone(), error.details().to_owned());
-    if let Some(why) = tls.and_then(|wished| tls_fault::told(&why, wished)) {
-        return OpenError::Tls { address, why };
-    }
-    if tls.is_some() && *error.kind() == ErrorKind::Timeout {
-        why += tls_fault::SILENT;
-    }
-    let login =
-        *error.kind() == ErrorKind::Auth || ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|word| why.contains(word));
-    if login { OpenError::Login { address, why } } else { OpenError::Unreachable { address, why } }
+/// What kept a connection from being opened, as far as its words do not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Login,
+    Silence,
+    Other,
 }
 
 /// Asks the node who it is: its id, and the process.

@@ -1,7 +1,7 @@
 //! Talking to servers: the one place that names the client library.
 //!
-//! What is here: connections that prove which node they reach, the commands that evenkeel sends, and the errors by what
-//! the caller does next. What is not: any decision about slots.
+//! What is here: connections that prove which node they reach, by the client library or bare, the commands that evenkeel
+//! sends, and the errors by what the caller does next. What is not: any decision about slots.
 
 mod assign;
 mod big_keys;
@@ -15,6 +15,7 @@ mod lease;
 mod permissions;
 mod tls_fault;
 mod traffic;
+mod wire;
 
 /// Under which name the client library logs: of every lost connection, which evenkeel tells of once.
 pub const LOG_TARGET: &str = "fred";

@@ -4,6 +4,7 @@
 //! `support` is what they are told with. A test that fails prints its nodes' logs and `CLUSTER NODES`, and what its
 //! daemons wrote and report.
 
+mod at_rest;
 mod bad_input;
 mod big_keys;
 mod daemon;

@@ -77,8 +77,11 @@ struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     fn new(observation: &'a Observation, ours: &'a SlotSet, voices: Voices<'a>, agreement: Agreement) -> Self {
-        let listed = voices.voters.values().flat_map(|view| view.lines().map(|line| line.id));
-        let ids: BTreeSet<NodeId> = listed.chain(observation.nodes.keys().copied()).collect();
+        // One by one: collected, the ids of a thousand views of a thousand lines would be in memory at once.
+        let mut ids: BTreeSet<NodeId> = observation.nodes.keys().copied().collect();
+        for line in voices.voters.values().flat_map(|view| view.lines()) {
+            ids.insert(line.id);
+        }
         let mut merge = Self { observation, ours, voters: voices.voters, agreement, roles: BTreeMap::new() };
         merge.roles = ids.into_iter().map(|id| (id, merge.role(id))).collect();
         merge

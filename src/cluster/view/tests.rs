@@ -306,7 +306,9 @@ fn any_view() -> impl Strategy<Value = NodeView> {
         }
         let mut myself = lines.remove(0);
         (myself.myself, myself.markers) = (true, markers);
-        NodeView { myself, others: lines.into_iter().map(|line| (line.id, line)).collect(), handshakes: Vec::new() }
+        lines.sort_by_key(|line| line.id);
+        let others = lines.into_iter().map(Arc::new).collect();
+        NodeView { myself: Arc::new(myself), others, handshakes: Vec::new() }
     })
 }
 

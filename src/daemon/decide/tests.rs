@@ -70,8 +70,8 @@ impl Default for Circumstances {
     }
 }
 
-/// What is decided, and the cluster that it is decided about.
-fn decision(story: &str, circumstances: Circumstances) -> (Decision, Observation) {
+/// What is decided, whether the cluster is at rest, and the cluster that it is decided about.
+fn decision(story: &str, circumstances: Circumstances) -> (Decision, bool, Observation) {
     let slots = |text: &str| text.parse::<SlotSet>().unwrap();
     let observation = observation(story);
     let between = |text: &str| {
@@ -114,7 +114,7 @@ fn decision(story: &str, circumstances: Circumstances) -> (Decision, Observation
             )
         })
         .collect();
-    let decision = decide(&Situation {
+    let situation = Situation {
         now,
         look: &look,
         topology: &topology,
@@ -139,13 +139,20 @@ fn decision(story: &str, circumstances: Circumstances) -> (Decision, Observation
         set_aside: &set_aside,
         checks: circumstances.checks.as_deref(),
         settings: &circumstances.settings,
-    });
-    (decision, look.observation)
+    };
+    let decision = decide(&situation);
+    let at_rest = is_at_rest(&situation, &decision);
+    (decision, at_rest, look.observation)
 }
 
 /// What is decided, as text: `resume a>b 5`, `start a>d 1365 slots`, `checks`, `settled`, and the reasons' names.
 fn decided(story: &str, circumstances: Circumstances) -> String {
-    let (decision, observation) = decision(story, circumstances);
+    judged(story, circumstances).0
+}
+
+/// The same, and whether the cluster is at rest.
+fn judged(story: &str, circumstances: Circumstances) -> (String, bool) {
+    let (decision, at_rest, observation) = decision(story, circumstances);
     let name = |node: NodeId| with_names(&node.short(), &observation);
     let pair = |pair: Pair| format!("{}>{}", name(pair.source), name(pair.target));
     let mut parts: Vec<String> =
@@ -155,7 +162,7 @@ fn decided(story: &str, circumstances: Circumstances) -> String {
     parts.extend(decision.settled.then(|| "settled".to_owned()));
     let names: BTreeSet<&str> = decision.reasons.iter().map(Reason::name).collect();
     parts.extend(names.into_iter().map(|name| format!("[{name}]")));
-    parts.join("; ")
+    (parts.join("; "), at_rest)
 }
 
 #[track_caller]
@@ -275,7 +282,7 @@ fn what_runs_is_still_to_move_and_nodes_own_now_what_they_own_now() {
     // The last moves hang: nothing is left to plan, and nothing has arrived.
     let running = vec!["a>d 0-1364", "b>d 5461-6826", "c>d 10923-12286"];
     let hanging = Circumstances { running, at_work: true, ours: "c>d 12287", ..Circumstances::default() };
-    let (decision, _) = decision(THREE_AND_ONE, hanging);
+    let (decision, _, _) = decision(THREE_AND_ONE, hanging);
     let plan = decision.plan.expect("the picture is clear");
     assert_eq!((plan.slots_moved(), plan.slots_to_move()), (0, 4096));
     let lines: Vec<_> = plan.lines.iter().map(|line| (line.now, line.target, line.after)).collect();
@@ -517,4 +524,44 @@ fn of_several_emptied_primaries_one_after_the_other_gives_its_last_slot_away() {
         Circumstances { policy: draining(&["b"]), at_work: true, ..Circumstances::default() },
         "start b>c 1",
     );
+}
+
+#[test]
+fn a_cluster_is_at_rest_when_nothing_is_to_do_to_finish_or_to_wait_for() {
+    const LEVEL: &str = "a 0-5460\nb 5461-10922\nc 10923-16383\na1 of a";
+    let check = |story: &str, circumstances: Circumstances, expect: bool| {
+        let (decided, at_rest) = judged(story, circumstances);
+        assert_eq!(at_rest, expect, "{decided}:\n{story}");
+    };
+    let usual = Circumstances::default;
+    let goal = Goal::Move { slots: "5".parse().unwrap(), to: NodeName::Id(id("a")) };
+    let paused = Some(Pause { since: SystemTime::UNIX_EPOCH, until: None });
+    check(LEVEL, usual(), true);
+    check(LEVEL, Circumstances { paused, ..usual() }, true);
+    check(LEVEL, Circumstances { looks: 1, ..usual() }, false);
+    check(LEVEL, Circumstances { goal: Goal::Level, ..usual() }, false);
+    check(LEVEL, Circumstances { goal, ..usual() }, false);
+    check(LEVEL, Circumstances { stopping: true, ..usual() }, false);
+    check(LEVEL, Circumstances { at_work: true, ..usual() }, false);
+    check(LEVEL, Circumstances { running: vec!["a>b 5"], ..usual() }, false);
+    check(LEVEL, Circumstances { ours: "a>b 5", ..usual() }, false);
+    check(LEVEL, Circumstances { orphan: "a>b", ..usual() }, false);
+    check(LEVEL, Circumstances { set_aside: "5", ..usual() }, false);
+    // Moves that are planned, also those that wait for somebody; but not where they are only shown.
+    check(THREE_AND_ONE, usual(), false);
+    check(THREE_AND_ONE, Circumstances { paused, ..usual() }, false);
+    check(THREE_AND_ONE, Circumstances { consent: Consent::Awaited, ..usual() }, false);
+    check(THREE_AND_ONE, Circumstances { observing: true, ..usual() }, true);
+    for more in [
+        "a 0-5460 [5->-b]",
+        "a silent refused",
+        "a1 silent refused",
+        "b says a fail? 0-5460",
+        "a info loading:1",
+        "a job b 5 snapshotting",
+        "a jobs refused",
+        "b says c 10923-16000",
+    ] {
+        check(&format!("{LEVEL}\n{more}"), Circumstances { observing: true, ..usual() }, false);
+    }
 }

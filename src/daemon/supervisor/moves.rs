@@ -173,7 +173,7 @@ impl Supervisor {
         }
         self.ended.push((running.slots, now));
         self.grant_finalise();
-        self.parts.nudge.notify_one();
+        self.look_anew();
     }
 
     async fn account(&mut self, running: &Running, report: &Report) {

@@ -21,7 +21,7 @@ impl Supervisor {
                 let retried = aside::put_back(&mut self.set_aside, &slots);
                 if !retried.put_back.is_empty() {
                     info!(slots = %retried.put_back, "slots that were set aside are put back, as told");
-                    self.parts.nudge.notify_one();
+                    self.look_anew();
                 }
                 // Whoever asked may have gone away meanwhile; it is done all the same.
                 let _ = answer.send(retried);
@@ -109,7 +109,7 @@ impl Supervisor {
     fn plan_anew(&mut self) {
         (self.approved, self.plan) = (None, None);
         self.finish_what_is_open();
-        self.parts.nudge.notify_one();
+        self.look_anew();
     }
 
     /// Moves that run end once what they have open is finished.
@@ -144,7 +144,7 @@ impl Supervisor {
         let slots = approved.slots();
         info!(hash, slots = slots.len(), "the plan is approved, as told");
         self.approved = Some(approved);
-        self.parts.nudge.notify_one();
+        self.look_anew();
         Ok(Agreed { hash: current, slots })
     }
 
@@ -200,7 +200,7 @@ impl Supervisor {
             return false;
         }
         info!(why, "the pause ends");
-        self.parts.nudge.notify_one();
+        self.look_anew();
         let recorded = self.parts.records.paused(None).await;
         !recorded && self.parts.records.pause().is_some()
     }

@@ -18,10 +18,12 @@ use crate::migration::{Pair, Purpose};
 
 impl Supervisor {
     pub(super) fn on_sight(&mut self, sight: &Sight) {
-        self.parts.metrics.look_ended(
-            sight.errors.is_empty(),
-            sight.look.as_ref().map_or(Duration::ZERO, |look| look.ended - look.began),
-        );
+        let took = match (&sight.glance, &sight.look) {
+            (Some(glance), _) => glance.ended - glance.began,
+            (None, Some(look)) => look.ended - look.began,
+            (None, None) => Duration::ZERO,
+        };
+        self.parts.metrics.look_ended(sight.errors.is_empty(), took);
         let Some(look) = &sight.look else {
             self.set_reasons(vec![Reason::NoView { errors: sight.errors.clone() }]);
             return;
@@ -31,6 +33,9 @@ impl Supervisor {
             return;
         }
         if self.picture.as_ref().is_some_and(|picture| picture.look.number == look.number) {
+            if let Some(glance) = &sight.glance {
+                self.on_glance(glance);
+            }
             return;
         }
         let spreading = self.touched(look.began.checked_sub(SPREADING).unwrap_or(look.began));
@@ -66,11 +71,12 @@ impl Supervisor {
             self.finalise.settled(|pair| self.own.lie_between(pair, &moving));
         }
         let infos = look.observation.nodes.iter().map(|(&node, observed)| (node, observed.info.clone())).collect();
-        self.picture = Some(Picture { look: Arc::clone(look), topology, infos: Arc::new(infos) });
+        self.picture = Some(Picture { look: Arc::clone(look), topology, infos: Arc::new(infos), glance: None });
         let now = Instant::now();
         self.ended.retain(|(_, at)| now.saturating_duration_since(*at) < REMEMBER);
         self.close_leftovers();
         self.turn();
+        self.settle_down();
         self.grant_finalise();
     }
 

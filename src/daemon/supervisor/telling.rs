@@ -62,12 +62,17 @@ impl Supervisor {
     pub(super) fn publish(&self) {
         let config = self.parts.config.borrow();
         let sight = self.parts.sights.borrow();
-        let view = self.picture.as_ref().map(|Picture { look, topology, infos }| View {
-            topology: Arc::clone(topology),
-            infos: Arc::clone(infos),
-            at: look.began,
-            took: look.ended - look.began,
-            number: look.number,
+        let view = self.picture.as_ref().map(|Picture { look, topology, infos, glance }| {
+            let glance = glance.as_ref();
+            let began = glance.map_or(look.began, |glance| glance.began);
+            View {
+                topology: Arc::clone(topology),
+                infos: Arc::clone(infos),
+                at: began,
+                read_at: look.began,
+                took: glance.map_or(look.ended, |glance| glance.ended) - began,
+                number: glance.map_or(look.number, |glance| glance.number),
+            }
         });
         let moves = self.running.values().map(|running| MoveStatus {
             pair: running.pair,

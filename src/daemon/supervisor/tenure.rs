@@ -37,7 +37,7 @@ impl Supervisor {
         let now = self.lease_reason().map(|reason| reason.name());
         let shown = self.reasons.iter().map(Reason::name).find(|name| ["lease_held", "lease_lost"].contains(name));
         if now != shown {
-            self.parts.nudge.notify_one();
+            self.look_anew();
         }
         self.grant_finalise();
     }

@@ -176,14 +176,17 @@ pub struct CertificateDocument {
     pub error: Option<String>,
 }
 
-/// A look at the cluster.
+/// A look at the cluster. While it is at rest, a look asks whether anything has changed since the one before, and reads a
+/// tenth of the nodes in full.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LookDocument {
     /// How many looks there have been; 0 before the first has succeeded.
     pub number: u64,
     /// How long ago the last successful one began; `null` while there was none.
     pub age_s: Option<f64>,
-    /// How long that one took; `null` while there was none.
+    /// How long ago the last one began that read every node in full; `null` while there was none.
+    pub read_age_s: Option<f64>,
+    /// How long the last successful one took; `null` while there was none.
     pub took_s: Option<f64>,
     /// What went wrong since; empty after a success.
     pub errors: Vec<String>,
@@ -227,6 +230,7 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         look: LookDocument {
             number: view.map_or(0, |view| view.number),
             age_s: view.map(|view| seconds(now.since(view.at))),
+            read_age_s: view.map(|view| seconds(now.since(view.read_at))),
             took_s: view.map(|view| seconds(view.took)),
             errors: status.look_errors.clone(),
         },

@@ -105,6 +105,7 @@ fn the_status_of_a_daemon_in_mid_work() {
               "look": {
                 "number": 7,
                 "age_s": 2.0,
+                "read_age_s": 12.0,
                 "took_s": 0.012345,
                 "errors": []
               },
@@ -165,6 +166,7 @@ fn the_status_of_a_daemon_that_has_seen_nothing() {
               "look": {
                 "number": 0,
                 "age_s": null,
+                "read_age_s": null,
                 "took_s": null,
                 "errors": [
                   "no seed answers"
