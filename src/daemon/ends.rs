@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use assign::{Looked, leads};
+use assign::Looked;
 
 use super::followers::Followers;
 use crate::cluster::{
@@ -87,9 +87,6 @@ pub(super) struct Connections {
     asked: Instant,
     source_control: Option<Conn>,
     target_control: Option<Conn>,
-    /// To a target that takes slots one by one on each connection, and how many of them are wanted.
-    assigners: Vec<Conn>,
-    assigners_wanted: usize,
     /// By database.
     source_data: BTreeMap<u32, Conn>,
     round_trip: Duration,
@@ -142,8 +139,6 @@ impl Connections {
             asked: Instant::now(),
             source_control: None,
             target_control: None,
-            assigners: Vec::new(),
-            assigners_wanted: 0,
             source_data: BTreeMap::new(),
             round_trip: Duration::ZERO,
             heavy: HeavyKeys::new(),
@@ -165,7 +160,6 @@ impl Connections {
             target_followers: self.target_followers.unconnected(),
             source_control: None,
             target_control: None,
-            assigners: Vec::new(),
             source_data: BTreeMap::new(),
             heavy: HeavyKeys::new(),
             looked: None,
@@ -221,7 +215,6 @@ impl Connections {
     /// After a finalise, the target's replica is the only other holder of what was moved: with less than all of it, its
     /// promotion loses keys, as that of a source's replica that has not heard of their leaving brings them back.
     pub(super) async fn await_replicas(&mut self) -> Result<(), Fault> {
-        self.open_assigners().await;
         if !self.unreplicated {
             return Ok(());
         }
@@ -244,7 +237,6 @@ impl Connections {
         self.target_followers.close();
         self.source_control = None;
         self.target_control = None;
-        self.assigners.clear();
         self.source_data.clear();
     }
 
@@ -301,7 +293,6 @@ impl Connections {
                     // The target was not looked at while the others were counted, which may take long.
                     (target, looked) = self.timed(self.read_end(End::Target, &slots, count_target)).await?;
                 }
-                looked.leads = leads(&target, self.pair);
                 self.looked = Some(looked);
                 let target = self.with_other_databases(End::Target, &slots, target).await?;
                 // Read last: a mark of ours is ours before it is set.

@@ -6,12 +6,12 @@
 //! turn. A Valkey primary with a replica dies of a `CLUSTER SETSLOT` in a script (8.1 and 9.1, an assertion or a segmentation
 //! fault).
 //!
-//! **Valkey.** A primary has its replicas carry the order out first, one order of a connection after the other. Having done one
-//! it tells the other nodes so, and says by that to its own replica, which has done the next one, that it does not own that
-//! slot yet. From then until it does, the replica takes the source for the owner whenever it hears from it. A target that dies
-//! just then is replaced by a replica that deletes the slot's keys, the only ones left ("I have keys for slot …, but the
-//! slot is assigned to another node", 9.1: 7 to 9 keys in 2 of 9 strikes). So the orders of a round are given at once, on a
-//! connection each, and none before the node has told everybody of the round before.
+//! **Valkey.** A primary has its replicas carry the order out first. While it waits for them, any news of its own says that it
+//! does not own the slot: to a replica too, which has carried the order out by then. From then until it does, such a replica
+//! takes the source for the owner as soon as it hears from it. A target that dies just then is replaced by a replica that deletes
+//! the slot's keys, the only ones left ("I have keys for slot …, but the slot is assigned to another node"; 9.1: 7 to 12 keys in
+//! 3 of 10 strikes). It has news whenever it has taken a slot, so of slots with keys one is taken at a time, and the next
+//! one when that news is out. (A `CLUSTER SETSLOT` in a transaction kills such a primary too.)
 
 use std::time::Duration;
 
@@ -29,43 +29,6 @@ if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[1]) then
   return redis.error_reply('LATE the order was valid until ' .. ARGV[1])
 end
 return redis.pcall('CLUSTER', 'SETSLOT', ARGV[2], 'NODE', ARGV[3])";
-
-/// Has a Valkey with replicas take slots: as many at once as there are connections, all to that node.
-///
-/// `first_alone` has one slot go first: the target's config epoch may be below the source's, and its replica believes in
-/// the lower one until the first claim has raised it.
-///
-/// An error means that at least one reply is missing, of slots that may have been taken; those that are not in the answer, nor
-/// refused, were not asked for, because replicas did not follow.
-pub async fn assign_in_rounds(
-    conns: &[&Conn],
-    first_alone: bool,
-    slots: &SlotSet,
-    owner: NodeId,
-) -> Result<Vec<(Slot, SetSlotReply)>, CallError> {
-    let mut slots: Vec<Slot> = slots.iter().collect();
-    slots.reverse();
-    let mut replies = Vec::with_capacity(slots.len());
-    let mut at_once = if first_alone { 1 } else { conns.len() };
-    while !slots.is_empty() {
-        if let (Some(conn), false) = (conns.first(), replies.is_empty()) {
-            // What it has to tell the others it sends at the next turn of its loop, before the one after.
-            conn.call("PING", Vec::new()).await?;
-        }
-        let round = slots.split_off(slots.len().saturating_sub(at_once));
-        let calls = conns.iter().zip(round.into_iter().rev()).map(|(conn, slot)| {
-            let (mark, alone) = (Mark::Assigned, SlotSet::from_iter([slot]));
-            async move { conn.set_slots(&alone, mark, Pair { source: owner, target: owner }, true).await }
-        });
-        let answered = join_all(calls).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        replies.extend(answered.into_iter().flatten());
-        if replies.iter().any(|(_, reply)| *reply == SetSlotReply::NoReplicas) {
-            break;
-        }
-        at_once = conns.len();
-    }
-    Ok(replies)
-}
 
 /// A moment by the clock of one server; means nothing to any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,6 +74,29 @@ impl Conn {
             self.set_slot("EVAL", slot, args)
         });
         join_all(calls).await.into_iter().collect()
+    }
+
+    /// The same for a Valkey with replicas: one slot after the other, each when the others have been told of the one before.
+    ///
+    /// An error means that at least one reply is missing, of slots that may have been taken; slots that are not in the answer
+    /// were not asked for, because the replicas did not follow.
+    pub async fn assign_one_by_one(
+        &self,
+        slots: &SlotSet,
+        owner: NodeId,
+    ) -> Result<Vec<(Slot, SetSlotReply)>, CallError> {
+        let pair = Pair { source: owner, target: owner };
+        let mut replies: Vec<(Slot, SetSlotReply)> = Vec::with_capacity(slots.len());
+        for slot in slots.iter() {
+            match replies.last() {
+                None => {}
+                Some((_, SetSlotReply::NoReplicas)) => break,
+                // What it has to tell the others it sends between this call and the next one.
+                Some(_) => drop(self.call("PING", Vec::new()).await?),
+            }
+            replies.extend(self.set_slots(&SlotSet::from_iter([slot]), Mark::Assigned, pair, true).await?);
+        }
+        Ok(replies)
     }
 
     /// One call that sets one slot; what the server refuses is its answer.

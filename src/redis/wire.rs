@@ -10,12 +10,14 @@ mod tests;
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fred::socket2::{SockRef, TcpKeepalive};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use redis_protocol::resp2::decode::decode_bytes_mut;
+use redis_protocol::resp2::encode::extend_encode;
+use redis_protocol::resp2::types::BytesFrame;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
@@ -24,12 +26,10 @@ use tokio_rustls::client::TlsStream;
 use super::Value;
 use crate::cluster::Address;
 
-/// What is read at once of a reply, and given back after it.
-const CHUNK: usize = 16 * 1024;
-/// Longer strings are no replies of a server: the view of a thousand nodes has a hundred thousand bytes.
+/// Room for a reply at first; a longer one makes more. Given back after the call.
+const ROOM: usize = 16 * 1024;
+/// Longer replies are none of a server: the view of a thousand nodes has a hundred thousand bytes.
 const LONGEST: usize = 64 * 1024 * 1024;
-/// Lists in lists: the replies that we ask for have three.
-const DEEPEST: usize = 8;
 /// How long a connection is silent before the kernel asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -79,9 +79,9 @@ impl Wire {
         let mut place = self.stream.lock().await;
         let mut stream = place.take().ok_or_else(|| "the connection was closed after an earlier failure".to_owned())?;
         let exchange = async {
-            stream.write_all(&request(command, args)).await?;
+            stream.write_all(&request(command, args)?).await?;
             stream.flush().await?;
-            read(&mut BufReader::with_capacity(CHUNK, &mut stream)).await
+            read(&mut stream).await
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(reply)) => {
@@ -119,82 +119,39 @@ fn told(error: io::Error) -> String {
     of_tls.map_or_else(|| error.to_string(), |error| format!("{error:?}"))
 }
 
-fn request(command: &str, args: &[Bytes]) -> Vec<u8> {
-    let mut request = format!("*{}\r\n", args.len() + 1).into_bytes();
-    for word in std::iter::once(command.as_bytes()).chain(args.iter().map(AsRef::as_ref)) {
-        request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        request.extend_from_slice(word);
-        request.extend_from_slice(b"\r\n");
-    }
-    request
+fn request(command: &str, args: &[Bytes]) -> io::Result<BytesMut> {
+    let words = std::iter::once(Bytes::copy_from_slice(command.as_bytes())).chain(args.iter().cloned());
+    let mut request = BytesMut::new();
+    extend_encode(&mut request, &BytesFrame::Array(words.map(BytesFrame::BulkString).collect()), false)
+        .map_err(io::Error::other)?;
+    Ok(request)
 }
 
 /// Reads one reply, behind which nothing may stand.
-async fn read<R: AsyncRead + Send + Unpin>(reader: &mut BufReader<R>) -> io::Result<Reply> {
-    let reply = read_value(reader, 0).await?;
-    if reader.buffer().is_empty() { Ok(reply) } else { Err(broken("more than the reply to one command")) }
-}
-
-fn read_value<R: AsyncBufRead + Send + Unpin>(reader: &mut R, depth: usize) -> BoxFuture<'_, io::Result<Reply>> {
-    async move {
-        let line = read_line(reader).await?;
-        let (&kind, rest) = line.split_first().ok_or_else(|| broken("an empty line"))?;
-        let text = || String::from_utf8_lossy(rest).into_owned();
-        match kind {
-            b'+' => Ok(Ok(Value::Bytes(Bytes::copy_from_slice(rest)))),
-            b'-' => Ok(Err(text())),
-            b':' => Ok(Ok(Value::Integer(number(rest)?))),
-            b'$' => match length(rest)? {
-                None => Ok(Ok(Value::Null)),
-                Some(length) if length <= LONGEST => {
-                    let mut bytes = vec![0; length + 2];
-                    reader.read_exact(&mut bytes).await?;
-                    bytes.truncate(length);
-                    Ok(Ok(Value::Bytes(bytes.into())))
-                }
-                Some(length) => Err(broken(&format!("a string of {length} bytes"))),
-            },
-            b'*' if depth < DEEPEST => {
-                let Some(count) = length(rest)? else { return Ok(Ok(Value::Null)) };
-                let mut values = Vec::new();
-                for _ in 0..count {
-                    let value = read_value(reader, depth + 1).await?;
-                    values.push(value.map_err(|error| broken(&format!("`{error}` in a list")))?);
-                }
-                Ok(Ok(Value::Array(values)))
-            }
-            _ => Err(broken(&format!("`{}`", String::from_utf8_lossy(&line)))),
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Reply> {
+    let mut read = BytesMut::with_capacity(ROOM);
+    loop {
+        if stream.read_buf(&mut read).await? == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
+        }
+        match decode_bytes_mut(&mut read).map_err(|error| broken(&error.to_string()))? {
+            Some(_) if !read.is_empty() => return Err(broken("more than the reply to one command")),
+            Some((BytesFrame::Error(text), ..)) => return Ok(Err(text.to_string())),
+            Some((frame, ..)) => return value(frame).map(Ok),
+            None if read.len() > LONGEST => return Err(broken(&format!("a reply of more than {LONGEST} bytes"))),
+            None => {}
         }
     }
-    .boxed()
 }
 
-/// A line without its end.
-async fn read_line<R: AsyncBufRead + Send + Unpin>(reader: &mut R) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    // No line that a server sends is longer than an error's few hundred bytes.
-    let mut reader = reader.take(CHUNK as u64);
-    reader.read_until(b'\n', &mut line).await?;
-    match line.strip_suffix(b"\r\n") {
-        Some(content) => {
-            line.truncate(content.len());
-            Ok(line)
-        }
-        None if line.is_empty() => {
-            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"))
-        }
-        None => Err(broken("a line without an end")),
+fn value(frame: BytesFrame) -> io::Result<Value> {
+    match frame {
+        BytesFrame::SimpleString(bytes) | BytesFrame::BulkString(bytes) => Ok(Value::Bytes(bytes)),
+        BytesFrame::Integer(number) => Ok(Value::Integer(number)),
+        BytesFrame::Array(frames) => frames.into_iter().map(value).collect::<io::Result<_>>().map(Value::Array),
+        BytesFrame::Null => Ok(Value::Null),
+        BytesFrame::Error(text) => Err(broken(&format!("`{text}` in a list"))),
     }
-}
-
-fn number(digits: &[u8]) -> io::Result<i64> {
-    let text = String::from_utf8_lossy(digits);
-    text.parse().map_err(|_| broken(&format!("`{text}` where a number should be")))
-}
-
-/// The length of a string or a list; `None` of one that is not there.
-fn length(digits: &[u8]) -> io::Result<Option<usize>> {
-    Ok(usize::try_from(number(digits)?).ok())
 }
 
 fn broken(what: &str) -> io::Error {

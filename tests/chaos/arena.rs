@@ -448,6 +448,7 @@ impl Arena {
 
     /// Waits until every node is there and every replica follows.
     pub(crate) fn await_replicas(&self) {
+        self.revive();
         self.each_replica("every replica follows", |primary, replica| {
             field(replica, "master_link_status") == Some("up") && primary.contains("state=online")
         });
@@ -456,7 +457,6 @@ impl Arena {
     /// Waits until what a primary and its replica say of their replication is so, of every shard.
     fn each_replica(&self, what: &str, is_so: impl Fn(&str, &str) -> bool) {
         eventually(what, SETTLED_WITHIN, || {
-            self.revive();
             for shard in 0..self.shards.len() {
                 let primary = self.primary(shard);
                 let ask = |node: Node| {
@@ -478,9 +478,13 @@ impl Arena {
         let has_ended = |node: &Node| {
             self.cluster.try_cmd::<String>(*node, &["PING"]).is_err_and(|error| error.is_connection_refusal())
         };
-        for node in self.cluster.nodes().into_iter().filter(has_ended) {
+        let ended: Vec<Node> = self.cluster.nodes().into_iter().filter(has_ended).collect();
+        for &node in &ended {
             eprintln!("{} has ended by itself, and is started again", self.cluster.name(node));
             self.cluster.restart(node);
+        }
+        if !ended.is_empty() {
+            self.rejoin_all();
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use evenkeel::cluster::{NodeId, Slot, SlotSet};
 use evenkeel::config::Config;
 use evenkeel::migration::SetSlotReply;
-use evenkeel::redis::{CallError, Conn, Dialer, Intent, assign_in_rounds};
+use evenkeel::redis::{CallError, Dialer, Intent};
 
 use crate::support::{
     Ahead, Cluster, Evenkeel, Flavour, Node, Points, SOON, Spec, Tagged, directory, eventually, settings,
@@ -209,9 +209,9 @@ fn what_is_written_to_the_heir_of_a_target_that_hangs_is_kept_on_valkey_9_1() {
     check_a_target_that_hangs(Flavour::Valkey91);
 }
 
-/// Slots that a Valkey with a replica is told in rounds, on connections side by side.
+/// Slots that a Valkey with a replica is told one by one.
 #[test]
-fn slots_that_are_told_in_rounds_are_taken_by_the_target_and_its_replica_on_valkey_9_1() {
+fn slots_that_are_told_one_by_one_are_taken_by_the_target_and_its_replica_on_valkey_9_1() {
     let cluster = Cluster::start(Spec::new(Flavour::Valkey91).replicas(1));
     let [source, target, _] = cluster.primaries()[..] else { panic!("three primaries") };
     let slots: SlotSet = cluster.slots_of(source).iter().take(21).collect();
@@ -222,12 +222,8 @@ fn slots_that_are_told_in_rounds_are_taken_by_the_target_and_its_replica_on_valk
     let dialer = Dialer::new(&Config::from_seeds(vec![address.clone()]), Intent::Acting, "late");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let replies = runtime.block_on(async {
-        let mut conns = Vec::new();
-        for _ in 0..4 {
-            conns.push(dialer.open(&address, None, id).await.expect("the target runs"));
-        }
-        let conns: Vec<&Conn> = conns.iter().collect();
-        assign_in_rounds(&conns, true, &slots, id).await.expect("it answers")
+        let conn = dialer.open(&address, None, id).await.expect("the target runs");
+        conn.assign_one_by_one(&slots, id).await.expect("it answers")
     });
     let expect: Vec<(Slot, SetSlotReply)> = slots.iter().map(|slot| (slot, SetSlotReply::Ok)).collect();
     assert_eq!(replies, expect);

@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{Connections, Fault, no_answer};
-use crate::cluster::SlotSet;
-use crate::migration::{End, EndFacts, Mark, Pair, Reply, SetSlotReply};
-use crate::redis::{Conn, ServerTime, assign_in_rounds};
+use crate::cluster::{Slot, SlotSet};
+use crate::migration::{End, Mark, Pair, Reply, SetSlotReply};
+use crate::redis::{CallError, Conn, ServerTime};
 
 /// How old a look at the target may be when it is told to take slots. Mostly it is told at once; what comes in between is
 /// time in which it may begin to hang, and then carries the order out when a failover has replaced it.
 const LOOK_GOOD_FOR: Duration = Duration::from_millis(250);
-
-/// How many slots a Valkey takes at once, each on a connection of its own.
-const AT_ONCE: usize = 16;
 
 /// When a node answered a look.
 #[derive(Clone, Copy, Debug)]
@@ -24,13 +20,6 @@ pub(super) struct Looked {
     at: Instant,
     /// By its own, before its answer, where the server is one that can hold a deadline.
     there: Option<ServerTime>,
-    /// Its config epoch is above its source's.
-    pub(super) leads: bool,
-}
-
-/// Whether the target's config epoch, as it says, is above its source's.
-pub(super) fn leads(target: &EndFacts, pair: Pair) -> bool {
-    target.epochs.get(&pair.target) > target.epochs.get(&pair.source)
 }
 
 impl Connections {
@@ -45,41 +34,18 @@ impl Connections {
             Some(Looked { there: Some(there), .. }) => {
                 conn.assign_before(there.plus(good_for), slots, pair.target).await
             }
-            Some(looked) => {
-                let replies = if self.is_told_one_by_one() {
-                    let conns: Vec<&Conn> = std::iter::once(conn).chain(&self.assigners).collect();
-                    assign_in_rounds(&conns, !looked.leads, slots, pair.target).await
+            Some(Looked { there: None, .. }) => {
+                let replies = if valkey && !self.target_followers.is_empty() {
+                    assign_with_replicas(conn, slots, pair).await
                 } else {
                     conn.set_slots(slots, Mark::Assigned, pair, valkey).await
                 };
                 // It answers, and so may be told again what its replicas have and it has not.
-                self.looked = replies.is_ok().then(|| Looked { at: Instant::now(), ..looked });
+                self.looked = replies.is_ok().then(|| Looked { at: Instant::now(), there: None });
                 replies
             }
         };
         replies.map(Reply::Marked).map_err(no_answer(End::Target))
-    }
-
-    /// Of the move's slots so many are to be told to the target at once, where it takes one after the other on a connection.
-    pub(in super::super) fn assign_at_once(&mut self, slots: usize) {
-        self.assigners_wanted = slots.min(AT_ONCE).saturating_sub(1);
-    }
-
-    fn is_told_one_by_one(&self) -> bool {
-        self.is_valkey(End::Target) && !self.target_followers.is_empty()
-    }
-
-    /// Opens the connections beside the control connection on which slots are told; with fewer it takes longer.
-    pub(super) async fn open_assigners(&mut self) {
-        self.assigners.retain(|conn| !conn.is_dead());
-        if !self.is_told_one_by_one() {
-            return;
-        }
-        let missing = self.assigners_wanted.saturating_sub(self.assigners.len());
-        let (target, node) = (&self.target, self.pair.target);
-        let dials = (0..missing).map(|_| self.dialer.open(&target.address, target.hostname.as_deref(), node));
-        let dialled = join_all(dials).await.into_iter().flatten();
-        self.assigners.extend(dialled.filter(|conn| conn.run_id() == target.run_id));
     }
 
     /// A look at the target, and when it was.
@@ -92,6 +58,24 @@ impl Connections {
         };
         // Sent first, and so answered first.
         let (there, look) = tokio::try_join!(there, look)?;
-        Ok((look, Looked { at: Instant::now(), there, leads: false }))
+        Ok((look, Looked { at: Instant::now(), there }))
     }
+}
+
+/// Has a Valkey with replicas take slots: those without keys first, which have nothing to lose. The first of all may give the
+/// target a config epoch above the source's, below which its replicas would believe the source.
+async fn assign_with_replicas(
+    conn: &Conn,
+    slots: &SlotSet,
+    pair: Pair,
+) -> Result<Vec<(Slot, SetSlotReply)>, CallError> {
+    let (databases, counted) = tokio::try_join!(conn.databases(), conn.count_keys(slots))?;
+    let elsewhere = databases.iter().any(|&db| db != 0);
+    let empty: SlotSet =
+        counted.into_iter().filter(|&(_, keys)| keys == 0 && !elsewhere).map(|(slot, _)| slot).collect();
+    let mut replies = conn.set_slots(&empty, Mark::Assigned, pair, true).await?;
+    if replies.iter().all(|(_, reply)| *reply == SetSlotReply::Ok) {
+        replies.extend(conn.assign_one_by_one(&slots.difference(&empty), pair.target).await?);
+    }
+    Ok(replies)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Diagnosis, Left, Repair};
 use crate::cluster::{Product, Slot, SlotSet};
 use crate::migration::{Mark, Order, Pair, SetSlotReply};
-use crate::redis::{CallError, Conn, ServerTime, assign_in_rounds};
+use crate::redis::{CallError, Conn, ServerTime};
 
 /// How often an order that a Valkey's replicas have and it has not is said again: ten seconds, at half a second for
 /// each wait of the primary.
@@ -124,7 +124,7 @@ async fn say_once(
     };
     match deadline {
         Some(deadline) => conn.assign_before(deadline, slots, target).await,
-        None if order.claims() => assign_in_rounds(&[conn], true, slots, target).await,
+        None if order.claims() => conn.assign_one_by_one(slots, target).await,
         None => conn.set_slots(slots, mark, Pair { source, target }, valkey).await,
     }
 }

@@ -90,8 +90,7 @@ pub(super) struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    pub(super) fn new(worker: &'a Worker, shared: &'a Shared, mut ends: Connections, number: usize) -> Self {
-        ends.assign_at_once(worker.slots.len());
+    pub(super) fn new(worker: &'a Worker, shared: &'a Shared, ends: Connections, number: usize) -> Self {
         let (memory_due, told, report) = (Instant::now(), SlotSet::new(), Report::default());
         Self { worker, shared, number, ends, turn: None, outstanding: 0, memory_due, told, report }
     }
