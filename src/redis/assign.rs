@@ -1,17 +1,12 @@
-//! Orders to take slots, so given that a node that dies or hangs over them costs no key.
+//! Orders to take slots that a server refuses once they are late.
 //!
-//! **Redis.** A process that hangs reads when it wakes what was sent to it before. Where a failover has replaced it meanwhile,
-//! an order to take a slot gives it a config epoch above its successor's, and so all its slots back; the successor drops
-//! whatever clients wrote since its promotion (7.0: a live story). So the server itself looks at its clock first, in the same
-//! turn. A Valkey primary with a replica dies of a `CLUSTER SETSLOT` in a script (8.1 and 9.1, an assertion or a segmentation
-//! fault).
+//! A process that hangs reads when it wakes what was sent to it before. Where a failover has replaced it meanwhile, an
+//! order to take a slot gives it a config epoch above its successor's, and so all its slots back; the successor drops
+//! whatever clients wrote since its promotion (Redis 7.0: a live story). So the server itself looks at its clock first, in
+//! the same turn.
 //!
-//! **Valkey.** A primary has its replicas carry the order out first. While it waits for them, any news of its own says that it
-//! does not own the slot: to a replica too, which has carried the order out by then. From then until it does, such a replica
-//! takes the source for the owner as soon as it hears from it. A target that dies just then is replaced by a replica that deletes
-//! the slot's keys, the only ones left ("I have keys for slot …, but the slot is assigned to another node"; 9.1: 7 to 12 keys in
-//! 3 of 10 strikes). It has news whenever it has taken a slot, so of slots with keys one is taken at a time, and the next
-//! one when that news is out. (A `CLUSTER SETSLOT` in a transaction kills such a primary too.)
+//! Redis only: a Valkey primary with a replica dies of a `CLUSTER SETSLOT` in a script, and in a transaction (8.1 and 9.1, an
+//! assertion or a segmentation fault). What that means there is in `docs/adr/0017-orders-to-take-slots.md`.
 
 use std::time::Duration;
 
@@ -20,7 +15,7 @@ use futures::future::join_all;
 
 use super::{CallError, Conn, Value};
 use crate::cluster::{NodeId, Slot, SlotSet};
-use crate::migration::{Mark, Pair, SetSlotReply};
+use crate::migration::SetSlotReply;
 
 /// One slot for one node. `pcall` hands a refusal on word for word, where `call` would wrap it.
 const ASSIGN_IN_TIME: &str = "\
@@ -74,29 +69,6 @@ impl Conn {
             self.set_slot("EVAL", slot, args)
         });
         join_all(calls).await.into_iter().collect()
-    }
-
-    /// The same for a Valkey with replicas: one slot after the other, each when the others have been told of the one before.
-    ///
-    /// An error means that at least one reply is missing, of slots that may have been taken; slots that are not in the answer
-    /// were not asked for, because the replicas did not follow.
-    pub async fn assign_one_by_one(
-        &self,
-        slots: &SlotSet,
-        owner: NodeId,
-    ) -> Result<Vec<(Slot, SetSlotReply)>, CallError> {
-        let pair = Pair { source: owner, target: owner };
-        let mut replies: Vec<(Slot, SetSlotReply)> = Vec::with_capacity(slots.len());
-        for slot in slots.iter() {
-            match replies.last() {
-                None => {}
-                Some((_, SetSlotReply::NoReplicas)) => break,
-                // What it has to tell the others it sends between this call and the next one.
-                Some(_) => drop(self.call("PING", Vec::new()).await?),
-            }
-            replies.extend(self.set_slots(&SlotSet::from_iter([slot]), Mark::Assigned, pair, true).await?);
-        }
-        Ok(replies)
     }
 
     /// One call that sets one slot; what the server refuses is its answer.

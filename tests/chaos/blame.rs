@@ -1,6 +1,6 @@
 //! Who is to blame for a write that is gone: the servers' asynchronous replication, or nobody that is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Instant;
 
@@ -47,6 +47,9 @@ pub(crate) enum Blame {
     /// It was at the target when the source was replaced by a replica that knew nothing of the open slot: until that was
     /// told, a client was answered that there is nothing, and wrote anew.
     Hidden { source_replica_had: u64 },
+    /// A replica deleted the keys of its slot when it was promoted: on Valkey it had taken the slot for its primary, which died
+    /// before it did so itself, and had then been told of another owner.
+    Deleted,
     /// Nobody known.
     Nobody,
 }
@@ -81,6 +84,21 @@ impl Blame {
     }
 }
 
+/// How a Valkey says that it deletes the keys of a slot, with the slot behind it.
+const DELETES: &str = "I have keys for slot ";
+
+/// All lines in which a node says that it deletes the keys of a slot that it does not own.
+pub(crate) fn deletions(cluster: &Cluster) -> BTreeSet<String> {
+    let logs = cluster.logs(usize::MAX);
+    logs.lines().filter(|line| line.contains(DELETES)).map(str::to_owned).collect()
+}
+
+/// The slots that such lines are about.
+pub(crate) fn deleted_slots<'a>(lines: impl Iterator<Item = &'a String>) -> BTreeSet<Slot> {
+    let slot = |line: &String| line.split_once(DELETES)?.1.split(',').next()?.parse().ok();
+    lines.filter_map(slot).collect()
+}
+
 impl fmt::Display for Blame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -93,6 +111,9 @@ impl fmt::Display for Blame {
             }
             Self::Hidden { source_replica_had } => {
                 write!(f, "moved, and then hidden: the source's replica was promoted at {source_replica_had}")
+            }
+            Self::Deleted => {
+                f.write_str("deleted by the promoted replica, which took another node for the slot's owner")
             }
             Self::Nobody => f.write_str("nobody"),
         }
@@ -145,4 +166,15 @@ fn a_key_at_the_target_is_hidden_when_its_source_is_replaced_and_only_then() {
     check(("t", 25), &[], &[], Blame::Nobody);
     // Written at the promoted replica: that one did not hide it.
     check(("w'", 210), &[], &[("w", 200)], Blame::Nobody);
+}
+
+#[test]
+fn slots_whose_keys_a_promoted_replica_deletes_are_read_from_its_log() {
+    let lines = [
+        "25433:M 28 Nov 2026 09:12:17.030 * I have keys for slot 15002, but the slot is assigned to another node. \
+         Deleting keys in the slot."
+            .to_owned(),
+        "25433:M 28 Nov 2026 09:12:17.462 * Importing slot 866 from node b4b70146".to_owned(),
+    ];
+    assert_eq!(deleted_slots(lines.iter()), BTreeSet::from([Slot::new(15_002).expect("a slot")]));
 }

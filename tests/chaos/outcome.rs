@@ -104,8 +104,9 @@ pub(crate) struct Tally {
     strikes: usize,
     settled: Vec<Duration>,
     left_to_a_human: usize,
-    /// By who is to blame: the write's replication, the move's, the failover of a source with open slots, nobody.
-    lost: [usize; 4],
+    /// By who is to blame: the write's replication, the move's, the failover of a source with open slots, a promoted replica that
+    /// deletes, nobody.
+    lost: [usize; 5],
     missed: usize,
     stale_marks: usize,
     errors: usize,
@@ -114,9 +115,9 @@ pub(crate) struct Tally {
 impl Tally {
     /// The head of the table, after the cell that names the row.
     pub(crate) const HEAD: &str = "\
-strikes | settled | left to a human | lost: writes not replicated | moves not replicated | hidden by a failover | by nobody \
+strikes | settled | left to a human | lost: writes not replicated | moves not replicated | hidden by a failover | deleted by a promoted replica | by nobody \
 | missed for a time | marks kept by replicas | client errors | settled after: median | worst |
----:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
+---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
 
     pub(crate) fn add(&mut self, outcome: &Outcome) {
         self.strikes += 1;
@@ -130,7 +131,8 @@ strikes | settled | left to a human | lost: writes not replicated | moves not re
                 Blame::Write { .. } => 0,
                 Blame::Move { .. } => 1,
                 Blame::Hidden { .. } => 2,
-                Blame::Nobody => 3,
+                Blame::Deleted => 3,
+                Blame::Nobody => 4,
             };
             self.lost[kind] += 1;
         }
@@ -140,14 +142,21 @@ strikes | settled | left to a human | lost: writes not replicated | moves not re
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            strikes, left_to_a_human, lost: [writes, moves, hidden, nobody], missed, stale_marks, errors, ..
+            strikes,
+            left_to_a_human,
+            lost: [writes, moves, hidden, deleted, nobody],
+            missed,
+            stale_marks,
+            errors,
+            ..
         } = self;
         let mut times = self.settled.clone();
         times.sort_unstable();
         let seconds =
             |time: Option<&Duration>| time.map_or("-".to_owned(), |time| format!("{:.2} s", time.as_secs_f64()));
         let (median, worst) = (seconds(times.get(times.len() / 2)), seconds(times.last()));
-        write!(f, "{strikes} | {} | {left_to_a_human} | {writes} | {moves} | {hidden} | {nobody} ", times.len())?;
+        write!(f, "{strikes} | {} | {left_to_a_human} | {writes} | {moves} | {hidden} | {deleted} ", times.len())?;
+        write!(f, "| {nobody} ")?;
         write!(f, "| {missed} | {stale_marks} | {errors} | {median} | {worst} |")
     }
 }

@@ -8,7 +8,8 @@ use evenkeel::cluster::NodeId;
 use evenkeel::daemon::{Phase, Point};
 
 use crate::arena::{Arena, BACK_WITHIN, within};
-use crate::blame::{Blame, Histories};
+use crate::blame::{Blame, Histories, deleted_slots, deletions};
+use crate::clients::Loss;
 use crate::dice::Dice;
 use crate::kills::order;
 use crate::outcome::Outcome;
@@ -143,6 +144,7 @@ impl Strike {
             arena.quiesce();
         }
         let owners = arena.histories();
+        let deleted_before = deletions(&arena.cluster);
         let since = Instant::now();
         if self.timing == Timing::Live {
             arena.release(&self.point.to_string());
@@ -156,7 +158,12 @@ impl Strike {
         let arrivals = witness.stop();
         arena.clients.work();
         outcome.saw(arena.clients.sweep());
-        outcome.blames = outcome.seen.lost.iter().map(|loss| Blame::of(loss, histories, &arrivals, &owners)).collect();
+        let deleted = deleted_slots(deletions(&arena.cluster).difference(&deleted_before));
+        let blame = |loss: &Loss| {
+            let blame = Blame::of(loss, histories, &arrivals, &owners);
+            if blame == Blame::Nobody && deleted.contains(&loss.slot()) { Blame::Deleted } else { blame }
+        };
+        outcome.blames = outcome.seen.lost.iter().map(blame).collect();
         outcome.evidence(&daemon);
         let undecided = Arena::undecided(&daemon);
         daemon.kill9();

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use evenkeel::cluster::{NodeId, Slot, SlotSet};
+use evenkeel::cluster::{NodeId, SlotSet};
 use evenkeel::config::Config;
 use evenkeel::migration::SetSlotReply;
 use evenkeel::redis::{CallError, Dialer, Intent};
@@ -207,28 +207,4 @@ fn what_is_written_to_the_heir_of_a_target_that_hangs_is_kept_on_redis_7_0() {
 #[test]
 fn what_is_written_to_the_heir_of_a_target_that_hangs_is_kept_on_valkey_9_1() {
     check_a_target_that_hangs(Flavour::Valkey91);
-}
-
-/// Slots that a Valkey with a replica is told one by one.
-#[test]
-fn slots_that_are_told_one_by_one_are_taken_by_the_target_and_its_replica_on_valkey_9_1() {
-    let cluster = Cluster::start(Spec::new(Flavour::Valkey91).replicas(1));
-    let [source, target, _] = cluster.primaries()[..] else { panic!("three primaries") };
-    let slots: SlotSet = cluster.slots_of(source).iter().take(21).collect();
-    for slot in slots.iter() {
-        cluster.open_slot(slot, source, target);
-    }
-    let (address, id) = (cluster.address(target), cluster.node_id(target));
-    let dialer = Dialer::new(&Config::from_seeds(vec![address.clone()]), Intent::Acting, "late");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let replies = runtime.block_on(async {
-        let conn = dialer.open(&address, None, id).await.expect("the target runs");
-        conn.assign_one_by_one(&slots, id).await.expect("it answers")
-    });
-    let expect: Vec<(Slot, SetSlotReply)> = slots.iter().map(|slot| (slot, SetSlotReply::Ok)).collect();
-    assert_eq!(replies, expect);
-    for node in [target, cluster.replicas_of(target)[0]] {
-        let view = cluster.view(node).expect("it runs");
-        assert!(slots.difference(&view.slots_of(id)).is_empty(), "{} knows of all", cluster.name(node));
-    }
 }

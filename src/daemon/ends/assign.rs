@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Connections, Fault, no_answer};
-use crate::cluster::{Slot, SlotSet};
-use crate::migration::{End, Mark, Pair, Reply, SetSlotReply};
-use crate::redis::{CallError, Conn, ServerTime};
+use crate::cluster::SlotSet;
+use crate::migration::{End, Mark, Reply, SetSlotReply};
+use crate::redis::ServerTime;
 
 /// How old a look at the target may be when it is told to take slots. Mostly it is told at once; what comes in between is
 /// time in which it may begin to hang, and then carries the order out when a failover has replaced it.
@@ -35,11 +35,7 @@ impl Connections {
                 conn.assign_before(there.plus(good_for), slots, pair.target).await
             }
             Some(Looked { there: None, .. }) => {
-                let replies = if valkey && !self.target_followers.is_empty() {
-                    assign_with_replicas(conn, slots, pair).await
-                } else {
-                    conn.set_slots(slots, Mark::Assigned, pair, valkey).await
-                };
+                let replies = conn.set_slots(slots, Mark::Assigned, pair, valkey).await;
                 // It answers, and so may be told again what its replicas have and it has not.
                 self.looked = replies.is_ok().then(|| Looked { at: Instant::now(), there: None });
                 replies
@@ -60,22 +56,4 @@ impl Connections {
         let (there, look) = tokio::try_join!(there, look)?;
         Ok((look, Looked { at: Instant::now(), there }))
     }
-}
-
-/// Has a Valkey with replicas take slots: those without keys first, which have nothing to lose. The first of all may give the
-/// target a config epoch above the source's, below which its replicas would believe the source.
-async fn assign_with_replicas(
-    conn: &Conn,
-    slots: &SlotSet,
-    pair: Pair,
-) -> Result<Vec<(Slot, SetSlotReply)>, CallError> {
-    let (databases, counted) = tokio::try_join!(conn.databases(), conn.count_keys(slots))?;
-    let elsewhere = databases.iter().any(|&db| db != 0);
-    let empty: SlotSet =
-        counted.into_iter().filter(|&(_, keys)| keys == 0 && !elsewhere).map(|(slot, _)| slot).collect();
-    let mut replies = conn.set_slots(&empty, Mark::Assigned, pair, true).await?;
-    if replies.iter().all(|(_, reply)| *reply == SetSlotReply::Ok) {
-        replies.extend(conn.assign_one_by_one(&slots.difference(&empty), pair.target).await?);
-    }
-    Ok(replies)
 }

@@ -124,7 +124,6 @@ async fn say_once(
     };
     match deadline {
         Some(deadline) => conn.assign_before(deadline, slots, target).await,
-        None if order.claims() => conn.assign_one_by_one(slots, target).await,
         None => conn.set_slots(slots, mark, Pair { source, target }, valkey).await,
     }
 }
