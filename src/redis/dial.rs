@@ -155,7 +155,17 @@ impl Dialer {
     /// TLS verifies the configured server name, else `hostname` (what the node announces), else the address's host.
     pub async fn open_any(&self, address: &Address, hostname: Option<&str>) -> Result<Conn, OpenError> {
         let mut conn = self.connect(address, hostname).await?;
-        conn.proof = Some(prove(&conn).await?);
+        let proof = prove(&conn).await.map_err(|error| match error {
+            // A server that does not take our certificate says so at the first word over the wire.
+            OpenError::Unreachable { address, why } => self.sorted(&address, why, Cause::Other, &address.host),
+            OpenError::Login { .. }
+            | OpenError::NotPermitted { .. }
+            | OpenError::Secrets { .. }
+            | OpenError::Standalone { .. }
+            | OpenError::Tls { .. }
+            | OpenError::WrongNode { .. } => error,
+        });
+        conn.proof = Some(proof?);
         let name = self.settings.name.clone();
         // A name is for other people's eyes: a user who may not set it works all the same.
         let _ = conn.call("CLIENT", vec![Bytes::from_static(b"SETNAME"), name.into()]).await;
@@ -236,7 +246,7 @@ impl Dialer {
         match conn.call_within("AUTH", args, self.settings.connect_timeout).await {
             Ok(_) => Ok(()),
             Err(CallError::Refused { address, text, .. }) => Err(OpenError::Login { address, why: text }),
-            // The first word over the wire: a server that does not take our certificate says so now.
+            // The first word over the wire, see above.
             Err(CallError::NoAnswer { address, why, .. }) => {
                 Err(self.sorted(&address, why, Cause::Other, &address.host))
             }

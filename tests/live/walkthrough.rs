@@ -46,7 +46,7 @@ fn a_slot_named_by_hand_goes_to_the_node_that_is_named() {
         |slots: &str, node: &str| cluster.evenkeel(&["move", "--slots", slots, "--to", node]).run_to_end().exited(0);
     let by_id = cluster.node_id(third).to_string();
     let said = move_to("866", &by_id);
-    assert!(said.starts_with("done: 1 slots and "), "{said}");
+    assert!(said.starts_with("done: 1 slot and "), "{said}");
     check_views(&cluster, &[(first, "0-865,867-5460"), (second, "5461-10921"), (third, "866,10922-16383")]);
     cluster.evenkeel(&["check"]).run_to_end().exited(0);
 

@@ -49,7 +49,9 @@ fn check_failover(flavour: Flavour) {
             if state(b).contains("cluster_state:fail") { Ok(()) } else { Err("it serves".to_owned()) }
         });
     }
-    let checked = cluster.evenkeel_with_file(&["check", "--json"], "").run_to_end().exited_with_json(2);
+    // A Redis that died is silent and owns slots still, so that not all can be told.
+    let status = if valkey { 2 } else { 1 };
+    let checked = cluster.evenkeel_with_file(&["check", "--json"], "").run_to_end().exited_with_json(status);
     if !valkey {
         let rows = [&from[0], &from[1], &to[0], &to[1]].map(|tagged| row_of(&checked["verdicts"], tagged.slot));
         assert_eq!(rows, [Some(7), Some(7), Some(14), Some(14)], "{checked:#}");
