@@ -1,6 +1,6 @@
 //! One connection to one node.
 //!
-//! Those that last for as long as the daemon, and only read, are bare ([`Wire`]). For all others the client library is used in the narrowest way that was measured to be safe: one server a client, no automatic
+//! The client library is used in the narrowest way that was measured to be safe: one server a client, no automatic
 //! reconnection, no second attempt of any command, a time-out on every call, and no command whose reply it could take
 //! for a pub/sub message (an array of three to five elements that begins with a word like `message`, as a listing of
 //! keys may). A connection that failed once is closed and never used again. Connections that last, and only look, are
