@@ -31,7 +31,7 @@ impl CallCount {
 }
 
 /// Commands that replicas, monitors and evenkeel itself send; those with subcommands stand for all of these.
-const UPKEEP: [&str; 25] = [
+const UPKEEP: [&str; 27] = [
     "asking",
     "auth",
     "client",
@@ -39,6 +39,7 @@ const UPKEEP: [&str; 25] = [
     "command",
     "config",
     "dbsize",
+    "dump",
     "eval",
     "exec",
     "function",
@@ -55,6 +56,7 @@ const UPKEEP: [&str; 25] = [
     "role",
     "select",
     "slowlog",
+    "time",
     "type",
     "wait",
 ];

@@ -160,3 +160,20 @@ async fn missing(conn: &Conn, probes: impl Iterator<Item = &Probe>) -> Result<Ve
     }
     Ok(missing)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::client_calls;
+
+    /// A command of ours that counted as one of clients would have a cluster without any spared for nobody.
+    #[test]
+    fn what_every_move_calls_counts_as_upkeep() {
+        // Of big keys only, and clients may call nothing else.
+        let of_few = ["HLEN", "SCARD", "ZCARD"];
+        for (_, command, _) in PROBES.iter().chain(&AT_TARGET).chain(&FUNCTIONS) {
+            let calls = client_calls(&format!("cmdstat_{}:calls=1,usec=1", command.to_lowercase()));
+            assert_eq!(calls == 1, of_few.contains(command), "{command}");
+        }
+    }
+}
