@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::cluster::{Slot, SlotSet};
 
-/// So many times as many slots where none of them holds a key, for nothing is moved that could be caught half-moved; and
-/// where there is nobody whom the news of so many new owners at once would keep waiting.
+/// So many times as many slots where none of them holds a key, for nothing is moved that could be caught half-moved; and so
+/// many times as many again where there is nobody whom the news of so many new owners at once would keep waiting.
 const MANY: usize = 4;
 
 /// How much may be open at once between two nodes.
@@ -13,23 +13,26 @@ const MANY: usize = 4;
 pub struct GroupLimits {
     /// Slots; at least one.
     pub slots: usize,
-    /// Slots where all of them are empty, or no client uses the nodes; not less.
-    pub many_slots: usize,
+    /// Slots where all of them are empty; not less.
+    pub empty_slots: usize,
     /// Keys, over all slots of the group; a slot with more makes a group of its own.
     pub keys: u64,
+    /// Slots in any case; at least one.
+    pub at_once: usize,
 }
 
 impl GroupLimits {
     /// So many slots and keys, four times as many slots where all are empty, but never more slots than `at_once`.
     #[must_use]
     pub fn new(slots: usize, keys: u64, at_once: usize) -> Self {
-        Self { slots: slots.min(at_once), many_slots: slots.saturating_mul(MANY).min(at_once), keys }
+        let times = |many| slots.saturating_mul(many).min(at_once);
+        Self { slots: times(1), empty_slots: times(MANY), keys, at_once }
     }
 
-    /// The limits between nodes that no client uses.
+    /// The limits between nodes that no client uses: four times as many slots.
     #[must_use]
     pub fn without_clients(self) -> Self {
-        Self { slots: self.many_slots, ..self }
+        Self::new(self.slots.saturating_mul(MANY), self.keys, self.at_once)
     }
 }
 
@@ -42,7 +45,7 @@ pub fn next_group(counts: &BTreeMap<Slot, u64>, limits: GroupLimits) -> SlotSet 
     let (mut slots, mut keys) = (0, 0u64);
     for (&slot, &count) in counts {
         keys = keys.saturating_add(count);
-        let most = if keys == 0 { limits.many_slots } else { limits.slots };
+        let most = if keys == 0 { limits.empty_slots } else { limits.slots };
         if slots > 0 && (slots >= most || keys > limits.keys) {
             break;
         }
@@ -70,9 +73,18 @@ mod tests {
         let empty = (0..60).map(|slot| (slot, 0)).collect::<Vec<_>>();
         check(&empty, "0-11");
         check(&[&empty[..8], &[(8, 1)]].concat(), "0-7");
-        let some = (0..60).map(|slot| (Slot::new(slot).unwrap(), 1)).collect();
-        let limits = GroupLimits::new(3, 10, 100);
-        assert_eq!(next_group(&some, limits.without_clients()).to_string(), "0-9");
-        assert_eq!(next_group(&some, GroupLimits { keys: 100, ..limits }.without_clients()).to_string(), "0-11");
+    }
+
+    #[test]
+    fn without_clients_it_is_four_times_as_many_slots() {
+        let check = |keys_each: u64, limits: GroupLimits, expect: &str| {
+            let counts = (0..60).map(|slot| (Slot::new(slot).unwrap(), keys_each)).collect();
+            assert_eq!(next_group(&counts, limits.without_clients()).to_string(), expect);
+        };
+        check(0, GroupLimits::new(3, 100, 100), "0-47");
+        check(0, GroupLimits::new(3, 100, 20), "0-19");
+        check(1, GroupLimits::new(3, 100, 100), "0-11");
+        check(1, GroupLimits::new(3, 100, 10), "0-9");
+        check(1, GroupLimits::new(3, 10, 100), "0-9");
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use evenkeel::cluster::client_calls;
 use serde_json::Value;
 
 use crate::support::{Cluster, Data, Evenkeel, Flavour, HASTY, SOON, Spec, Tagged, settings};
@@ -62,6 +63,86 @@ fn the_pace_of_a_move_and_what_others_feel_is_told_everywhere() {
     data.verify_all(&cluster);
 }
 
+/// Nodes whose clients are all ours are to count as nodes without any, for these are moved several times faster.
+fn check_that_moves_are_no_clients(flavour: Flavour) {
+    let cluster = Cluster::start(Spec::new(flavour).empty_primaries(1));
+    let data = Data::fill_database(&cluster, 4_000, 0);
+    for node in cluster.nodes() {
+        cluster.cmd::<()>(node, &["CONFIG", "RESETSTAT"]);
+    }
+    cluster.evenkeel(&["rebalance"]).run_to_end().assert(0, &[]);
+    for node in cluster.nodes() {
+        let counted: String = cluster.cmd(node, &["INFO", "commandstats"]);
+        // It asks once each whether it may send HLEN, SCARD and ZCARD, which clients may send and nothing else.
+        assert!(client_calls(&counted) <= 3, "{counted}");
+    }
+    data.verify_all(&cluster);
+}
+
+#[test]
+fn a_moves_own_calls_are_not_taken_for_those_of_clients_on_redis_7_0() {
+    check_that_moves_are_no_clients(Flavour::Redis70);
+}
+
+#[test]
+fn a_moves_own_calls_are_not_taken_for_those_of_clients_on_valkey_9_1() {
+    check_that_moves_are_no_clients(Flavour::Valkey91);
+}
+
+/// How many `MIGRATE`s of a levelling began while another one of the same move was under way, by evenkeel's own log, and
+/// how many there were.
+fn count_overlaps(cluster: &Cluster, args: &[&str]) -> (usize, usize) {
+    let said = cluster.evenkeel(args).env("RUST_LOG", "evenkeel=debug").run_to_end();
+    said.assert(0, &[]);
+    // `2026-11-28T12:27:24.498050Z DEBUG move{id=1 …}: step lane=0 step=Migrate … took_us=4170 …`
+    let call = |line: &str| {
+        let (at, rest) = line.split_once(' ').filter(|(_, rest)| rest.contains(" step=Migrate "))?;
+        let number = |name: &str| {
+            let digits = rest.split_once(name)?.1.split(|it: char| !it.is_ascii_digit()).next()?;
+            digits.parse::<i64>().ok()
+        };
+        let end = at.parse::<jiff::Timestamp>().ok()?.as_microsecond();
+        Some((number("move{id=")?, number("lane=")?, end - number("took_us=")?, end))
+    };
+    let calls: Vec<_> = said.stderr.lines().filter_map(call).collect();
+    let overlap = |&(id, lane, began, _): &(i64, i64, i64, i64)| {
+        calls.iter().any(|other| (other.0, other.1) == (id, 1 - lane) && other.2 < began && began < other.3)
+    };
+    (calls.iter().filter(|call| overlap(call)).count(), calls.len())
+}
+
+#[test]
+fn a_source_has_two_calls_at_a_time_only_where_no_client_waits() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let data = Data::fill_database(&cluster, 20_000, 0);
+    let (overlaps, calls) = count_overlaps(&cluster, &["rebalance"]);
+    assert!(overlaps > 0, "{calls} calls, one after the other");
+
+    let node = cluster.primaries()[0];
+    let weight = format!("{}=0.5", cluster.node_id(node));
+    let at_work = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let _at_end = Ending(&at_work);
+        scope.spawn(|| {
+            while at_work.load(Ordering::Relaxed) {
+                cluster.cmd::<()>(node, &["RANDOMKEY"]);
+            }
+        });
+        let (overlaps, calls) = count_overlaps(&cluster, &["rebalance", "--weight", &weight]);
+        assert!(overlaps == 0 && calls > 64, "{overlaps} of {calls}");
+    });
+    data.verify_all(&cluster);
+}
+
+/// Has those end their work who work beside a story, also where it fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Holds a node for most of the time while `at_work`, as somebody's slow scripts would.
 fn hold(cluster: &Cluster, node: crate::support::Node, at_work: &AtomicBool) {
     let script = "local began = redis.call('TIME') \
@@ -90,6 +171,7 @@ fn clients_that_wait_too_long_slow_a_move_down_until_they_do_not() {
     );
     let at_work = AtomicBool::new(true);
     thread::scope(|scope| {
+        let ending = Ending(&at_work);
         scope.spawn(|| hold(&cluster, empty, &at_work));
         let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &config)).spawn();
         let slowed = |it: &Value| {
@@ -97,7 +179,7 @@ fn clients_that_wait_too_long_slow_a_move_down_until_they_do_not() {
             pace["limit"] == "latency" && pace["rest_s"].as_f64().is_some_and(|rest| rest > 0.0)
         };
         daemon.await_http("/api/v1/status", SOON, |status| of_move(status, slowed));
-        at_work.store(false, Ordering::Relaxed);
+        drop(ending);
         let goes_on = |it: &Value| it["pace"]["limit"] != "latency" && it["pace"]["rest_s"] == 0.0;
         daemon.await_http("/api/v1/status", SOON, |status| of_move(status, goes_on) || status.contains("\"moves\":[]"));
         daemon.await_http("/api/v1/plan", SOON, |plan| plan.contains("\"slots_to_move\":0"));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Mutex, MutexGuard, oneshot};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -21,14 +21,17 @@ use crate::daemon::room;
 use crate::migration::{Blocked, Ending, Migration, Pair, Purpose, Trouble};
 use crate::throttle::next_group;
 
+/// Lanes of a move, each of which needs a part of the source's turn at least.
+const LANES: u32 = 2;
 /// Slots that are counted ahead of the group that is opened next.
 const COUNT_AHEAD: usize = 1_024;
 
 /// What the lanes of a move share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// The source's time for keys: one group's after another's, one `MIGRATE` at a time.
-    turn: Mutex<()>,
+    /// The source's turn for keys, in as many parts as there are lanes. Where clients use an end a lane needs all of them:
+    /// one group's keys after another's, one `MIGRATE` at a time. Else one will do, and the source never waits for us.
+    turn: Semaphore,
     queue: Mutex<Queue>,
     /// No further group is to be begun, for what was met with one of them.
     end: CancellationToken,
@@ -52,7 +55,7 @@ impl Shared {
     pub(super) fn new(worker: &Worker) -> Self {
         let queue = Queue { rest: worker.slots.clone(), counts: BTreeMap::new() };
         Self {
-            turn: Mutex::new(()),
+            turn: Semaphore::new(LANES as usize),
             queue: Mutex::new(queue),
             end: worker.stop.child_token(),
             leave: worker.leave.child_token(),
@@ -79,7 +82,7 @@ pub(super) struct Lane<'a> {
     number: usize,
     pub(super) ends: Connections,
     /// Held from the first listing of this lane's group until its keys are drained.
-    turn: Option<MutexGuard<'a, ()>>,
+    turn: Option<SemaphorePermit<'a>>,
     /// Keys of this lane's group that have not moved, as they were counted.
     outstanding: u64,
     /// When the target's memory is to be read again, at the latest.
@@ -277,7 +280,7 @@ impl<'a> Lane<'a> {
         let mut judged = rules.judge(&found, Timestamp::now());
         if found.iter().any(|big| rules.is_big(big) && !judged.refused.contains_key(&big.slot)) {
             // They have their hours: keys of the other lane, which may take long, are not to come between this and their move.
-            self.turn = Some(self.shared.turn.lock().await);
+            self.turn = self.shared.turn.acquire_many(LANES).await.ok();
             judged = rules.judge(&found, Timestamp::now());
         }
         self.ends.heavy = judged.heavy;

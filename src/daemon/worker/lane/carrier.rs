@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::{MutexGuard, oneshot};
+use tokio::sync::{MutexGuard, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::Lane;
+use super::{LANES, Lane};
 use crate::cluster::{MemoryUse, Shard, SlotSet, Topology};
 use crate::daemon::PaceStatus;
 use crate::daemon::drive::{Carrier, pause_length};
@@ -41,20 +41,24 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Waits until the target may be given keys and none of the other lane's group are on their way, if this step is about
-    /// keys. Says whether it may be taken now.
+    /// Waits until the target may be given keys and the source takes some from this lane, if this step is about keys. Says
+    /// whether it may be taken now.
     async fn has_turn_for(&mut self, step: &Step) -> bool {
-        if !is_about_keys(step) || self.turn.is_some() {
+        let parts = if self.worker.pacer().has_clients() { LANES } else { 1 };
+        // Clients may have come since it was taken; who has copies at both ends waits for nobody.
+        let will_do = |turn: &SemaphorePermit<'_>| is_at_once(step) || turn.num_permits() >= parts as usize;
+        if !is_about_keys(step) || self.turn.as_ref().is_some_and(will_do) {
             return true;
         }
+        self.turn = None;
         // What a leaving lane still insists on is done.
         let leaving = self.shared.leave.is_cancelled();
         let turn = async {
             self.target_is_free().await;
-            self.shared.turn.lock().await
+            self.shared.turn.acquire_many(parts).await
         };
         tokio::select! {
-            turn = turn => self.turn = Some(turn),
+            turn = turn => self.turn = turn.ok(),
             () = self.shared.leave.cancelled(), if !leaving => {}
             () = self.worker.failed_over.cancelled() => {}
         }
@@ -229,8 +233,7 @@ impl Carrier for Lane<'_> {
         if let Err(fault) = ready {
             return Some(fault.into_reply());
         }
-        // Copies at both ends are no matter of pace: a client may delete the one that it sees, and then read the other.
-        let at_once = matches!(&step, Step::MoveKeys(batch) if batch.replace);
+        let at_once = is_at_once(&step);
         if let Step::MoveKeys(batch) = &step {
             let wait = if at_once { Duration::ZERO } else { self.worker.pacer().wait_for(batch.keys.len()) };
             if !wait.is_zero() {
@@ -322,6 +325,12 @@ impl Carrier for Lane<'_> {
         self.worker.meter.waits_for(self.number, "");
         Some(reply)
     }
+}
+
+/// Whether a step is no matter of pace: of keys with copies at both ends, a client may delete the one that it sees, and then
+/// read the other.
+const fn is_at_once(step: &Step) -> bool {
+    matches!(step, Step::MoveKeys(batch) if batch.replace)
 }
 
 /// Whether a step needs the source's turn.
