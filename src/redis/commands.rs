@@ -176,9 +176,18 @@ impl Conn {
             if valkey {
                 args.extend(["TIMEOUT".into(), SETSLOT_TIMEOUT_MS.to_string().into()]);
             }
-            self.set_slot("CLUSTER", slot, args)
+            self.set_slot(slot, args)
         });
         join_all(calls).await.into_iter().collect()
+    }
+
+    /// One call that sets one slot; what the server refuses is its answer.
+    async fn set_slot(&self, slot: Slot, args: Vec<Bytes>) -> Result<(Slot, SetSlotReply), CallError> {
+        match self.call("CLUSTER", args).await {
+            Ok(_) => Ok((slot, SetSlotReply::Ok)),
+            Err(CallError::Refused { text, .. }) => Ok((slot, SetSlotReply::from_error(&text))),
+            Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
+        }
     }
 
     /// `CLUSTER ADDSLOTS`: these slots, which nobody has, are the node's. All or none.

@@ -15,7 +15,7 @@ use crate::daemon::drive::{Carrier, pause_length};
 use crate::daemon::ends::Fault;
 use crate::daemon::worker::FromWorker;
 use crate::metrics::StepName;
-use crate::migration::{Blocked, CallLimit, End, Mark, MigrateReply, Migration, Pair, Reply, Step, Trouble};
+use crate::migration::{Blocked, CallLimit, End, Mark, MigrateReply, Migration, Pair, Purpose, Reply, Step, Trouble};
 
 /// How old the target's memory may be in the middle of a group, while it is below its limit.
 const MEMORY_GOOD_FOR: Duration = Duration::from_millis(100);
@@ -255,8 +255,9 @@ impl Carrier for Lane<'_> {
                 Ok(None) | Err(Fault::NoAnswer { .. }) => {}
             }
         }
-        // To the end of the call.
-        let _crowd = if is_about_keys(&step) && !at_once { self.crowd().await } else { None };
+        // To the end of the call. Slots that lie open are finished as fast as can be.
+        let is_courteous = !at_once && (is_about_keys(&step) || self.worker.purpose == Purpose::Move);
+        let _crowd = if is_courteous { self.crowd().await } else { None };
         // Much may have happened while it rested, and asked: the machine is to be asked anew.
         if matches!(step, Step::MoveKeys(_)) && (self.worker.failed_over.is_cancelled() || !self.may_send(&step)) {
             return None;
