@@ -5,7 +5,7 @@ use std::time::Duration;
 use evenkeel::cluster::{NodeId, Slot, SlotSet};
 use serde_json::Value;
 
-use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, Node, SOON, Spec, eventually, settings};
+use crate::support::{Cluster, Daemon, Data, Evenkeel, Flavour, Node, SOON, Spec, Standalone, eventually, settings};
 
 /// Long enough that what happens between two polls has reached every node by the second one after it.
 const POLL: Duration = Duration::from_millis(500);
@@ -151,6 +151,16 @@ fn a_daemon_at_rest_asks_little_and_finds_every_change_on_redis_7_0() {
 #[test]
 fn a_daemon_at_rest_asks_little_and_finds_every_change_on_valkey_9_1() {
     check(Flavour::Valkey91);
+}
+
+#[test]
+fn a_daemon_that_only_looks_is_at_rest_beside_a_lease() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    let lease = Standalone::start(Flavour::Redis70);
+    let config = format!("{}[lease]\naddress = \"{}\"\n", schedule("observe"), lease.address());
+    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &config)).spawn();
+    check_what_is_asked(&cluster, &daemon);
+    stop(daemon);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use tracing::{info, warn};
 use super::super::{Look, Reason, Tenure};
 use super::Supervisor;
 use crate::cluster::{SlotSet, Topology};
+use crate::config::Mode;
 use crate::migration::Pair;
 
 impl Supervisor {
@@ -33,8 +34,10 @@ impl Supervisor {
                 running.leave.cancel();
             }
         }
-        // What is shown must be true now; it may have been said by a look of some seconds ago.
-        let now = self.lease_reason().map(|reason| reason.name());
+        // What is shown must be true now; it may have been said by a look of some seconds ago. Who only looks says nothing of
+        // it.
+        let acts = self.parts.config.borrow().schedule.mode == Mode::Act;
+        let now = self.lease_reason().filter(|_| acts).map(|reason| reason.name());
         let shown = self.reasons.iter().map(Reason::name).find(|name| ["lease_held", "lease_lost"].contains(name));
         if now != shown {
             self.look_anew();
