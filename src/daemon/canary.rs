@@ -18,6 +18,8 @@ const EVERY: Duration = Duration::from_millis(10);
 /// How often a node is asked what it does for clients; the first time sooner.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 const FIRST_COUNT: Duration = Duration::from_millis(200);
+/// How old a count may be that was taken before: of what was so then, and not since.
+const COUNT_GOOD_FOR: Duration = Duration::from_secs(5);
 /// A node that carries out fewer commands of clients in a second is taken to have none.
 const IN_USE: f64 = 10.0;
 /// After a connection that was not made, or was lost.
@@ -36,6 +38,31 @@ pub(super) struct Felt {
 
 impl Felt {
     const NOTHING: Self = Self { number: 0, latency: None, in_use: true };
+}
+
+/// How many commands of clients a node had carried out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientCount {
+    calls: u64,
+    at: Instant,
+}
+
+impl ClientCount {
+    /// So many by now; `None` where it does not say.
+    pub(super) async fn read(conn: &Conn) -> Option<Self> {
+        Some(Self { calls: client_calls(&conn.info(Some("commandstats")).await.ok()?), at: Instant::now() })
+    }
+
+    /// Whether clients have used the node between this count and a newer one; counters may have begun anew meanwhile.
+    fn shows_use_until(self, newer: Self) -> bool {
+        let calls = newer.calls.checked_sub(self.calls);
+        calls.is_none_or(|calls| calls as f64 >= IN_USE * (newer.at - self.at).as_secs_f64())
+    }
+
+    /// Whether a count of now, together with this one, tells what is so.
+    fn is_of_use(&self) -> bool {
+        (FIRST_COUNT..=COUNT_GOOD_FOR).contains(&self.at.elapsed())
+    }
 }
 
 /// Asks one node for as long as anybody holds it.
@@ -64,13 +91,14 @@ impl Drop for Canary {
 pub(super) struct Canaries(BTreeMap<NodeId, Weak<Canary>>);
 
 impl Canaries {
-    /// The canary of a node; a new one where none is at work.
+    /// The canary of a node; a new one where none is at work, which goes on from a count that was taken before.
     pub(super) fn at(
         &mut self,
         node: NodeId,
         address: &Address,
         hostname: Option<&str>,
         dialer: &Dialer,
+        counted: Option<ClientCount>,
     ) -> Arc<Canary> {
         self.0.retain(|_, canary| canary.strong_count() > 0);
         let known = self.0.get(&node).and_then(Weak::upgrade);
@@ -78,7 +106,7 @@ impl Canaries {
             return canary;
         }
         let (sender, felt) = watch::channel(Felt::NOTHING);
-        let asking = ask(dialer.clone(), node, address.clone(), hostname.map(str::to_owned), sender);
+        let asking = ask(dialer.clone(), node, address.clone(), hostname.map(str::to_owned), counted, sender);
         let canary = Arc::new(Canary { address: address.clone(), felt, task: tokio::spawn(asking) });
         self.0.insert(node, Arc::downgrade(&canary));
         canary
@@ -96,10 +124,17 @@ impl Canaries {
 }
 
 /// What does not answer is for others to deal with: here it only counts as slow, until its connection is given up.
-async fn ask(dialer: Dialer, node: NodeId, address: Address, hostname: Option<String>, felt: watch::Sender<Felt>) {
+async fn ask(
+    dialer: Dialer,
+    node: NodeId,
+    address: Address,
+    hostname: Option<String>,
+    counted: Option<ClientCount>,
+    felt: watch::Sender<Felt>,
+) {
     loop {
         if let Ok(conn) = dialer.open(&address, hostname.as_deref(), node).await {
-            ask_on(&conn, &felt).await;
+            ask_on(&conn, counted.filter(ClientCount::is_of_use), &felt).await;
             felt.send_modify(|felt| (felt.latency, felt.in_use) = (None, true));
         }
         sleep(AGAIN_AFTER).await;
@@ -107,16 +142,16 @@ async fn ask(dialer: Dialer, node: NodeId, address: Address, hostname: Option<St
 }
 
 /// Until the connection is lost.
-async fn ask_on(conn: &Conn, felt: &watch::Sender<Felt>) {
+async fn ask_on(conn: &Conn, counted: Option<ClientCount>, felt: &watch::Sender<Felt>) {
     let mut latency = Latency::new(EVERY);
     let mut turns = interval(EVERY);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut count, mut count_at) = (None, Instant::now());
+    let (mut count, mut count_at) = (counted, Instant::now());
     while !conn.is_dead() {
         turns.tick().await;
         if Instant::now() >= count_at {
-            let newest = count_clients(conn).await;
-            let in_use = count.zip(newest).is_none_or(|(older, newer)| is_in_use(older, newer));
+            let newest = ClientCount::read(conn).await;
+            let in_use = count.zip(newest).is_none_or(|(older, newer)| older.shows_use_until(newer));
             felt.send_modify(|felt| felt.in_use = in_use);
             count_at = Instant::now() + if count.is_none() { FIRST_COUNT } else { COUNT_EVERY };
             count = newest;
@@ -134,16 +169,6 @@ async fn ask_on(conn: &Conn, felt: &watch::Sender<Felt>) {
     }
 }
 
-/// Commands of clients so far, and when that was.
-async fn count_clients(conn: &Conn) -> Option<(u64, Instant)> {
-    Some((client_calls(&conn.info(Some("commandstats")).await.ok()?), Instant::now()))
-}
-
-/// Whether a node has carried out commands of clients between these counts, which may have begun anew meanwhile.
-fn is_in_use((before, since): (u64, Instant), (now, at): (u64, Instant)) -> bool {
-    now.checked_sub(before).is_none_or(|calls| calls as f64 >= IN_USE * (at - since).as_secs_f64())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,9 +176,9 @@ mod tests {
     #[test]
     fn a_node_is_in_use_where_clients_send_it_ten_commands_a_second() {
         let check = |before: u64, now: u64, ms: u64, expect: bool| {
-            let since = Instant::now();
-            let at = since + Duration::from_millis(ms);
-            assert_eq!(is_in_use((before, since), (now, at)), expect, "{before} {now} {ms}");
+            let older = ClientCount { calls: before, at: Instant::now() };
+            let newer = ClientCount { calls: now, at: older.at + Duration::from_millis(ms) };
+            assert_eq!(older.shows_use_until(newer), expect, "{before} {now} {ms}");
         };
         check(100, 109, 1_000, false);
         check(100, 110, 1_000, true);

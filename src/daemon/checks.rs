@@ -1,11 +1,13 @@
 //! What is asked of the servers before the first move: who else acts, what we may do, and whether our time-outs fit.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream;
 use tracing::warn;
 
+use super::canary::ClientCount;
 use super::{Reason, SettingsByNode, permissions};
 use crate::cluster::{Address, NodeId, NodeSettings, Topology};
 use crate::config::Config;
@@ -21,6 +23,8 @@ pub(super) struct Found {
     pub(super) reasons: Vec<Reason>,
     /// What the servers are configured to do.
     pub(super) settings: SettingsByNode,
+    /// What they had done for clients.
+    pub(super) counts: BTreeMap<NodeId, ClientCount>,
 }
 
 /// Asks every primary, and every replica what our user may do there.
@@ -38,7 +42,8 @@ pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<C
                 Ok(conn) => conn,
                 Err(error) => return Err(error.to_string()),
             };
-            check_node(&conn, dialer, config).await.map(|checked| (node, checked)).map_err(|error| error.to_string())
+            let checked = check_node(&conn, dialer, config).await.map_err(|error| error.to_string())?;
+            Ok((node, checked, ClientCount::read(&conn).await))
         }
     });
     let answers = stream::iter(asks).buffer_unordered(SIDE_BY_SIDE).collect();
@@ -47,8 +52,9 @@ pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<C
     let mut found = Found { reasons: at_replicas, ..Found::default() };
     for answer in answers {
         let reasons = match answer {
-            Ok((node, (reasons, settings))) => {
+            Ok((node, (reasons, settings), count)) => {
                 found.settings.insert(node, settings);
+                found.counts.extend(count.map(|count| (node, count)));
                 reasons
             }
             Err(why) => vec![Reason::ChecksFailed { why }],

@@ -59,8 +59,11 @@ impl Supervisor {
         let bytes_per_key = info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64;
         let known = info.is_some_and(|info| info.dataset_bytes > 0 && info.keys.values().any(|&keys| keys > 0));
         let key_bytes = known.then_some(bytes_per_key);
-        let canaries =
-            ends.addresses().map(|(node, address, name)| self.canaries.at(node, address, name, &self.dialer));
+        let counts = self.checks.as_ref().map(|(found, _)| &found.counts);
+        let canaries = ends.addresses().map(|(node, address, name)| {
+            let counted = counts.and_then(|counts| counts.get(&node).copied());
+            self.canaries.at(node, address, name, &self.dialer, counted)
+        });
         let canaries = canaries.into_iter().collect();
         let product = info.map_or(Product::Redis, |info| info.version.product);
         let worker = Worker {
