@@ -108,11 +108,10 @@ fn finalises_that_share_a_node_lose_keys_and_evenkeel_loses_none_on_valkey_9_1()
 
 /// A target claims a slot with the highest epoch that it has heard of. It has not heard of its source's while the bus is cut.
 fn check_an_unheard_epoch(flavour: Flavour) {
-    let cluster = Cluster::start(Spec::new(flavour));
+    let (cluster, bus) = Bus::around(&Spec::new(flavour));
     let [source, target, _] = cluster.primaries()[..] else { panic!("three primaries") };
     let by_hand = Tagged::fill(&cluster, source, 0, KEYS);
     let moved = Tagged::fill(&cluster, source, 1, 10 * KEYS);
-    let bus = Bus::put_between(&cluster);
 
     cluster.raise_epoch(target);
     cluster.open_slot(by_hand.slot, source, target);

@@ -184,9 +184,8 @@ fn a_primary_that_loads_its_data_is_waited_for_on_valkey_9_1() {
 #[test]
 fn what_a_node_believes_that_does_not_hear_the_others_is_a_reason() {
     let spec = Spec::new(Flavour::Redis70).slots(&["0-5460", "5461-12000", "12001-16383"]).replicas(1);
-    let cluster = Cluster::start(spec);
+    let (cluster, bus) = Bus::around(&spec);
     let [first, second, third] = cluster.primaries()[..] else { panic!("three primaries") };
-    let bus = Bus::put_between(&cluster);
     bus.cut(&cluster);
     // Told to the primaries, and not to the replica of the second one, which is the only one to give slots away.
     for node in [third, second, first] {

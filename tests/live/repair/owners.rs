@@ -93,7 +93,7 @@ fn slots_of_nobody_go_to_who_holds_their_keys_on_valkey_9_1() {
 /// One that takes a slot without a mark takes it with the epoch that it has; while the nodes do not hear each other,
 /// both claims stand. Where the older claim holds the keys a human decides: the later one drops them.
 fn check_slots_of_two(flavour: Flavour) {
-    let cluster = Cluster::start(Spec::new(flavour));
+    let (cluster, bus) = Bus::around(&Spec::new(flavour));
     let Disorder { a, b, c, .. } = Disorder::new(&cluster);
     let mut claimants = [a, b];
     claimants.sort_by_key(|&node| cluster.config_epoch(node));
@@ -101,7 +101,6 @@ fn check_slots_of_two(flavour: Flavour) {
     let of_older = Tagged::fill(&cluster, older, UNUSED, 0);
     let of_later = Tagged::fill(&cluster, later, UNUSED, KEYS);
     let held = Tagged::fill(&cluster, older, UNUSED + 1, KEYS);
-    let bus = Bus::put_between(&cluster);
     bus.cut(&cluster);
     let claim = |node, slot| set_slot(&cluster, node, slot, &["NODE", &cluster.node_id(node).to_string()]);
     claim(later, of_older.slot);
