@@ -21,7 +21,7 @@ pub(super) async fn undrain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let request = DrainRequest { node: args.node.clone() };
     let told: UndrainedDocument = Remote::new(&args.daemon)?.post("/api/v1/undrain", request).await?.document()?;
     match &told.was_drained {
-        Some(drain) => println!("{} is to have its share again", drain.node),
+        Some(drain) => println!("{} is to have its share again, as long as it is a primary", drain.node),
         None => println!("nobody had told the daemon to drain it"),
     }
     if told.by_configuration {

@@ -10,12 +10,13 @@ use serde::Serialize;
 
 use super::remote::{Answer, Remote};
 use crate::cli::{ExitStatus, StatusArgs};
+use crate::cluster::{Slot, SlotSet};
 use crate::http::json::{
     ErrorDocument, PaceDocument, PlanDocument, PlanNode, SetAsideSlot, StatusDocument, WorkDocument,
 };
 use crate::plan::report::plural;
 
-/// Slots set aside that the text tells of one by one; the JSON document has them all.
+/// Lines about slots that are set aside; the JSON document has every slot.
 const ASIDE_MAX: usize = 20;
 
 /// `evenkeel status`.
@@ -98,10 +99,14 @@ impl Document {
             text.push_str(&nodes(&plan.nodes));
             let _ = writeln!(text, "\n{} to move", are(plan.slots_to_move as usize));
         }
+        for drain in &status.drains {
+            let since = drain.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
+            let _ = writeln!(text, "drained, as told{since}: {}", self.name(&drain.node));
+        }
         if let Some(hash) = &status.approved {
             let _ = writeln!(text, "plan {hash} was approved and is not at its end");
         }
-        text.push_str(&work(status));
+        text.push_str(&self.work());
         for reason in &status.reasons {
             let _ = writeln!(text, "because: {}: {}", reason.name, reason.text);
         }
@@ -111,14 +116,65 @@ impl Document {
         }
         text
     }
+
+    /// What is at work, and how far it has come.
+    fn work(&self) -> String {
+        let status = &self.status;
+        let mut text = String::new();
+        // It goes on when what stands in the way is gone; until then nobody is at it.
+        let halted = status.moves.is_empty() && !status.reasons.is_empty();
+        if status.work.active && !halted {
+            let work = &status.work;
+            let _ = writeln!(
+                text,
+                "at work: {} of {} moved{}  {}",
+                work.slots_moved,
+                plural(work.slots_planned, "slot"),
+                bytes(work.bytes_moved_estimated),
+                rates(work)
+            );
+        }
+        for running in &status.moves {
+            let waits = running.waits_for.as_ref().map_or_else(|| pace(&running.pace), |why| format!("; waits: {why}"));
+            let _ = writeln!(
+                text,
+                "{}: {} -> {}, {} of {}, {}{}{waits}",
+                running.purpose,
+                self.name(&running.source),
+                self.name(&running.target),
+                running.slots_moved,
+                plural(running.slots.count, "slot"),
+                plural(running.keys_moved, "key"),
+                running.bytes_moved_estimated.map(bytes).unwrap_or_default()
+            );
+        }
+        if status.moves_waiting > 0 {
+            let _ = writeln!(
+                text,
+                "{} {} for their turn",
+                plural(status.moves_waiting, "more move"),
+                if status.moves_waiting == 1 { "waits" } else { "wait" }
+            );
+        }
+        text
+    }
+
+    /// A node as `10.0.0.1:6379 (0a1b2c3d)`; by its id alone where the plan does not have it.
+    fn name(&self, id: &str) -> String {
+        let known = self.plan.iter().flat_map(|plan| &plan.nodes).find(|node| node.node == id);
+        match known.and_then(|node| node.address.as_ref()) {
+            Some(address) => format!("{address} ({})", short(id)),
+            None => short(id).to_owned(),
+        }
+    }
 }
 
 /// The nodes against their targets, one line each.
 fn nodes(nodes: &[PlanNode]) -> String {
-    let mut rows = vec![["node", "slots", "target", "off by"].map(str::to_owned)];
+    let mut rows = vec![["node", "slots", "target", "difference"].map(str::to_owned)];
     rows.extend(nodes.iter().map(|node| {
         let name = node.address.clone().unwrap_or_else(|| node.node.clone());
-        [name, node.now.to_string(), node.target.to_string(), (-node.difference).to_string()]
+        [name, node.now.to_string(), node.target.to_string(), format!("{:+}", node.difference)]
     }));
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths = [0, 1, 2, 3].map(width);
@@ -139,44 +195,6 @@ fn nodes(nodes: &[PlanNode]) -> String {
     })
 }
 
-fn work(status: &StatusDocument) -> String {
-    let mut text = String::new();
-    if status.work.active {
-        let work = &status.work;
-        let _ = writeln!(
-            text,
-            "at work: {} of {} moved{}  {}",
-            work.slots_moved,
-            plural(work.slots_planned, "slot"),
-            bytes(work.bytes_moved_estimated),
-            rates(work)
-        );
-    }
-    for running in &status.moves {
-        let waits = running.waits_for.as_ref().map_or_else(|| pace(&running.pace), |why| format!("; waits: {why}"));
-        let _ = writeln!(
-            text,
-            "{}: {} -> {}, {} of {}, {}{}{waits}",
-            running.purpose,
-            short(&running.source),
-            short(&running.target),
-            running.slots_moved,
-            plural(running.slots.count, "slot"),
-            plural(running.keys_moved, "key"),
-            running.bytes_moved_estimated.map(bytes).unwrap_or_default()
-        );
-    }
-    if status.moves_waiting > 0 {
-        let _ = writeln!(
-            text,
-            "{} {} for their turn",
-            plural(status.moves_waiting, "more move"),
-            if status.moves_waiting == 1 { "waits" } else { "wait" }
-        );
-    }
-    text
-}
-
 /// `; up to 120 keys a call of 1.8 ms (limit: block)`; nothing before the move has begun.
 fn pace(pace: &PaceDocument) -> String {
     if pace.batch_keys == 0 {
@@ -186,17 +204,30 @@ fn pace(pace: &PaceDocument) -> String {
     format!("; up to {} keys a call{block} (limit: {})", pace.batch_keys, pace.limit)
 }
 
+/// One line for all slots that wait for the same thing.
 fn set_aside(slots: &[SetAsideSlot]) -> String {
-    let mut text = String::new();
-    for slot in slots.iter().take(ASIDE_MAX) {
-        let next = slot
-            .next_try_in_s
-            .map_or_else(|| "given up until `evenkeel retry`".to_owned(), |left| format!("tried again in {left:.0} s"));
+    let mut alike: Vec<(String, SlotSet)> = Vec::new();
+    for slot in slots {
+        let next = match slot.next_try_in_s {
+            None => "given up until `evenkeel retry`".to_owned(),
+            Some(left) if left < 0.5 => "tried again when its move has its turn".to_owned(),
+            Some(left) => format!("tried again in {left:.0} s"),
+        };
         let tries = if slot.attempts == 1 { "1 try".to_owned() } else { format!("{} tries", slot.attempts) };
-        let _ = writeln!(text, "set aside: slot {} after {tries}, {next}: {}: {}", slot.slot, slot.trouble, slot.why);
+        let told = format!("after {tries}, {next}: {}: {}", slot.trouble, slot.why);
+        let number = Slot::new(slot.slot);
+        match alike.iter_mut().find(|(known, _)| *known == told) {
+            Some((_, slots)) => slots.extend(number),
+            None => alike.push((told, number.into_iter().collect())),
+        }
     }
-    if slots.len() > ASIDE_MAX {
-        let _ = writeln!(text, "set aside: {} more slots; --json lists them", slots.len() - ASIDE_MAX);
+    let mut text = String::new();
+    for (told, slots) in alike.iter().take(ASIDE_MAX) {
+        let _ = writeln!(text, "set aside: slot{} {slots} {told}", if slots.len() == 1 { "" } else { "s" });
+    }
+    let rest: usize = alike.iter().skip(ASIDE_MAX).map(|(_, slots)| slots.len()).sum();
+    if rest > 0 {
+        let _ = writeln!(text, "set aside: {}; --json lists them", plural(rest, "more slot"));
     }
     text
 }
@@ -260,14 +291,14 @@ mod tests {
             the configuration was refused and the old one is in use: line 3: cluster.sseds is not a key
             warning: the token file /run/token is empty
 
-            node           slots  target  off by
-            10.0.0.1:6379   8192    5462    2730
-            10.0.0.2:6379   8192    5461    2731
-            10.0.0.3:6379      0    5461   -5461
+            node           slots  target  difference
+            10.0.0.1:6379   8192    5462       -2730
+            10.0.0.2:6379   8192    5461       -2731
+            10.0.0.3:6379      0    5461       +5461
 
             5461 slots are to move
             at work: 250 of 1000 slots moved, about 1.5 MB  20 slots/s  240 keys/s  ETA 38s
-            move: 00000001 -> 00000003, 250 of 999 slots, 3000 keys, about 1.5 MB; waits: the finalise of another move
+            move: 10.0.0.1:6379 (00000001) -> 10.0.0.3:6379 (00000003), 250 of 999 slots, 3000 keys, about 1.5 MB; waits: the finalise of another move
             2 more moves wait for their turn
             because: set_aside: slot 5 is set aside: it would not
             set aside: slot 5 after 3 tries, tried again in 30 s: refused: it would not

@@ -64,6 +64,15 @@ impl Secrets {
         secret((self.variable, PASSWORD_VARIABLE), self.password_file.as_deref(), PASSWORD)
     }
 
+    /// Where our own password comes from, for people: the variable's name or the file's; `None` where there is none.
+    #[must_use]
+    pub fn password_source(&self) -> Option<String> {
+        match (self.variable)(PASSWORD_VARIABLE).filter(|value| !value.is_empty()) {
+            Some(_) => Some(PASSWORD_VARIABLE.to_owned()),
+            None => self.password_file.as_ref().map(|path| path.display().to_string()),
+        }
+    }
+
     /// The password with which a source signs in at the target: that of the user named for it, else our own.
     pub fn migrate_password(&self) -> Result<Option<SecretString>, SecretError> {
         match &self.migrate_password_file {

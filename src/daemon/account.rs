@@ -25,6 +25,18 @@ impl Account {
         Self { since, slots_moved: 0, keys_moved: 0, bytes_estimated: 0, slots_planned, keys_planned, levelling: false }
     }
 
+    /// Plans change: with the moves that run so many slots and keys are left now.
+    pub(super) fn revise<'a>(
+        &mut self,
+        slots_left: usize,
+        keys_left: u64,
+        running: impl Iterator<Item = (&'a Meter, u64)>,
+    ) {
+        let work = self.work(running);
+        self.slots_planned = work.slots_moved + slots_left;
+        self.keys_planned = work.keys_moved + keys_left;
+    }
+
     /// A move has ended, which carried about so many bytes.
     pub(super) fn add(&mut self, meter: &Meter, bytes_estimated: u64) {
         self.bytes_estimated += bytes_estimated;

@@ -19,7 +19,9 @@ use crate::cluster::{
     SlotSet, Topology,
 };
 use crate::config::{Config, SecretError, Secrets};
-use crate::migration::{Batch, End, EndFacts, Ends, HeavyKeys, Key, Mark, Pair, Reply, Step, Trouble};
+use crate::migration::{
+    Batch, Blocked, End, EndFacts, Ends, HeavyKeys, Key, Mark, MigrateReply, Pair, Reply, Step, Trouble,
+};
 use crate::redis::{CallError, Conn, Counted, Dialer, MigrateCall, MigrateLogin, OpenError};
 
 /// How often the source is asked, between `MIGRATE`s, whether it sends clients on to the target: each time costs about as
@@ -75,6 +77,7 @@ pub(super) struct Connections {
     target: EndPoint,
     /// The target's address as the source lists it: that is where the source connects to.
     migrate_to: Address,
+    login_source: LoginSource,
     login: Option<MigrateLogin>,
     migrate_timeout: Duration,
     /// The open slots of all our moves.
@@ -123,13 +126,15 @@ impl Connections {
         let (Some(source), Some(target), Some(migrate_to)) = (end(pair.source), end(pair.target), migrate_to()) else {
             return Ok(None);
         };
+        let login_source = LoginSource::of(config);
         Ok(Some(Self {
             dialer: dialer.clone(),
             pair,
             source,
             target,
             migrate_to,
-            login: migrate_login(config)?,
+            login: login_source.read()?,
+            login_source,
             migrate_timeout: config.migration.migrate_timeout,
             ours,
             source_followers: Followers::of(&topology.shards[&pair.source]),
@@ -154,6 +159,7 @@ impl Connections {
             source: self.source.clone(),
             target: self.target.clone(),
             migrate_to: self.migrate_to.clone(),
+            login_source: self.login_source.clone(),
             login: self.login.clone(),
             ours: self.ours.clone(),
             source_followers: self.source_followers.unconnected(),
@@ -328,7 +334,12 @@ impl Connections {
                     timeout: (expected * 2).min(self.timeout_max).max(self.migrate_timeout),
                     expected,
                 };
-                conn.migrate(&call).await.map(Reply::Moved).map_err(no_answer(End::Source))
+                let reply = conn.migrate(&call).await.map_err(no_answer(End::Source))?;
+                if let MigrateReply::Blocked(Blocked::TargetCredentials(_)) = reply {
+                    // The password may be another one by now; that it cannot be read is told by who begins next.
+                    self.login = self.login_source.read().unwrap_or(self.login.take());
+                }
+                Ok(Reply::Moved(reply))
             }
             Step::DropCopies(slots) => self.drop_copies(&slots).await,
             Step::CompareKeys(batch) => self.compare(batch.db, &batch.keys).await,
@@ -453,12 +464,25 @@ impl Connections {
     }
 }
 
-/// The user that `MIGRATE` logs in as at the target, with the password as it is now.
-fn migrate_login(config: &Config) -> Result<Option<MigrateLogin>, SecretError> {
-    let own = &config.cluster.username;
-    let username = config.cluster.migrate.as_ref().map(|migrate| migrate.username.clone()).or_else(|| own.clone());
-    let password = Secrets::of(&config.cluster).migrate_password()?;
-    Ok(password.map(|password| MigrateLogin { username, password }))
+/// As whom `MIGRATE` logs in at the target, and where the password is.
+#[derive(Clone, Debug)]
+struct LoginSource {
+    username: Option<String>,
+    secrets: Secrets,
+}
+
+impl LoginSource {
+    fn of(config: &Config) -> Self {
+        let own = &config.cluster.username;
+        let username = config.cluster.migrate.as_ref().map(|migrate| migrate.username.clone()).or_else(|| own.clone());
+        Self { username, secrets: Secrets::of(&config.cluster) }
+    }
+
+    /// With the password as it is now; `None` where there is none.
+    fn read(&self) -> Result<Option<MigrateLogin>, SecretError> {
+        let password = self.secrets.migrate_password()?;
+        Ok(password.map(|password| MigrateLogin { username: self.username.clone(), password }))
+    }
 }
 
 fn unreachable(at: End) -> Fault {

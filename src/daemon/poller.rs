@@ -245,7 +245,9 @@ impl Poller {
         while let Some((node, address, said)) = readings.next().await {
             match said.and_then(|said| said.parse(address.clone(), known)) {
                 Ok((mut observed, its_signs)) => {
-                    unreachable.remove(&node);
+                    if unreachable.remove(&node).is_some() {
+                        info!(%node, %address, "node answers again");
+                    }
                     match views.get(&node) {
                         Some(before) if *before == observed.view => observed.view = before.clone(),
                         Some(_) | None => drop(views.insert(node, observed.view.clone())),
@@ -291,10 +293,8 @@ impl Poller {
         let mut any = false;
         for (node, endpoint, opened, took) in side_by_side(dials).await {
             match opened {
+                // Whether it answers is seen when it is read.
                 Ok(conn) => {
-                    if self.unreachable.remove(&node).is_some() {
-                        info!(node = %node, address = %conn.address(), "node answers again");
-                    }
                     self.refused.remove(&node);
                     self.conns.insert(node, conn);
                     any = true;

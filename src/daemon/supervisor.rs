@@ -573,6 +573,8 @@ impl Supervisor {
             let starting = decision.resume.iter().chain(&decision.start).map(|start| start.slots.len()).sum::<usize>();
             if starting > 0 && self.work.is_none() {
                 self.begin_work(decision.plan.as_ref(), &decision.resume);
+            } else if let Some(plan) = &decision.plan {
+                self.revise_work(plan, &decision.resume);
             }
             if let Some(work) = self.work.as_mut().filter(|_| !decision.start.is_empty()) {
                 work.levelling = true;

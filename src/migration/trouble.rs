@@ -82,7 +82,7 @@ pub enum Trouble {
     },
     /// A key of the slot would hold its node for too long.
     #[error(
-        "slot {slot} has a key that would hold its node for about {} ms, and no more than {} ms are allowed{}",
+        "slot {slot} has a key that would hold its node for about {} ms, and no more than {} ms are allowed{} (migration.big_key_block_max)",
         block.as_millis(),
         limit.as_millis(),
         until.as_ref().map_or_else(String::new, |until| format!(" outside of {until}"))

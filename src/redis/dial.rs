@@ -158,8 +158,8 @@ impl Dialer {
         let proof = prove(&conn).await.map_err(|error| match error {
             // A server that does not take our certificate says so at the first word over the wire.
             OpenError::Unreachable { address, why } => self.sorted(&address, why, Cause::Other, &address.host),
-            OpenError::Login { .. }
-            | OpenError::NotPermitted { .. }
+            OpenError::Login { address, why } => self.login_refused(address, &why),
+            OpenError::NotPermitted { .. }
             | OpenError::Secrets { .. }
             | OpenError::Standalone { .. }
             | OpenError::Tls { .. }
@@ -245,7 +245,7 @@ impl Dialer {
         let args = words.map(|word| Bytes::from(word.to_owned())).to_vec();
         match conn.call_within("AUTH", args, self.settings.connect_timeout).await {
             Ok(_) => Ok(()),
-            Err(CallError::Refused { address, text, .. }) => Err(OpenError::Login { address, why: text }),
+            Err(CallError::Refused { address, text, .. }) => Err(self.login_refused(address, &text)),
             // The first word over the wire, see above.
             Err(CallError::NoAnswer { address, why, .. }) => {
                 Err(self.sorted(&address, why, Cause::Other, &address.host))
@@ -266,8 +266,26 @@ impl Dialer {
         if wished.is_some() && cause == Cause::Silence {
             why += tls_fault::SILENT;
         }
+        if wished.is_none() && ["reset by peer", "closed the connection"].iter().any(|it| why.contains(it)) {
+            why += &tls_fault::of_plain_text(self.settings.table);
+        }
         let login = cause == Cause::Login || ["NOAUTH", "WRONGPASS", "NOPERM"].iter().any(|word| why.contains(word));
-        if login { OpenError::Login { address, why } } else { OpenError::Unreachable { address, why } }
+        if login { self.login_refused(address, &why) } else { OpenError::Unreachable { address, why } }
+    }
+
+    /// What a server said to whom we are, and by what password.
+    fn login_refused(&self, address: Address, why: &str) -> OpenError {
+        let Settings { username, secrets, table, .. } = &*self.settings;
+        let table = table.trim_end_matches(".tls");
+        let told = match (username, secrets.password_source()) {
+            (None, None) => format!("set {table}.username and {table}.password_file"),
+            (user, source) => {
+                let user = user.as_deref().unwrap_or("default");
+                let source = source.map_or_else(|| "no password".to_owned(), |it| format!("the password of {it}"));
+                format!("that was user {user} with {source}")
+            }
+        };
+        OpenError::Login { address, why: format!("{why}; {told}") }
     }
 
     /// Connects to one node; any other that answers at the address is an error.

@@ -14,6 +14,11 @@ use crate::config::TlsFiles;
 pub(super) const SILENT: &str =
     "; it hangs, or this is its plain-text port, where no TLS is spoken (its tls-port is the other)";
 
+/// What a server that ends a connection without TLS may be.
+pub(super) fn of_plain_text(table: &'static str) -> String {
+    format!("; if this is its TLS port, set {}", setting(table, "ca_file"))
+}
+
 /// How a connection would have been secured.
 pub(super) struct Wished<'a> {
     /// The table of the configuration that says so: `cluster.tls` or `lease.tls`.

@@ -212,6 +212,12 @@ fn a_target_that_refuses_the_user_of_migrate_in_mid_move_is_waited_for() {
         half_moved.stage.cluster.cmd::<()>(to, &["ACL", "SETUSER", "mover", given]);
         half_moved.assert_finishes();
     }
+    // One whose password is another one by now is tried with that.
+    let half_moved = stage.move_slot(SECOND, &sign_in);
+    half_moved.stage.cluster.cmd::<()>(to, &["ACL", "SETUSER", "mover", "resetpass", ">second"]);
+    fs::write(&password, "second").expect("the directory is writable");
+    half_moved.points.go("migrate.before");
+    half_moved.assert_finishes();
 }
 
 /// Somebody clears a mark, or cuts the connections, right before a `MIGRATE`.

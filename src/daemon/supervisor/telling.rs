@@ -14,6 +14,22 @@ use crate::plan::Plan;
 
 impl Supervisor {
     pub(super) fn begin_work(&mut self, plan: Option<&Plan>, resume: &[Start]) {
+        let (slots, keys) = self.left(plan, resume);
+        info!(slots, keys, "work begins; SIGTERM finishes what is open and stops");
+        self.work = Some(Account::begin(slots, keys));
+    }
+
+    /// The work goes on by this plan, of which no move has begun yet.
+    pub(super) fn revise_work(&mut self, plan: &Plan, resume: &[Start]) {
+        let (slots, keys) = self.left(Some(plan), resume);
+        let meters = self.running.values().map(|running| (&*running.meter, running.bytes_estimated().unwrap_or(0)));
+        if let Some(account) = &mut self.work {
+            account.revise(slots, keys, meters);
+        }
+    }
+
+    /// Slots that are still to move, those of the moves that run included, and about how many keys they hold.
+    fn left(&self, plan: Option<&Plan>, resume: &[Start]) -> (usize, u64) {
         let per_slot = |node: NodeId| {
             let picture = self.picture.as_ref();
             let info = picture.and_then(|picture| picture.infos.get(&node));
@@ -22,13 +38,14 @@ impl Supervisor {
             keys as f64 / slots.unwrap_or(1).max(1) as f64
         };
         let moves = plan.into_iter().flat_map(|plan| &plan.moves).map(|planned| (planned.source, planned.slots.len()));
-        let all = moves.chain(resume.iter().map(|start| (start.pair.source, start.slots.len())));
+        let running = self.running.values();
+        let running = running.map(|it| (it.pair.source, it.slots.len().saturating_sub(it.meter.slots())));
+        let all = moves.chain(running).chain(resume.iter().map(|start| (start.pair.source, start.slots.len())));
         let (slots, keys) = all
             .fold((0, 0.0), |(slots, keys), (source, count)| (slots + count, keys + per_slot(source) * count as f64));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
-        let keys_planned = keys as u64;
-        info!(slots, keys = keys_planned, "work begins; SIGTERM finishes what is open and stops");
-        self.work = Some(Account::begin(slots, keys_planned));
+        let keys = keys as u64;
+        (slots, keys)
     }
 
     pub(super) fn end_work(&mut self) {
