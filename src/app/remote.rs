@@ -125,7 +125,7 @@ impl<T> Answer<T> {
     pub(super) fn document(self) -> anyhow::Result<T> {
         match self {
             Self::Document(document) => Ok(document),
-            Self::None(error) => bail!("evenkeel answered: {}", error.error),
+            Self::None(error) => bail!("the daemon answered: {}", error.error),
         }
     }
 }
@@ -141,8 +141,16 @@ fn trust(ca_file: Option<&Path>) -> anyhow::Result<TlsConfig> {
 
 /// What went wrong; where that is TLS, with what it means.
 fn no_answer(url: &str, ca_file: Option<&Path>, error: ureq::Error) -> anyhow::Error {
-    let meaning = of_tls(&error).and_then(|fault| meaning(fault, ca_file)).unwrap_or_default();
+    let meaning = if is_refused(&error) {
+        " (--url, or EVENKEEL_URL, is where the daemon listens: its http.listen)".to_owned()
+    } else {
+        of_tls(&error).and_then(|fault| meaning(fault, ca_file)).unwrap_or_default()
+    };
     anyhow::Error::new(error).context(format!("no answer from {url}{meaning}"))
+}
+
+fn is_refused(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 fn of_tls(error: &ureq::Error) -> Option<&rustls::Error> {

@@ -588,7 +588,12 @@ impl Supervisor {
             if decision.plan.is_some() {
                 // What is closed and where it belongs, by whoever's hand, waits for nothing any more.
                 let wanted = self.in_running().union(&decision.wanted);
-                self.set_aside.retain(|slot, _| wanted.contains(*slot) || topology.open.contains_key(slot));
+                let waits = |slot: &Slot| wanted.contains(*slot) || topology.open.contains_key(slot);
+                let over: SlotSet = self.set_aside.keys().copied().filter(|slot| !waits(slot)).collect();
+                if !over.is_empty() {
+                    info!(slots = %over, "no longer set aside: nothing is to move them any more");
+                    self.set_aside.retain(|slot, _| waits(slot));
+                }
             }
             // Without a plan the picture is unclear for the moment, and nobody knows what is left.
             let nothing_waits = self.waiting == 0 || decision.held;

@@ -404,7 +404,7 @@ fn every_fault_is_reported() {
         &THIRDS,
         &["10.0.0.9:6379", "cache-1.svc weight=2", "00000001 weight=3", "10.0.0.2:6379 drain slots=7"],
         expect![[r#"
-            target `10.0.0.9:6379` matches no node of the cluster
+            target `10.0.0.9:6379` matches no node of the cluster; one is named by its id, 8 digits or more of it, host:port, or the hostname that it announces
             targets `cache-1.svc` and `00000001` name the same shard (primary 0000000100000000000000000000000000000000) but differ
             `10.0.0.2:6379` is to be drained, but slots 7 belong to it
         "#]],
@@ -452,7 +452,7 @@ fn targets_that_contradict_one_another_start_nothing() {
         &THIRDS,
         &["0000000 weight=2"],
         expect![[r#"
-            target `0000000` matches no node of the cluster
+            target `0000000` matches no node of the cluster; one is named by its id, 8 digits or more of it, host:port, or the hostname that it announces
         "#]],
     );
 }

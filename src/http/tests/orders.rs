@@ -300,7 +300,7 @@ async fn a_node_is_drained_by_any_of_its_names() {
         expect![[r#"
         404 application/json
         {
-          "error": "target `nowhere.example` matches no node of the cluster"
+          "error": "target `nowhere.example` matches no node of the cluster; one is named by its id, 8 digits or more of it, host:port, or the hostname that it announces"
         }
     "#]],
     )
