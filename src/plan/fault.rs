@@ -9,7 +9,9 @@ use crate::cluster::{NodeId, SlotSet};
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum TargetFault {
     /// The entry names no node of the cluster.
-    #[error("target `{node}` matches no node of the cluster; one is named by its id, 8 digits or more of it, host:port, or the hostname that it announces")]
+    #[error(
+        "target `{node}` matches no node of the cluster; one is named by its id, 8 digits or more of it, host:port, or the hostname that it announces"
+    )]
     TargetUnmatched {
         /// The entry.
         node: NodeName,
