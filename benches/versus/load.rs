@@ -175,8 +175,11 @@ pub(crate) fn fill(cluster: &Cluster, items: &[Item]) {
             *bytes = 0;
         }
     }
-    for (mut connection, mut batch, _) in batches.into_values() {
-        send(&mut connection, &mut batch);
+    for (mut connection, mut batch, bytes) in batches.into_values() {
+        // One that has just been sent is empty, and nothing can be sent of it.
+        if bytes > 0 {
+            send(&mut connection, &mut batch);
+        }
     }
 }
 
