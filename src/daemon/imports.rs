@@ -10,14 +10,29 @@ use tokio::time::Instant;
 
 use super::Look;
 use crate::cluster::{Marker, NodeId, Observed, Role, SlotSet};
+use crate::journal::Opened;
 
 /// What was opened where, and when the last of it was.
 #[derive(Debug, Default)]
 pub(super) struct Imports {
     by_target: BTreeMap<NodeId, (SlotSet, Instant)>,
+    /// Targets that have been seen without marks since these were asked for last.
+    clear: Vec<NodeId>,
 }
 
 impl Imports {
+    /// What an earlier process opened: what it recorded as open, and what went on without a node that did not answer.
+    pub(super) fn recorded(opened: &[Opened], imports: &BTreeMap<NodeId, SlotSet>, now: Instant) -> Self {
+        let mut recorded = Self::default();
+        for opened in opened {
+            recorded.add(opened.target.node, &opened.slots, now);
+        }
+        for (&node, slots) in imports {
+            recorded.add(node, slots, now);
+        }
+        recorded
+    }
+
     /// These slots are about to be opened at this target.
     pub(super) fn add(&mut self, target: NodeId, slots: &SlotSet, now: Instant) {
         let (opened, at) = self.by_target.entry(target).or_insert_with(|| (SlotSet::new(), now));
@@ -28,6 +43,7 @@ impl Imports {
     /// that nobody knows any more.
     pub(super) fn on_look(&mut self, look: &Look, open_at: impl Fn(NodeId) -> SlotSet) {
         let nodes = &look.observation.nodes;
+        let clear = &mut self.clear;
         self.by_target.retain(|node, (slots, at)| {
             if *at >= look.began {
                 return true;
@@ -37,8 +53,23 @@ impl Imports {
                 None if !nodes.values().any(|observed| observed.view.line(*node).is_some()) => *slots = SlotSet::new(),
                 None => {}
             }
+            if slots.is_empty() {
+                clear.push(*node);
+            }
             !slots.is_empty()
         });
+    }
+
+    /// The targets that have been seen without marks, or were forgotten, since this was asked last.
+    pub(super) fn take_clear(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.clear)
+    }
+
+    /// Which nodes that `is_silent` says do not answer may import any of these slots, and which of them.
+    pub(super) fn at_silent(&self, slots: &SlotSet, is_silent: impl Fn(NodeId) -> bool) -> BTreeMap<NodeId, SlotSet> {
+        let silent = self.by_target.iter().filter(|(node, _)| is_silent(**node));
+        let of_each = silent.map(|(&node, (opened, _))| (node, opened.intersection(slots)));
+        of_each.filter(|(_, slots)| !slots.is_empty()).collect()
     }
 
     /// A node other than this target that may have the importing mark of one of these slots.
@@ -93,6 +124,28 @@ mod tests {
         check(&[OPEN, DEAD, "a 0-8191\nb of b1\nb1 8192-16383\nc"], 1, None);
         check(&[OPEN, DEAD, "a 0-8191\nb\nb1 8192-16383\nc"], 1, None);
         check(&[OPEN, DEAD, "a 0-8191\nb1 8192-16383\nc"], 1, None);
+    }
+
+    #[test]
+    fn what_silent_targets_may_import_outlasts_the_process() {
+        let (slots, now): (SlotSet, _) = ("4-5".parse().unwrap(), Instant::now());
+        let earlier = BTreeMap::from([(id("b"), "5-9".parse().unwrap())]);
+        let mut imports = Imports::recorded(&[], &earlier, now);
+        assert_eq!(imports.elsewhere(id("b1"), &slots), Some(id("b")));
+        let at = |silent: &str| imports.at_silent(&slots, |node| node == id(silent));
+        assert_eq!(at("b"), BTreeMap::from([(id("b"), "5".parse().unwrap())]));
+        assert_eq!(at("c"), BTreeMap::new());
+
+        let began = now + Duration::from_secs(1);
+        let mut see = |story: &str| {
+            let observation = observation(story);
+            let look = Look { number: 1, observation, mover_calls: BTreeMap::new(), began, ended: began };
+            imports.on_look(&look, |_| SlotSet::new());
+            imports.take_clear()
+        };
+        assert_eq!(see(DEAD), []);
+        assert_eq!(see("a 0-8191\nb\nb1 8192-16383\nc"), [id("b")]);
+        assert_eq!(see("a 0-8191\nb\nb1 8192-16383\nc"), [], "it is told once");
     }
 
     #[test]

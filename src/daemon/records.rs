@@ -51,6 +51,27 @@ impl Records {
         failpoints::pass(Some(Phase::RecordClosed), Moment::After).await;
     }
 
+    /// What is on record that nodes may import of slots that went on without them.
+    pub(super) fn imports(&self) -> BTreeMap<NodeId, SlotSet> {
+        let Some(journal) = &self.journal else { return BTreeMap::new() };
+        journal.lock().unwrap_or_else(PoisonError::into_inner).imports().clone()
+    }
+
+    /// Records that nodes may import slots that are about to go on without them. On disk when it returns.
+    pub(super) async fn may_import(&self, imports: BTreeMap<NodeId, SlotSet>) -> Result<(), JournalError> {
+        if imports.is_empty() {
+            return Ok(());
+        }
+        self.write(move |journal| imports.iter().try_for_each(|(&node, slots)| journal.may_import(node, slots))).await
+    }
+
+    /// Records that these nodes import nothing. Losing this record costs a look at them.
+    pub(super) async fn import_nothing(&self, nodes: Vec<NodeId>) {
+        if !nodes.is_empty() {
+            self.note(move |journal| nodes.into_iter().try_for_each(|node| journal.imports_nothing(node))).await;
+        }
+    }
+
     /// Records how a move ended.
     pub(super) async fn moved(&self, moved: Moved) {
         self.note(move |journal| journal.moved(moved)).await;

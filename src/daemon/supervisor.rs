@@ -6,9 +6,11 @@
 mod moves;
 mod orders;
 mod picture;
+mod recording;
 mod rest;
 mod telling;
 mod tenure;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,9 +23,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use super::account::Account;
-use super::approval::{Approved, Consent};
+use super::approval::Approved;
 use super::canary::Canaries;
-use super::decide::{Decision, Goal, RunningMove, Situation, decide, is_at_rest, shard_inputs};
+use super::decide::Goal;
 use super::drains::Drains;
 use super::finalise::Finalise;
 use super::given::Given;
@@ -36,8 +38,7 @@ use super::pacer::Rates;
 use super::records::Records;
 use super::worker::FromWorker;
 use super::{
-    Files, Glance, Lease, Look, MoveId, Orders, PollSettings, Reason, RoomRules, SetAside, SettingsByNode, Sight,
-    Status, Work, checks, patience,
+    Files, Glance, Lease, Look, MoveId, Orders, PollSettings, Reason, SetAside, Sight, Status, Work, checks, patience,
 };
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
@@ -46,7 +47,6 @@ use crate::metrics::Metrics;
 use crate::migration::{Pair, Purpose};
 use crate::plan::{Plan, Policy, Why};
 use crate::redis::{Dialer, Intent};
-use crate::throttle::Limits;
 
 /// Messages of workers that may wait; a worker that finds no room waits with its next step.
 const MAILBOX: usize = 256;
@@ -236,7 +236,7 @@ impl Supervisor {
             next_id: 0,
             ended: Vec::new(),
             given: Given::default(),
-            imports: Imports::default(),
+            imports: Imports::recorded(&parts.records.opened_slots(), &parts.records.imports(), Instant::now()),
             leftovers: Leftovers::default(),
             own: OwnSlots::default(),
             ours: watch::Sender::new(Arc::default()),
@@ -296,6 +296,7 @@ impl Supervisor {
                 () = self.parts.stop.cancelled(), if self.stopping_since.is_none() => self.begin_stop(),
                 _ = tick.tick() => {
                     self.end_pause().await;
+                    self.parts.records.import_nothing(self.imports.take_clear()).await;
                     self.on_tick();
                 }
             }
@@ -323,7 +324,7 @@ impl Supervisor {
                 self.own(|own| own.insert(&slots, pair));
                 self.imports.add(pair.target, &slots, Instant::now());
                 // What cannot be recorded is not opened: the worker sees the dropped answer and ends.
-                match self.parts.records.opened(opened.clone()).await {
+                match self.record_opened(opened.clone()).await {
                     Ok(()) => self.parts.lease.opened(opened, recorded).await,
                     Err(error) => {
                         error!(%error, "the journal cannot be written; nothing new is opened");
@@ -334,7 +335,7 @@ impl Supervisor {
             FromWorker::Finished { id, slots } => {
                 self.own(|own| own.remove(&slots));
                 self.set_aside.retain(|slot, _| !slots.contains(*slot));
-                self.parts.records.closed(&slots).await;
+                self.record_closed(&slots).await;
                 self.parts.lease.closed(&slots).await;
                 self.stuck_since = None;
                 if let Some(running) = self.running.get_mut(&id) {
@@ -377,7 +378,7 @@ impl Supervisor {
         for (id, target, finishes) in waiting {
             let Some(running) = self.running.get(&id) else { continue };
             let waits_for = if let Some(node) = self.may_take_instead(running, finishes) {
-                format!("{node}, which {target} took over from, to follow as a replica or to be forgotten")
+                format!("{node} to follow as a replica, or to be seen without marks of these slots, or to be forgotten")
             } else if self.given.is_unknown_of(target) {
                 format!("all primaries to know of the slots that {target} gave")
             } else {
@@ -474,134 +475,6 @@ impl Supervisor {
         if alarmed || (old && !self.own.is_empty()) {
             self.look_anew();
         }
-    }
-
-    /// Decides about the newest look and carries it out.
-    fn turn(&mut self) {
-        let Some(Picture { look, topology, .. }) = self.picture.clone() else { return };
-        let config = Arc::clone(&self.parts.config.borrow());
-        // One that a failover has just ended keeps the nodes of now from other work until its slots are taken up again.
-        let of_now = |node| self.memory.lineage().successor(node, &topology);
-        let running: Vec<RunningMove> = self
-            .running
-            .values()
-            .map(|running| RunningMove {
-                pair: Pair { source: of_now(running.pair.source), target: of_now(running.pair.target) },
-                slots: running.slots.difference(&running.finished),
-            })
-            .collect();
-        let consent = self.consent(&topology);
-        let outside = self.outside_windows();
-        if matches!(consent, Consent::Awaited) {
-            self.finish_what_is_open();
-        }
-        let policy = match topology.unclear.as_slice() {
-            [] => self.drains.with_told(&self.policy, self.told_drains.keys(), &shard_inputs(&topology)),
-            // No plan is made of it, and nothing is to be learned from it.
-            _ => self.policy.clone(),
-        };
-        let now = Instant::now();
-        self.checks_heeded = self.checks.as_ref().map(|(_, at)| *at);
-        let checks = self.checks.as_ref();
-        // What they found is held against us until it is known not to be so any more.
-        let found = checks.filter(|(found, _)| !found.reasons.is_empty() || !self.checks_are_old(config.schedule.poll));
-        let no_settings = SettingsByNode::new();
-        let situation = Situation {
-            now,
-            look: &look,
-            topology: &topology,
-            memory: &self.memory,
-            goal: &self.parts.goal,
-            policy: &policy,
-            observing: config.schedule.mode == Mode::Observe,
-            lease: self.lease_reason(),
-            paused: self.paused,
-            outside,
-            consent: &consent,
-            stopping: self.stopping_since.is_some(),
-            settle: config.schedule.settle,
-            adopt_after: config.schedule.adopt_after,
-            foreign_quiet: config.schedule.foreign_quiet,
-            limits: Limits { parallel: config.migration.parallel, per_target: config.migration.per_target },
-            room: RoomRules::new(&config.migration),
-            running: &running,
-            at_work: self.work.is_some_and(|work| work.levelling),
-            own: &self.own,
-            orphan: self.finalise.orphan(),
-            set_aside: &self.set_aside,
-            checks: found.map(|(found, _)| found.reasons.as_slice()),
-            settings: found.map_or(&no_settings, |(found, _)| &found.settings),
-        };
-        let mut decision = decide(&situation);
-        let at_rest = is_at_rest(&situation, &decision);
-        let forbids =
-            |(found, _): &(checks::Found, Instant)| found.reasons.iter().any(|it| decision.reasons.contains(it));
-        decision.wants_checks |= found.is_some_and(forbids) && self.checks_are_old(config.schedule.poll);
-        // A look that began before a move ended shows the cluster as it was: the next one is already asked for.
-        let before_the_end = self.ended.iter().any(|(_, at)| *at >= look.began);
-        // Nor is anything begun on what was only glanced at since.
-        let glanced_at = self.picture.as_ref().is_some_and(|picture| picture.glance.is_some());
-        if glanced_at && (decision.wants_checks || !decision.start.is_empty() || !decision.resume.is_empty()) {
-            self.look_anew();
-        }
-        let stale = before_the_end || glanced_at;
-        self.rest = (at_rest && !before_the_end).then_some(look.number);
-        self.carry_out(decision, &topology, &config, stale);
-    }
-
-    /// Whether what the checks found may be so no more, or no more so.
-    fn checks_are_old(&self, poll: Duration) -> bool {
-        self.checks.as_ref().is_none_or(|(found, at)| {
-            let lacks = found.reasons.iter().any(|reason| matches!(reason, Reason::PermissionMissing { .. }));
-            let good_for = if lacks { poll.min(CHECKS_GOOD_FOR) } else { CHECKS_GOOD_FOR };
-            let at_work = self.work.is_some() && found.reasons.is_empty();
-            !at_work && at.elapsed() >= good_for
-        })
-    }
-
-    fn carry_out(&mut self, decision: Decision, topology: &Arc<Topology>, config: &Arc<Config>, stale: bool) {
-        self.set_reasons(decision.reasons);
-        self.waiting = decision.waiting;
-        self.settled = decision.settled && self.agreed && !stale;
-        if decision.wants_checks && self.checks_under_way.is_none() {
-            let (send, receive) = oneshot::channel();
-            let (dialer, topology, config) = (self.dialer.clone(), Arc::clone(topology), Arc::clone(config));
-            self.tasks.spawn(async move { send.send(checks::check(dialer, topology, config).await) });
-            self.checks_under_way = Some(receive);
-        }
-        if !stale {
-            let starting = decision.resume.iter().chain(&decision.start).map(|start| start.slots.len()).sum::<usize>();
-            if starting > 0 && self.work.is_none() {
-                self.begin_work(decision.plan.as_ref(), &decision.resume);
-            } else if let Some(plan) = &decision.plan {
-                self.revise_work(plan, &decision.resume);
-            }
-            if let Some(work) = self.work.as_mut().filter(|_| !decision.start.is_empty()) {
-                work.levelling = true;
-            }
-            for start in decision.resume {
-                self.spawn(start, Purpose::Resume, config);
-            }
-            for start in decision.start {
-                self.spawn(start, Purpose::Move, config);
-            }
-            if decision.plan.is_some() {
-                // What is closed and where it belongs, by whoever's hand, waits for nothing any more.
-                let wanted = self.in_running().union(&decision.wanted);
-                let waits = |slot: &Slot| wanted.contains(*slot) || topology.open.contains_key(slot);
-                let over: SlotSet = self.set_aside.keys().copied().filter(|slot| !waits(slot)).collect();
-                if !over.is_empty() {
-                    info!(slots = %over, "no longer set aside: nothing is to move them any more");
-                    self.set_aside.retain(|slot, _| waits(slot));
-                }
-            }
-            // Without a plan the picture is unclear for the moment, and nobody knows what is left.
-            let nothing_waits = self.waiting == 0 || decision.held;
-            if self.settled || (self.running.is_empty() && nothing_waits && decision.plan.is_some()) {
-                self.end_work();
-            }
-        }
-        self.plan = decision.plan.map(Arc::new);
     }
 
     /// Whether the end has come.

@@ -1,4 +1,5 @@
-//! What the records of a journal amount to: the slots that are open, the latest moves, a pause, drains. No file here.
+//! What the records of a journal amount to: the slots that are open, what silent nodes may import, the latest moves, a pause,
+//! drains. No file here.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,6 +15,8 @@ pub const HISTORY_MAX: usize = 1_000;
 pub(super) struct Contents {
     /// No set is empty and no slot is in two of them, so there are never more than slots.
     opened: Vec<Opened>,
+    /// No set is empty.
+    imports: BTreeMap<NodeId, SlotSet>,
     history: VecDeque<Moved>,
     pause: Option<Pause>,
     drains: BTreeMap<NodeId, Drain>,
@@ -27,6 +30,8 @@ impl Contents {
                 self.opened.push(opened);
             }
             Record::Closed { slots } => self.close(&slots),
+            Record::Imports { node, slots } if slots.is_empty() => drop(self.imports.remove(&node)),
+            Record::Imports { node, slots } => drop(self.imports.insert(node, slots)),
             Record::Moved(moved) => {
                 if self.history.len() == HISTORY_MAX {
                     self.history.pop_front();
@@ -52,6 +57,10 @@ impl Contents {
         self.opened.iter()
     }
 
+    pub(super) fn imports(&self) -> &BTreeMap<NodeId, SlotSet> {
+        &self.imports
+    }
+
     /// Newest last, never more than [`HISTORY_MAX`].
     pub(super) fn history(&self) -> impl Iterator<Item = &Moved> {
         self.history.iter()
@@ -73,8 +82,9 @@ impl Contents {
     /// The fewest records that amount to the same.
     pub(super) fn records(&self) -> impl Iterator<Item = Record> {
         let opened = self.opened.iter().cloned().map(Record::Opened);
+        let imports = self.imports.iter().map(|(&node, slots)| Record::Imports { node, slots: slots.clone() });
         let told = self.pause.map(Record::Paused).into_iter().chain(self.drains.values().copied().map(Record::Drained));
-        opened.chain(self.history.iter().cloned().map(Record::Moved)).chain(told)
+        opened.chain(imports).chain(self.history.iter().cloned().map(Record::Moved)).chain(told)
     }
 }
 

@@ -11,8 +11,8 @@ use crate::cluster::{NodeId, SlotSet};
 
 /// The version that is written, and the newest that is read. Each reads what the ones before it wrote.
 ///
-/// 2 added `paused` and `resumed`, 3 `drained` and `undrained`, 4 `bytes_estimated`.
-pub(super) const VERSION: u32 = 4;
+/// 2 added `paused` and `resumed`, 3 `drained` and `undrained`, 4 `bytes_estimated`, 5 `imports`.
+pub(super) const VERSION: u32 = 5;
 
 /// One line after the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,15 @@ pub(super) enum Record {
     /// Slots are closed, whichever records opened them.
     Closed {
         /// The slots.
+        #[serde(with = "text")]
+        slots: SlotSet,
+    },
+    /// A node that did not answer may have importing marks of slots that went on without it.
+    Imports {
+        /// The node.
+        #[serde(with = "text")]
+        node: NodeId,
+        /// All such slots of it; none when it has been seen without marks.
         #[serde(with = "text")]
         slots: SlotSet,
     },

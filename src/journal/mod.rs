@@ -1,11 +1,12 @@
 //! The journal: a small append-only file in `[state] dir` that says only what the cluster cannot: which open slots are
-//! ours and against which processes they were opened, whether an operator paused the daemon or drains a node, and, as history, who moved
-//! what, why, when and how it ended.
+//! ours and against which processes they were opened, what nodes that do not answer may import, whether an operator paused the
+//! daemon or drains a node, and, as history, who moved what, why, when and how it ended.
 //!
 //! What *is* (owners, marks, keys) is never read from here; a lost journal costs time and history, never a key. One
 //! JSON document a line, after a line with the version. Calls block: an asynchronous caller wraps them in
 //! `spawn_blocking`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -212,6 +213,29 @@ impl Journal {
             return Ok(());
         }
         self.record(Record::Closed { slots }, Durability::SystemCache)
+    }
+
+    /// What nodes may import of slots that went on without them.
+    pub fn imports(&self) -> &BTreeMap<NodeId, SlotSet> {
+        self.contents.imports()
+    }
+
+    /// Records that a node may import these slots too. On disk when it returns: the slots go on without it after that.
+    pub fn may_import(&mut self, node: NodeId, slots: &SlotSet) -> Result<(), JournalError> {
+        let known = self.imports().get(&node).cloned().unwrap_or_default();
+        let slots = known.union(slots);
+        if slots == known {
+            return Ok(());
+        }
+        self.record(Record::Imports { node, slots }, Durability::Disk)
+    }
+
+    /// Records that a node imports nothing, or is forgotten. May be lost with the machine's power: that costs a look at it.
+    pub fn imports_nothing(&mut self, node: NodeId) -> Result<(), JournalError> {
+        if !self.imports().contains_key(&node) {
+            return Ok(());
+        }
+        self.record(Record::Imports { node, slots: SlotSet::new() }, Durability::SystemCache)
     }
 
     /// Records the end of a move for the history; closes nothing. May be lost with the machine's power.

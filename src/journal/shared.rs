@@ -19,6 +19,7 @@ pub fn read_open_slots(text: &str) -> Result<Vec<Opened>, String> {
     let opened = |record| match record {
         Record::Opened(opened) => Ok(opened),
         Record::Closed { .. }
+        | Record::Imports { .. }
         | Record::Moved(_)
         | Record::Paused(_)
         | Record::Resumed {}

@@ -47,7 +47,7 @@ fn named(name: &str) -> NodeId {
 
 /// Does what a line of a story says: `open 0-9 a b`, `close 0-4`, `move 0-9 a b`, `die`, `die in mid-write`,
 /// `pause`, `pause 60`, `resume`, `drain a`,
-/// `undrain a`, `spoil write` (the next one fails, half-way), `fill disk` (so does everything until `free disk`).
+/// `undrain a`, `import 0-9 a`, `import-nothing a`, `spoil write` (the next one fails, half-way), `fill disk` (so does everything until `free disk`).
 fn act(journal: Option<Journal>, dir: &Path, line: &str) -> (Journal, Result<(), JournalError>) {
     let mut journal = journal.map_or_else(|| Journal::open(dir), Ok).unwrap();
     let done = match line.split_once(' ').unwrap_or((line, "")) {
@@ -62,6 +62,11 @@ fn act(journal: Option<Journal>, dir: &Path, line: &str) -> (Journal, Result<(),
         ("resume", "") => journal.paused(None),
         ("drain", name) => journal.drained(Drain { node: named(name), since: UNIX_EPOCH }),
         ("undrain", name) => journal.undrained(named(name)),
+        ("import", text) => {
+            let (text, name) = text.split_once(' ').unwrap();
+            journal.may_import(named(name), &slots(text))
+        }
+        ("import-nothing", name) => journal.imports_nothing(named(name)),
         ("spoil", "write") => {
             spoil_write(&mut journal, dir);
             Ok(())
@@ -114,7 +119,10 @@ fn shown(journal: &Journal) -> String {
     });
     let short = |drain: &Drain| format!("; {} drained", &drain.node.to_string()[..1]);
     let drained: String = journal.drains().map(short).collect();
-    format!("{}; {} moved{paused}{drained}", open.join(", "), journal.history().count())
+    let imports =
+        journal.imports().iter().map(|(node, slots)| format!("; {} may import {slots}", &node.to_string()[..1]));
+    let imports: String = imports.collect();
+    format!("{}; {} moved{paused}{drained}{imports}", open.join(", "), journal.history().count())
 }
 
 /// A story, and what the journal says at its end and to the next process. A line that begins with `!` fails, and leaves
@@ -174,6 +182,17 @@ fn a_drain_is_on_record_until_it_ends() {
 }
 
 #[test]
+fn what_a_silent_node_may_import_is_on_record_until_it_is_seen_without() {
+    check(&["open 0-9 a b", "import 0-4 b", "close 0-4", "die"], "5-9 a>b; 0 moved; b may import 0-4");
+    check(
+        &["import 0-4 b", "import 7 b", "import 5 c", "die", "import 3 b"],
+        "; 0 moved; b may import 0-4,7; c may import 5",
+    );
+    check(&["import 0-4 b", "die", "import-nothing b", "import-nothing c", "die"], "; 0 moved");
+    check(&["import 0-4 b", "spoil write", "!import-nothing b"], "; 0 moved; b may import 0-4");
+}
+
+#[test]
 fn a_journal_of_an_older_version_is_read_and_written_anew() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("journal.jsonl");
@@ -181,7 +200,7 @@ fn a_journal_of_an_older_version_is_read_and_written_anew() {
     fs::write(&path, format!("{{\"evenkeel_journal\":1}}\n{closed}")).unwrap();
     drop(Journal::open(dir.path()).unwrap());
     assert_eq!(fs::read_to_string(&path).unwrap(), line::header());
-    assert_eq!(line::header(), "{\"evenkeel_journal\":4}\n");
+    assert_eq!(line::header(), "{\"evenkeel_journal\":5}\n");
 }
 
 #[test]
@@ -280,8 +299,8 @@ fn fault(text: &str) -> String {
 
 #[test]
 fn a_journal_of_a_newer_version_is_left_alone() {
-    expect!["FILE is a journal of version 5, this evenkeel reads up to 4: run the newer evenkeel, or move the file away (open slots then count as somebody else's until they are adopted)"]
-    .assert_eq(&fault("{\"evenkeel_journal\":5,\"by\":\"3.0\"}\n{\"later\":{}}\n"));
+    expect!["FILE is a journal of version 6, this evenkeel reads up to 5: run the newer evenkeel, or move the file away (open slots then count as somebody else's until they are adopted)"]
+    .assert_eq(&fault("{\"evenkeel_journal\":6,\"by\":\"3.0\"}\n{\"later\":{}}\n"));
 }
 
 #[test]
@@ -299,7 +318,7 @@ fn a_damaged_line_is_named_and_the_file_left_alone() {
     );
     check(format!("{header}\n{good}"), "line 2 of FILE is damaged (EOF");
     check(good, "line 1 of FILE is damaged (it is not the first line of a journal of evenkeel)");
-    check(header.replace('4', "0"), "line 1 of FILE is damaged (it is not the first line");
+    check(header.replace('5', "0"), "line 1 of FILE is damaged (it is not the first line");
     check("dear diary".to_owned(), "line 1 of FILE is damaged (it is not the first line");
 }
 
@@ -311,7 +330,7 @@ fn the_file_is_text_that_an_operator_can_read() {
     journal.closed(&slots("3-16383")).unwrap();
     journal.moved(Moved { outcome: "left: no answer".to_owned(), ..moved("3-9,866 a b") }).unwrap();
     expect![[r#"
-        {"evenkeel_journal":4}
+        {"evenkeel_journal":5}
         {"opened":{"at":"2026-03-01T12:00:00.25Z","slots":"0-9,866","source":{"node":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","run_id":"run-a"},"target":{"node":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","run_id":"run-b"}}}
         {"closed":{"slots":"3-9,866"}}
         {"moved":{"at":"2026-03-01T12:00:00.25Z","slots":"3-9,866","source":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","target":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","why":"level by weight","keys":1200,"bytes_estimated":98304,"took":"2s 41ms","outcome":"left: no answer"}}
@@ -324,6 +343,8 @@ fn what_changes_nothing_is_not_written() {
     let mut journal = Journal::open(dir.path()).unwrap();
     journal.closed(&slots("0-9")).unwrap();
     journal.opened(Opened { slots: SlotSet::new(), ..opened("0 a b") }).unwrap();
+    journal.imports_nothing(node('a')).unwrap();
+    journal.may_import(node('a'), &SlotSet::new()).unwrap();
     assert_eq!(fs::read_to_string(dir.path().join("journal.jsonl")).unwrap(), line::header());
 }
 

@@ -157,7 +157,7 @@ impl Supervisor {
             own.remove(&closed);
             own.insert(&report.left_open, running.pair);
         });
-        self.parts.records.closed(&closed).await;
+        self.record_closed(&closed).await;
         self.parts.lease.closed(&closed).await;
         self.account(&running, report).await;
         for (slot, trouble) in report.troubled.iter().filter(|(slot, _)| !running.set_apart.contains(**slot)) {
