@@ -59,7 +59,13 @@ impl Remote {
         &self,
         path: &'static str,
     ) -> anyhow::Result<Answer<T>> {
-        self.ask(path, false, |agent, url| agent.get(url).call()).await
+        let token = self.shown()?;
+        let shown = token.is_some();
+        let call = move |agent: &ureq::Agent, url: &str| {
+            let get = agent.get(url);
+            if let Some(token) = token { get.header("Authorization", token) } else { get }.call()
+        };
+        self.ask(path, shown, call).await
     }
 
     /// What the daemon says of its own health, in a line; an error unless it is well.
@@ -87,7 +93,7 @@ impl Remote {
         path: &'static str,
         document: impl Serialize + Send + 'static,
     ) -> anyhow::Result<Answer<T>> {
-        let token = self.token.token()?.map(|token| format!("Bearer {}", token.expose_secret()));
+        let token = self.shown()?;
         let shown = token.is_some();
         let call = move |agent: &ureq::Agent, url: &str| {
             let post = agent.post(url);
@@ -95,6 +101,11 @@ impl Remote {
             post.send_json(&document)
         };
         self.ask(path, shown, call).await
+    }
+
+    /// What is shown to be believed; `None` where no token is named.
+    fn shown(&self) -> anyhow::Result<Option<String>> {
+        Ok(self.token.token()?.map(|token| format!("Bearer {}", token.expose_secret())))
     }
 
     async fn ask<T: DeserializeOwned + Send + 'static>(
@@ -171,7 +182,7 @@ fn meaning(fault: &rustls::Error, ca_file: Option<&Path>) -> Option<String> {
 fn no_token(url: &str, shown: bool) -> String {
     let why = if shown { "it is not the daemon's token" } else { "the daemon asks for its token" };
     format!(
-        "{url} takes no orders: {why}; name the file that holds it (its http.token_file) with --token-file, or set \
+        "{url} was not answered: {why}; name the file that holds it (its http.token_file) with --token-file, or set \
          EVENKEEL_HTTP_TOKEN"
     )
 }

@@ -9,14 +9,18 @@ use tracing::{info, warn};
 
 use super::engine::Engine;
 use super::{logging, reload, systemd};
-use crate::cli::{ExitStatus, RunArgs};
-use crate::config::TokenSource;
+use crate::cli::{ExitStatus, RunArgs, UsageError};
+use crate::config::{Reads, TokenSource};
 use crate::daemon::Goal;
 use crate::http;
 
 /// `evenkeel run`.
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
     let config = args.config()?;
+    let token = TokenSource::of(&config.http);
+    if config.http.reads == Reads::Token && matches!(token.token(), Ok(None)) {
+        return Err(UsageError::NoTokenToRead.into());
+    }
     let level = logging::init(&config.log);
     // Bound before anything is started: a port in use is an error at once, not after the first move.
     let listener = http::bind(config.http.listen)?;
@@ -25,7 +29,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
     let tls = config.http.tls.clone().map(http::Tls::read).transpose()?;
     let scheme = if tls.is_some() { http::Scheme::Https } else { http::Scheme::Http };
     info!(
-        cluster = config.cluster.name, mode = ?config.schedule.mode, %listen, scheme = scheme.name(),
+        cluster = config.cluster.name, mode = %config.schedule.mode, %listen, scheme = scheme.name(),
         version = env!("CARGO_PKG_VERSION"), "evenkeel starts"
     );
     let engine = Engine::start(config.clone(), Goal::Keep).await?;
@@ -35,7 +39,7 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
         status: engine.status.clone(),
         metrics: Arc::clone(&engine.metrics),
         commands: engine.commands.clone(),
-        guard: http::Guard { listen, scheme, token: TokenSource::of(&config.http) },
+        guard: http::Guard { listen, scheme, token, reads: config.http.reads },
         streams: http::Streams::new(http_stop.clone()),
         poll: Arc::new(move || *poll.borrow()),
     };

@@ -7,6 +7,8 @@ mod help;
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::cluster::Address;
+use crate::config::Config;
 
 /// What a command line amounts to: the keys that differ from the defaults of a cluster at `a:1`, or how it ends.
 fn said(line: &str) -> String {

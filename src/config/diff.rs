@@ -13,7 +13,7 @@ use super::{
 
 /// The keys that a running daemon cannot change: its metrics' label, its socket, its journal, its lease and the
 /// log's shape.
-const RESTART_ONLY: [&str; 18] = [
+const RESTART_ONLY: [&str; 19] = [
     "cluster.name",
     "state.dir",
     "lease.address",
@@ -29,6 +29,7 @@ const RESTART_ONLY: [&str; 18] = [
     "lease.kubernetes.namespace",
     "http.listen",
     "http.token_file",
+    "http.reads",
     "http.tls.cert_file",
     "http.tls.key_file",
     "log.format",
@@ -91,7 +92,7 @@ impl Config {
         entries.extend(of_migration(migration));
         entries.extend(of_schedule(schedule));
         let StateConfig { dir } = state;
-        let HttpConfig { listen, token_file, tls } = http;
+        let HttpConfig { listen, token_file, reads, tls } = http;
         let served =
             tls.as_ref().map(|ServerTlsFiles { cert_file, key_file }| (cert_file.as_path(), key_file.as_path()));
         let (cert, key) = served.unzip();
@@ -100,6 +101,7 @@ impl Config {
         entries.extend(of_lease(lease));
         entries.push(("http.listen", listen.to_string()));
         entries.push(("http.token_file", path(token_file.as_deref())));
+        entries.push(("http.reads", reads.to_string()));
         entries.push(("http.tls.cert_file", path(cert)));
         entries.push(("http.tls.key_file", path(key)));
         entries.push(("log.level", level.to_string()));

@@ -347,12 +347,36 @@ pub struct StateConfig {
 /// `[http]`: metrics, status and the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
-    /// Where to listen. The default is reachable from this machine only: whoever reaches it may read.
+    /// Where to listen. The default is reachable from this machine only.
     pub listen: SocketAddr,
     /// The file with the token that whoever tells the daemon something must show; see [`TokenSource`].
     pub token_file: Option<PathBuf>,
+    /// Who may read what it tells.
+    pub reads: Reads,
     /// TLS, when it is to be spoken, and then nothing else.
     pub tls: Option<ServerTlsFiles>,
+}
+
+/// Who may read metrics, status and the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Whoever reaches the listener.
+    Open,
+    /// Whoever shows the token.
+    Token,
+}
+
+impl Reads {
+    const ALL: [Self; 2] = [Self::Open, Self::Token];
+}
+
+impl fmt::Display for Reads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Token => "token",
+        })
+    }
 }
 
 /// The files of our own listener's certificate (PEM).
@@ -366,7 +390,7 @@ pub struct ServerTlsFiles {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7380)), token_file: None, tls: None }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7380)), token_file: None, reads: Reads::Open, tls: None }
     }
 }
 
@@ -453,6 +477,12 @@ impl Config {
     /// Checks a file's text; `name` stands before each fault. Every fault is reported, in the order of the text.
     pub fn parse(text: &str, name: &str) -> Result<Self, Vec<Fault>> {
         validate::config(text, name)
+    }
+
+    /// Where a key is written in a file's text: line and column, both counted from 1; `None` where it is not.
+    #[must_use]
+    pub fn place_of(text: &str, key: &str) -> Option<(usize, usize)> {
+        source::place_of(text, key)
     }
 
     /// The default configuration of a cluster that is found at these addresses, of which there must be one at least.

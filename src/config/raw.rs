@@ -137,6 +137,7 @@ pub(super) struct RawKubernetesLease {
 pub(super) struct RawHttp {
     pub(super) listen: Raw,
     pub(super) token_file: Raw,
+    pub(super) reads: Raw,
     pub(super) tls: Option<Spanned<RawServerTls>>,
 }
 

@@ -121,6 +121,21 @@ impl<'i> Source<'i> {
     }
 }
 
+/// Line and column of the key with this path, both counted from 1; `None` where the text is not TOML or lacks the key.
+pub(super) fn place_of(text: &str, path: &str) -> Option<(usize, usize)> {
+    let document = DeTable::parse(text).ok()?;
+    let mut table = document.get_ref();
+    let mut names = path.split('.').peekable();
+    loop {
+        let name = names.next()?;
+        let (key, value) = table.iter().find(|(key, _)| key.get_ref() == name)?;
+        if names.peek().is_none() {
+            return Some(place(text, key.span().start));
+        }
+        table = value.get_ref().as_table()?;
+    }
+}
+
 /// Line and column (in characters) of a byte, both counted from 1.
 fn place(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);

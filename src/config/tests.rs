@@ -492,6 +492,7 @@ fn a_full_file_becomes_typed_values() {
         lease.kubernetes.namespace: evenkeel
         http.listen: 127.0.0.1:7380
         http.token_file: /etc/evenkeel/token
+        http.reads: open
         http.tls.cert_file: /etc/evenkeel/http.pem
         http.tls.key_file: /etc/evenkeel/http.key
         log.level: info

@@ -18,7 +18,8 @@ use super::raw::{
 use super::source::{Source, Span};
 use super::{
     Approval, BigKeys, ClusterConfig, Config, FullTarget, Functions, HttpConfig, LogConfig, LogFormat, LogLevel,
-    MigrateUser, MigrationConfig, Mode, ScheduleConfig, ServerTlsFiles, StateConfig, TlsFiles, Window, lease, targets,
+    MigrateUser, MigrationConfig, Mode, Reads, ScheduleConfig, ServerTlsFiles, StateConfig, TlsFiles, Window, lease,
+    targets,
 };
 use crate::cluster::Address;
 
@@ -194,9 +195,11 @@ fn state(raw: RawState, v: &mut Validator<'_>) -> StateConfig {
 }
 
 fn http(raw: RawHttp, v: &mut Validator<'_>) -> HttpConfig {
+    let default = HttpConfig::default();
     let token_file = v.path(raw.token_file);
+    let reads = v.choice(raw.reads, &Reads::ALL, default.reads);
     let tls = raw.tls.and_then(|tls| server_tls_files(tls, v));
-    let default = HttpConfig { token_file, tls, ..HttpConfig::default() };
+    let default = HttpConfig { token_file, reads, tls, ..default };
     let Some(raw) = raw.listen else { return default };
     let Some(listen) = raw.get_ref().as_str().and_then(|text| text.parse().ok()) else {
         v.not_allowed(raw.span(), "IP and port, as in \"127.0.0.1:7380\" or \"[::]:7380\"");

@@ -20,6 +20,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::AppState;
+use super::guard::Closed;
 use super::handlers::failure;
 use super::json::{ErrorDocument, history_document, plan_document, status_document, topology_document};
 use super::rate::Limited;
@@ -52,7 +53,8 @@ impl Streams {
 
 /// The documents of the other paths as they change, as server-sent events: `status` twice a second, `topology`, `plan` and
 /// `history` when there is another one.
-#[utoipa::path(get, path = "/api/v1/events", tag = "state", responses(
+#[utoipa::path(get, path = "/api/v1/events", tag = "state", security((), ("token" = [])), responses(
+    Closed,
     Limited,
     (status = OK, content_type = "text/event-stream", body = String),
     (status = SERVICE_UNAVAILABLE, description = "As many streams as may be are open already", body = ErrorDocument),

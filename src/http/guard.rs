@@ -1,4 +1,6 @@
-//! Who may tell the daemon something.
+//! Who may tell the daemon something, and who may read what it tells.
+//!
+//! Whoever reaches it may read, or whoever shows the token, as configured. For orders:
 //!
 //! With a token: whoever shows it. Without: programs of this machine, and no page in a browser on it that somebody
 //! else's server sent there. Such a page can send to a loopback address, also under a name of its own that it had
@@ -16,9 +18,11 @@ use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tracing::error;
+use utoipa::IntoResponses;
 
 use super::handlers::failure;
-use crate::config::TokenSource;
+use super::json::ErrorDocument;
+use crate::config::{Reads, TokenSource};
 
 /// What decides who may.
 #[derive(Clone)]
@@ -29,6 +33,17 @@ pub struct Guard {
     pub scheme: Scheme,
     /// The token, if one is configured.
     pub token: TokenSource,
+    /// Who may read.
+    pub reads: Reads,
+}
+
+/// What is answered to whoever may not read, where the token is needed for it.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "for the description of the API")]
+pub(super) enum Closed {
+    /// The token is needed, and was not shown (`http.reads = "token"`).
+    #[response(status = UNAUTHORIZED)]
+    NoToken(ErrorDocument),
 }
 
 /// What is spoken at our address.
@@ -53,16 +68,23 @@ impl Scheme {
 
 /// Lets those requests through that may tell the daemon something.
 pub(super) async fn admit(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    // A small local file: nothing that would hold the others up.
-    let judged = match guard.token.token() {
-        Ok(Some(token)) => judge_token(request.headers(), &token),
-        Ok(None) => judge_origin(&guard, request.headers()),
-        Err(why) => {
-            error!(error = %why, "nobody may tell the daemon anything");
-            let text = "the token cannot be read, so nobody is believed; the log says why".to_owned();
-            return failure(StatusCode::SERVICE_UNAVAILABLE, text);
+    let judged = guard.judge(request.headers(), |headers| judge_origin(&guard, headers));
+    answer(judged, request, next).await
+}
+
+/// Lets those requests through that may read.
+pub(super) async fn admit_reader(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let judged = match guard.reads {
+        Reads::Open => Ok(()),
+        Reads::Token => {
+            let nobody = (StatusCode::FORBIDDEN, "http.reads is \"token\", and there is no token");
+            guard.judge(request.headers(), |_| Err(nobody))
         }
     };
+    answer(judged, request, next).await
+}
+
+async fn answer(judged: Judged, request: Request, next: Next) -> Response {
     match judged {
         Ok(()) => next.run(request).await,
         Err((code, why)) => {
@@ -76,6 +98,22 @@ pub(super) async fn admit(State(guard): State<Guard>, request: Request, next: Ne
 }
 
 type Judged = Result<(), (StatusCode, &'static str)>;
+
+impl Guard {
+    /// By the token that is shown; by the rest of the headers where none is configured.
+    fn judge(&self, headers: &HeaderMap, without: impl FnOnce(&HeaderMap) -> Judged) -> Judged {
+        // A small local file: nothing that would hold the others up.
+        match self.token.token() {
+            Ok(Some(token)) => judge_token(headers, &token),
+            Ok(None) => without(headers),
+            Err(why) => {
+                error!(error = %why, "nobody is believed who shows a token");
+                let text = "the token cannot be read, so nobody is believed; the log says why";
+                Err((StatusCode::SERVICE_UNAVAILABLE, text))
+            }
+        }
+    }
+}
 
 fn judge_token(headers: &HeaderMap, token: &SecretString) -> Judged {
     let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::guard::Closed;
 use super::json::{
     ErrorDocument, HistoryDocument, PlanDocument, StatusDocument, TopologyDocument, history_document, plan_document,
     reason_document, status_document, topology_document,
@@ -26,7 +27,7 @@ use crate::metrics;
 const POLLS_MISSED_MAX: u32 = 3;
 
 /// What happened so far, as Prometheus takes it.
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = OK, content_type = "text/plain", body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "operations", security((), ("token" = [])), responses(Closed, (status = OK, content_type = "text/plain", body = String)))]
 pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     match state.metrics.render(&state.latest()) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
@@ -47,13 +48,13 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Response {
 }
 
 /// What runs, how far it has come, and why nothing (more) is moved.
-#[utoipa::path(get, path = "/api/v1/status", tag = "state", responses((status = OK, body = StatusDocument), Limited))]
+#[utoipa::path(get, path = "/api/v1/status", tag = "state", security((), ("token" = [])), responses(Closed, (status = OK, body = StatusDocument), Limited))]
 pub(super) async fn status(State(state): State<AppState>) -> Response {
     fresh(status_document(&state.latest(), Now::read()))
 }
 
 /// Shards, slots, open slots, findings.
-#[utoipa::path(get, path = "/api/v1/topology", tag = "state", responses((status = OK, body = TopologyDocument), (status = SERVICE_UNAVAILABLE, description = "The cluster has not been read yet", body = ErrorDocument), Limited))]
+#[utoipa::path(get, path = "/api/v1/topology", tag = "state", security((), ("token" = [])), responses(Closed, (status = OK, body = TopologyDocument), (status = SERVICE_UNAVAILABLE, description = "The cluster has not been read yet", body = ErrorDocument), Limited))]
 pub(super) async fn topology(State(state): State<AppState>) -> Response {
     let status = state.latest();
     match &status.view {
@@ -63,7 +64,7 @@ pub(super) async fn topology(State(state): State<AppState>) -> Response {
 }
 
 /// What is to move, and why.
-#[utoipa::path(get, path = "/api/v1/plan", tag = "state", responses((status = OK, body = PlanDocument), (status = SERVICE_UNAVAILABLE, description = "There is none at present", body = ErrorDocument), Limited))]
+#[utoipa::path(get, path = "/api/v1/plan", tag = "state", security((), ("token" = [])), responses(Closed, (status = OK, body = PlanDocument), (status = SERVICE_UNAVAILABLE, description = "There is none at present", body = ErrorDocument), Limited))]
 pub(super) async fn plan(State(state): State<AppState>) -> Response {
     let status = state.latest();
     match &status.plan {
@@ -81,7 +82,7 @@ pub(super) struct HistoryQuery {
 }
 
 /// Moves that ended, newest first.
-#[utoipa::path(get, path = "/api/v1/history", tag = "state", params(HistoryQuery), responses((status = OK, body = HistoryDocument), (status = BAD_REQUEST, description = "`limit` is no number", body = ErrorDocument), Limited))]
+#[utoipa::path(get, path = "/api/v1/history", tag = "state", params(HistoryQuery), security((), ("token" = [])), responses(Closed, (status = OK, body = HistoryDocument), (status = BAD_REQUEST, description = "`limit` is no number", body = ErrorDocument), Limited))]
 pub(super) async fn history(
     State(state): State<AppState>,
     query: Result<Query<HistoryQuery>, QueryRejection>,

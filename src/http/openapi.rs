@@ -15,7 +15,8 @@ pub(super) const PATH: &str = "/api/v1/openapi.json";
     info(
         title = "evenkeel",
         description = "What a running evenkeel tells, and what it can be told. `GET` changes nothing. Orders need the daemon's token \
-                       where it has one; without, only programs on its own machine are believed."
+                       where it has one; without, only programs on its own machine are believed. What tells of the cluster \
+                       needs the token too where http.reads says so."
     ),
     tags(
         (name = "state", description = "What it knows and does."),

@@ -1,6 +1,7 @@
 //! What every path answers to whoever reads.
 
 mod orders;
+mod reads;
 mod serving;
 
 use std::path::Path;
@@ -12,7 +13,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::clock::Now;
-use crate::config::TokenSource;
+use crate::config::{Reads, TokenSource};
 use crate::daemon::{Reason, obeying};
 use crate::metrics::testing::{now, starting, working};
 use crate::plan::{Infeasible, TargetFault};
@@ -46,6 +47,7 @@ fn guard(listen: &str, token_file: Option<&Path>) -> Guard {
         listen: listen.parse().unwrap(),
         scheme: Scheme::Http,
         token: TokenSource::of_file(token_file.map(Path::to_owned)),
+        reads: Reads::Open,
     }
 }
 

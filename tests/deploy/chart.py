@@ -33,6 +33,7 @@ def main(directory):
         check_observes(render(chart, {}))
         check_trusts(chart, "/tls/ca.crt", {})
         check_trusts(chart, "/ca.pem", {"caFile": "/ca.pem"})
+        check_scraped_with_token(render(chart, cases["everything"]), cases["everything"]["secret"]["existing"])
         check_same_as_manifests(render(chart, {"serviceMonitor": {"enabled": True}}))
         check_lease(render(chart, {}), render(chart, {"config": {"lease": {"kubernetes": {"name": "evenkeel"}}}}))
         check_refused(chart, {"config": {"lease": {"kubernetes": {"namespace": "evenkeel"}}}})
@@ -89,6 +90,12 @@ def check_same(kind, manifest, chart):
     plain, chart = lines(manifest), lines(chart)
     difference = "\n".join(difflib.unified_diff(plain, chart, str(MANIFESTS), str(CHART), lineterm=""))
     assert not difference, f"{kind}:\n{difference}"
+
+
+def check_scraped_with_token(objects, secret):
+    """Where reads are closed, Prometheus is told where the token is that the daemon asks for."""
+    [endpoint] = values_from_yaml(objects["ServiceMonitor"])["spec"]["endpoints"]
+    assert endpoint["authorization"]["credentials"] == {"name": secret, "key": "token"}, endpoint
 
 
 def check_lease(without, objects):

@@ -135,6 +135,33 @@ fn a_daemon_with_a_token_is_told_nothing_by_a_page_that_does_not_know_it() {
 }
 
 #[test]
+fn a_daemon_whose_reads_are_closed_tells_nothing_before_the_token_is_shown() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    let config = settings(&cluster, &format!("{HASTY}[http]\nreads = \"token\"\n"));
+    let run = || Evenkeel::new(&["run"]).config(&config);
+    run().run_to_end().assert(64, &["http.reads is \"token\", and there is no token", "EVENKEEL_HTTP_TOKEN"]);
+
+    let daemon = run().env("EVENKEEL_HTTP_TOKEN", "s3cret").spawn();
+    let browser = open(&daemon);
+    browser.await_text("#state", "Closed without the token");
+    assert!(rows(&browser, "#nodes").is_empty());
+    browser.enter("#token-text", "guess");
+    browser.click("#token button");
+    browser.await_text("#answer", "this is not the token");
+    browser.enter("#token-text", "s3cret");
+    browser.click("#token button");
+    browser.await_text("#state", "On an even keel");
+    assert!(browser.text("#token").is_empty() && browser.text("#answer").is_empty());
+    browser.click("#pause");
+    browser.await_text("#state", "Paused");
+
+    let url = format!("http://{}", daemon.address());
+    let status = || Evenkeel::new(&["status", "--url", &url]);
+    status().run_to_end().assert(1, &["the daemon asks for its token", "--token-file"]);
+    status().env("EVENKEEL_HTTP_TOKEN", "s3cret").run_to_end().assert(0, &["paused"]);
+}
+
+#[test]
 fn a_plan_is_approved_and_a_node_drained_and_given_its_share_again_on_the_page() {
     let cluster = Cluster::start(Spec::new(Flavour::Redis70));
     for node in cluster.nodes() {

@@ -348,8 +348,10 @@ function showHistory() {
 let token = "";
 let waiting = null;
 
+const shown = () => (token === "" ? {} : { Authorization: `Bearer ${token}` });
+
 async function order(what, body) {
-  const headers = { "Content-Type": "application/json", ...(token === "" ? {} : { Authorization: `Bearer ${token}` }) };
+  const headers = { "Content-Type": "application/json", ...shown() };
   at("answer").textContent = "";
   try {
     const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
@@ -393,6 +395,7 @@ at("token").onsubmit = (event) => {
   event.preventDefault();
   token = at("token-text").value;
   at("token-text").value = "";
+  if (stream === null) connect();
   if (waiting !== null) order(...waiting);
 };
 at("map").onpointermove = pointAt;
@@ -413,24 +416,62 @@ let silence = 0;
 let again = 0;
 
 /** A stream that begins anew tells everything: nothing of the last one is needed. */
-function connect() {
+async function connect() {
   disconnect();
-  stream = new EventSource("api/v1/events");
-  for (const [event, show] of Object.entries(SHOWS)) {
-    stream.addEventListener(event, ({ data }) => {
-      now[event] = JSON.parse(data);
-      awaitWord();
-      show();
-    });
-  }
-  stream.onerror = cutOff;
+  const mine = new AbortController();
+  stream = mine;
   awaitWord();
+  try {
+    // An EventSource cannot show a token.
+    const response = await fetch("api/v1/events", { headers: shown(), signal: mine.signal });
+    if (response.status === 401) return askForToken((await response.json()).error);
+    if (response.ok) {
+      if (waiting === null && !at("token").hidden) {
+        at("token").hidden = true;
+        at("answer").textContent = "";
+      }
+      await eachEvent(response.body, takeIn);
+    }
+  } catch (error) {
+    if (stream === mine) console.error(error);
+  }
+  if (stream === mine) cutOff();
+}
+
+/** Calls back with the name and the text of each server-sent event, as the daemon writes them. */
+async function eachEvent(body, callback) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (let read = await reader.read(); !read.done; read = await reader.read()) {
+    const events = (text + read.value).split("\n\n");
+    text = events.pop();
+    for (const event of events) {
+      const [, name, data] = event.match(/^event: (.*)\ndata: (.*)$/) ?? [];
+      if (name !== undefined) callback(name, data);
+    }
+  }
+}
+
+function takeIn(event, data) {
+  now[event] = JSON.parse(data);
+  awaitWord();
+  SHOWS[event]();
+}
+
+/** What is asked for stays closed until somebody shows the token. */
+function askForToken(why) {
+  disconnect();
+  at("state").dataset.kind = "wait";
+  at("state").textContent = "Closed without the token";
+  at("answer").textContent = token === "" ? "" : why;
+  at("token").hidden = false;
 }
 
 function disconnect() {
   clearTimeout(silence);
   clearTimeout(again);
-  stream?.close();
+  stream?.abort();
+  stream = null;
 }
 
 /** A connection that is dead on the way, or a daemon that hangs, causes no error: only silence tells. */
