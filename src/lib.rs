@@ -18,3 +18,4 @@ pub mod plan;
 pub mod redis;
 pub mod throttle;
 pub mod tls;
+mod wording;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::cluster::{Slot, SlotSet};
 use crate::daemon::{Case, Diagnosis};
 use crate::migration::Verdict;
+use crate::wording::plural;
 
 /// Of how many slots with one verdict the facts are told one by one.
 const TOLD: usize = 4;
@@ -27,6 +28,9 @@ pub(super) struct CaseDocument {
     pub(super) why: &'static str,
     /// What is known, of the first few slots.
     pub(super) facts: Vec<FactsDocument>,
+    /// How many slots there are beyond these.
+    #[serde(skip)]
+    more: usize,
     /// Why it was left as it is; absent where nothing was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) left: Option<String>,
@@ -79,6 +83,7 @@ impl CaseDocument {
             action: verdict.to_string(),
             why: verdict.why(),
             facts: cases.iter().take(TOLD).map(|(slot, case)| FactsDocument::of(*slot, case)).collect(),
+            more: cases.len().saturating_sub(TOLD),
             left,
         }
     }
@@ -89,6 +94,9 @@ impl CaseDocument {
         let mut text = format!("slots {}{row}: {}\n  why: {}\n", self.slots, self.action, self.why);
         for facts in &self.facts {
             let _ = writeln!(text, "  slot {}: {}", facts.slot, facts.text);
+        }
+        if self.more > 0 {
+            let _ = writeln!(text, "  and {} more like these", plural(self.more, "slot"));
         }
         if let Some(left) = &self.left {
             let _ = writeln!(text, "  left: {left}");

@@ -6,12 +6,14 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::cases::{CaseDocument, cases};
+use super::legend::legend;
 use super::{instance, logging};
 use crate::cli::{CheckArgs, ExitStatus};
 use crate::cluster::{Finding, NodeId, OpenSlot, SlotSet, Unclear};
 use crate::config::LogLevel;
 use crate::daemon::{Diagnosis, Doctor, RepairError};
 use crate::redis::Intent;
+use crate::wording::plural;
 
 /// `evenkeel check`.
 pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<ExitStatus> {
@@ -25,7 +27,8 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<ExitStatus> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        print!("{}", document.text());
+        let text = document.text();
+        print!("{text}{}", legend(&text, &diagnosis.topology));
     }
     Ok(if !diagnosis.uncounted.is_empty() || diagnosis.topology.unclear.iter().any(Unclear::hides_something) {
         ExitStatus::Failed
@@ -82,8 +85,10 @@ impl Document {
 
     fn text(&self) -> String {
         let mut text = format!(
-            "{} primaries, {} replicas, {} of 16384 slots covered\n",
-            self.primaries, self.replicas, self.slots_covered
+            "{}, {}, {} of 16384 slots covered\n",
+            plural(self.primaries, "primary"),
+            plural(self.replicas, "replica"),
+            self.slots_covered
         );
         for (head, items) in [("unclear", &self.unclear), ("found", &self.told)] {
             for item in items {
@@ -116,13 +121,18 @@ fn findings(diagnosis: &Diagnosis, together: bool) -> Vec<Item> {
     }
     findings.extend(astray.into_iter().map(|(node, (slots, keys))| Item {
         name: "stray_keys",
-        text: format!("{} holds {keys} keys of slots {slots}, which it neither owns nor imports", node.short()),
+        text: format!(
+            "{} holds {} of slots {slots}, which it neither owns nor imports",
+            node.short(),
+            plural(keys, "key")
+        ),
     }));
     findings.extend(diagnosis.hidden.iter().map(|(node, keys)| Item {
         name: "hidden_keys",
         text: format!(
-            "{} holds {keys} keys more than it shows: of slots that it neither owns nor imports",
-            node.short()
+            "{} holds {} more than it shows: of slots that it neither owns nor imports",
+            node.short(),
+            plural(keys, "key")
         ),
     }));
     findings.extend(diagnosis.uncounted.iter().map(|(node, why)| Item {

@@ -1,5 +1,6 @@
 //! `evenkeel config check`: what is wrong with a file, and with those that it names.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -22,8 +23,10 @@ pub(super) fn check(args: &ConfigCheckArgs) -> ExitStatus {
         println!("{}: nothing is wrong with it", file.display());
         return ExitStatus::Done;
     }
+    let text = fs::read_to_string(file).unwrap_or_default();
     for (key, why) in faults {
-        eprintln!("{}: {key}: {why}", file.display());
+        let place = Config::place_of(&text, &key).map(|(line, column)| format!(":{line}:{column}"));
+        eprintln!("{}{}: {key}: {why}", file.display(), place.unwrap_or_default());
     }
     ExitStatus::Usage
 }
@@ -82,8 +85,6 @@ fn certificate(file: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
     use super::*;

@@ -8,7 +8,8 @@ use crate::http::json::{DrainRequest, DrainedDocument, UndrainedDocument};
 pub(super) async fn drain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let request = DrainRequest { node: args.node.clone() };
     let told: DrainedDocument = Remote::new(&args.daemon)?.post("/api/v1/drain", request).await?.document()?;
-    println!("{} is to be drained, and to stay so until `evenkeel undrain`", told.drained.node);
+    let shard = shard_of(&args.node, &told.drained.node);
+    println!("{shard} is to be drained, and to stay so until `evenkeel undrain`");
     println!("its slots begin to move when nothing forbids it; `evenkeel status` tells how far that is");
     if !told.survives_restart {
         println!("it lasts until a restart at the most: the daemon has no state.dir, or cannot write to it");
@@ -21,7 +22,9 @@ pub(super) async fn undrain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let request = DrainRequest { node: args.node.clone() };
     let told: UndrainedDocument = Remote::new(&args.daemon)?.post("/api/v1/undrain", request).await?.document()?;
     match &told.was_drained {
-        Some(drain) => println!("{} is to have its share again, as long as it is a primary", drain.node),
+        Some(drain) => {
+            println!("{} is to have its share again, as long as it is a primary", shard_of(&args.node, &drain.node));
+        }
         None => println!("nobody had told the daemon to drain it"),
     }
     if told.by_configuration {
@@ -31,4 +34,10 @@ pub(super) async fn undrain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
         println!("a restart brings the drain back: the daemon cannot write to its state.dir");
     }
     Ok(ExitStatus::Done)
+}
+
+/// The shard that was meant: as the operator named it, and by the id of its primary.
+fn shard_of(named: &str, primary: &str) -> String {
+    let short = primary.get(..8).unwrap_or(primary);
+    if primary.starts_with(named) { short.to_owned() } else { format!("{named} (the shard of {short})") }
 }

@@ -7,6 +7,7 @@ mod config;
 mod drain;
 mod engine;
 mod glimpse;
+mod legend;
 mod logging;
 mod manual;
 mod pause;

@@ -10,7 +10,7 @@ use crate::cli::{ExitStatus, MoveArgs, PlanArgs};
 use crate::cluster::Slots;
 use crate::config::{Config, LogLevel, Mode};
 use crate::daemon::{Ended, Goal, Reason, Work, node_name};
-use crate::plan::report::plural;
+use crate::wording::plural;
 
 /// How often a command looks: it is awaited by a person. Two looks this far apart must agree before it acts.
 const POLL: Duration = Duration::from_secs(1);

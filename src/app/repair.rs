@@ -7,12 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::cases::{CaseDocument, cases};
 use super::engine::heed_signals;
+use super::legend::legend;
 use super::{instance, logging};
 use crate::cli::{ExitStatus, Keep, RepairArgs};
 use crate::cluster::Unclear;
 use crate::config::{LogLevel, Mode};
 use crate::daemon::{self, Done, Outcome, Prefer, Wishes};
 use crate::migration::Verdict;
+use crate::wording::plural;
 
 /// `evenkeel repair`.
 pub(super) async fn repair(args: &RepairArgs) -> anyhow::Result<ExitStatus> {
@@ -35,7 +37,8 @@ pub(super) async fn repair(args: &RepairArgs) -> anyhow::Result<ExitStatus> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        print!("{}", document.text());
+        let text = document.text();
+        print!("{text}{}", legend(&text, &outcome.after.topology));
     }
     Ok(document.result)
 }
@@ -97,8 +100,9 @@ impl Document {
         for HiddenDocument { node, keys } in &self.hidden {
             let _ = writeln!(
                 text,
-                "{node} holds {keys} keys of slots that it neither owns nor takes in, and hides them; \
-                 --slots 0-16383 finds them and brings them to the slots' owners"
+                "{node} holds {} of slots that it neither owns nor takes in, and hides them; \
+                 --slots 0-16383 finds them and brings them to the slots' owners",
+                plural(*keys, "key")
             );
         }
         if self.interrupted {
@@ -127,7 +131,8 @@ impl DoneDocument {
 
     fn text(&self) -> String {
         let row = self.row.map_or_else(String::new, |row| format!(" (row {row})"));
-        format!("repaired slots {}{row}: {}; {} keys moved\n  why: {}\n", self.slots, self.action, self.keys, self.why)
+        let keys = plural(self.keys, "key");
+        format!("repaired slots {}{row}: {}; {keys} moved\n  why: {}\n", self.slots, self.action, self.why)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::cluster::{Slot, SlotSet};
 use crate::http::json::{
     ErrorDocument, PaceDocument, PlanDocument, PlanNode, SetAsideSlot, StatusDocument, WorkDocument,
 };
-use crate::plan::report::plural;
+use crate::wording::plural;
 
 /// Lines about slots that are set aside; the JSON document has every slot.
 const ASIDE_MAX: usize = 20;

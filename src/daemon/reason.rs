@@ -7,8 +7,8 @@ use crate::clock::rfc3339;
 use crate::cluster::{Address, NodeId, ServerJob, ServerVersion, SlotSet, Slots, Unclear};
 use crate::journal::Pause;
 use crate::plan::TargetFault;
-use crate::plan::report::plural;
 use crate::redis::grant;
+use crate::wording::plural;
 
 /// A reason not to open any further slot. What is open already is finished all the same.
 #[derive(Clone, Debug, PartialEq)]

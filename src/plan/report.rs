@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::{Deviation, Limit, Line, Move, Part, Plan, Trigger, Verdict};
 use crate::cluster::{NodeId, Slot, SlotSet};
+use crate::wording::plural;
 
 /// The most ranges that one line spells out. A fragmented node can have thousands; nobody reads them, and the JSON form
 /// of a plan has them all.
@@ -216,12 +217,6 @@ fn name(line: &Line) -> String {
         Some(address) => format!("{address} ({})", line.primary.short()),
         None => line.primary.to_string(),
     }
-}
-
-/// `1 slot`, `2 slots`.
-pub(crate) fn plural(count: impl ToString, noun: &str) -> String {
-    let count = count.to_string();
-    if count == "1" { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Rows in columns as wide as their widest cell, two blanks apart, none at a line's end.

@@ -123,10 +123,13 @@ pub async fn missing_for_repair(conn: &Conn, add_slots: bool, delete: bool) -> R
     missing(conn, wanted.iter().filter(|(_, wanted)| *wanted).map(|(probe, _)| probe)).await
 }
 
-/// What an operator types to permit these rules to a user.
+/// What an operator types to permit these rules to a user: at the prompt of redis-cli, or behind that word in a shell.
 #[must_use]
 pub fn grant(user: &str, rules: &[&str]) -> String {
-    format!("ACL SETUSER {user} {}", rules.join(" "))
+    // A shell would take `|` and `*` for itself; the prompt takes the quotes as a shell does.
+    let quoted = |word: &str| if word.contains(['|', '*']) { format!("'{word}'") } else { word.to_owned() };
+    let words = rules.iter().flat_map(|rule| rule.split(' ')).map(quoted);
+    format!("ACL SETUSER {user} {}", words.collect::<Vec<_>>().join(" "))
 }
 
 /// The error in words, and where a permission is missing, all that is missing and what is to be typed at the server.

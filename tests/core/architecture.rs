@@ -16,8 +16,13 @@ use expect_test::{Expect, expect};
 use scan::{Named, scan};
 
 /// The pure modules, and the modules of this crate that each may use besides itself.
-const CORE: [(&str, &[&str]); 4] =
-    [("cluster", &[]), ("plan", &["cluster"]), ("migration", &["cluster"]), ("throttle", &["cluster", "migration"])];
+const CORE: [(&str, &[&str]); 5] = [
+    ("wording", &[]),
+    ("cluster", &[]),
+    ("plan", &["cluster", "wording"]),
+    ("migration", &["cluster", "wording"]),
+    ("throttle", &["cluster", "migration"]),
+];
 /// Crates that wait, do I/O, or turn the core's types into somebody's format.
 const NOT_IN_CORE: [&str; 8] = ["tokio", "futures", "fred", "serde", "serde_json", "axum", "prometheus", "tracing"];
 /// Parts of the standard library that reach out of the process, or that wait.

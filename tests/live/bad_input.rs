@@ -70,6 +70,8 @@ mode = "perhaps"
     let example = run(&["config", "example"]);
     example.assert(0, &["[cluster]"]);
     check_file(&example.stdout, 0, &["nothing is wrong"]);
+    let absent = "[cluster]\nseeds = ['a:1']\npassword_file = '/no/such/file'\nusername = 'keel'\n";
+    check_file(absent, 64, &["evenkeel.toml:3:1: cluster.password_file: cannot read the password file /no/such/file"]);
 }
 
 #[test]
@@ -158,9 +160,13 @@ fn check_permissions(flavour: Flavour) {
             cluster.cmd::<()>(node, &args);
         }
     };
-    for (rule, missing) in [("-cluster|setslot", "+cluster|setslot"), ("-migrate", "+migrate")] {
+    let plan = || Evenkeel::new(&["plan"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();
+    for (rule, missing) in [("-cluster|setslot", "'+cluster|setslot'"), ("-migrate", "+migrate '~*'")] {
         may(&[rule]);
-        evenkeel().assert(1, &[&format!("ACL SETUSER keel {missing}")]);
+        let grant = format!("ACL SETUSER keel {missing}");
+        evenkeel().assert(1, &[&grant]);
+        // Whoever only looks is told as well.
+        plan().assert(2, &["Not as things are: permission_missing: ", &grant]);
         assert_eq!(set_slots(&cluster), 0, "a slot was opened");
     }
     may(&["-cluster|setslot", "-migrate", "-restore-asking"]);
@@ -171,12 +177,11 @@ fn check_permissions(flavour: Flavour) {
         let output = evenkeel();
         output.assert(1, &["ACL SETUSER keel ", &format!("+{rule}"), "+migrate"]);
         // Also where nothing is logged.
-        let plan = Evenkeel::new(&["plan"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();
-        plan.assert(1, &["ACL SETUSER keel ", &format!("+{rule}")]);
+        plan().assert(1, &["ACL SETUSER keel ", &format!("+{rule}")]);
     }
     may(&["-cluster|countkeysinslot"]);
     let check = Evenkeel::new(&["check"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();
-    check.assert(1, &["not_counted", "ACL SETUSER keel +cluster|countkeysinslot"]);
+    check.assert(1, &["not_counted", "ACL SETUSER keel '+cluster|countkeysinslot'"]);
 
     // A daemon is let go on by the permission alone, and at once.
     may(&["-migrate"]);

@@ -123,7 +123,9 @@ fn a_drain_outlasts_the_process_until_the_node_is_to_have_its_share_again() {
     Evenkeel::new(&nobody).run_to_end().assert(1, &["nobody.example"]);
     let address = cluster.address(drained).to_string();
     let id = cluster.node_id(drained).to_string();
-    daemon.is_told(&["drain", &address], &[&id, "is to be drained, and to stay so until `evenkeel undrain`"]);
+    let told =
+        format!("{address} (the shard of {}) is to be drained, and to stay so until `evenkeel undrain`", &id[..8]);
+    daemon.is_told(&["drain", &address], &[&told]);
     let halves = [(drained, 0), (second, 8192), (third, 8192)];
     cluster.assert_settled(&halves[1..]);
     assert_eq!(json(&daemon, "/api/v1/status")["drains"][0]["node"], id);
@@ -133,7 +135,7 @@ fn a_drain_outlasts_the_process_until_the_node_is_to_have_its_share_again() {
     let at_rest = |status: &str| status.contains("\"reasons\":[]") && status.contains(&id);
     daemon.await_http("/api/v1/status", SOON, at_rest);
     daemon.await_http("/api/v1/plan", SOON, |plan| plan.contains("\"slots_to_move\":0"));
-    daemon.is_told(&["undrain", &id[..8]], &["is to have its share again"]);
+    daemon.is_told(&["undrain", &id[..8]], &[&format!("{} is to have its share again", &id[..8])]);
     cluster.assert_settled(&level(&cluster, 5461));
     daemon.is_told(&["undrain", &address], &["nobody had told the daemon to drain it"]);
     stop(daemon);

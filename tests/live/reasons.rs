@@ -66,7 +66,7 @@ fn what_an_operator_gets_wrong_is_a_reason_and_moves_nothing() {
     let named = |node: Node| format!("{} ({})", cluster.address(node), cluster.node_id(node).short());
     let [one, other] = lacking.map(named);
     for line in [
-        format!("{one}, {other} do not permit what moving slots needs; run there: ACL SETUSER mover +migrate ~*"),
+        format!("{one}, {other} do not permit what moving slots needs; run there: ACL SETUSER mover +migrate '~*'"),
         format!("{} does not permit what moving slots needs; run there: ACL SETUSER mover +multi", named(second)),
     ] {
         assert!(status.contains(&line), "`{line}` in {status}");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::cluster::{Failing, Marker, NodeId, NodeView, Observation, Role, Slot, SlotSet, Topology};
+use crate::wording::plural;
 
 /// Everything that a verdict about one slot may depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ impl fmt::Display for SlotFacts {
             says.extend(voice.migrating.map(|to| format!("is giving it to {}", to.short())));
             says.extend(voice.importing.map(|from| format!("is taking it from {}", from.short())));
             if voice.keys > 0 || !says.is_empty() {
-                says.push(format!("holds {} keys", voice.keys));
+                says.push(format!("holds {}", plural(voice.keys, "key")));
                 write!(f, "{}{} {}", if first { "" } else { "; " }, node.short(), says.join(", "))?;
                 first = false;
             }

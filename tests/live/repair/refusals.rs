@@ -56,7 +56,7 @@ fn what_somebody_works_on_is_left_alone_and_another_evenkeel_has_the_right_of_wa
         set_slot(&cluster, node, stray.slot, &["STABLE"]);
     }
     let slot = stray.slot.to_string();
-    as_mover(&["repair", "--slots", &slot]).assert(1, &["ACL SETUSER mover +del ~*"]);
+    as_mover(&["repair", "--slots", &slot]).assert(1, &["ACL SETUSER mover +del '~*'"]);
     for node in cluster.nodes() {
         cluster.cmd::<()>(node, &["ACL", "SETUSER", "mover", "+del", "+cluster|addslots"]);
     }
