@@ -227,6 +227,7 @@ tls = { ca_file = "x", cert_file = "x", key_file = "x", server_name = "x" }
 [http]
 token_file = "/etc/evenkeel/token"
 listen = "127.0.0.1:3"
+reads = "token"
 tls = { cert_file = "x", key_file = "x" }
 [log]
 level = "debug"
