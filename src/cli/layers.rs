@@ -55,7 +55,7 @@ pub struct TargetArgs {
     pub threshold: Option<f64>,
 }
 
-/// A command line that cannot be obeyed. The process exits with [`ExitStatus::Usage`].
+/// A command line that cannot be obeyed. The process exits with [`ExitStatus::Usage`](super::ExitStatus::Usage).
 #[derive(Debug, Error)]
 pub enum UsageError {
     /// The configuration file cannot be used.
