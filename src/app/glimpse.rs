@@ -5,7 +5,7 @@ use anyhow::{Context, anyhow, bail};
 use super::instance;
 use crate::cluster::{NodeId, Observation, SlotSet, Topology};
 use crate::config::Config;
-use crate::daemon::{Patience, Poller, Reason, missing_anywhere};
+use crate::daemon::{Patience, Poller};
 use crate::redis::{Conn, Counted, Dialer, Intent};
 
 /// What one look brought.
@@ -40,11 +40,6 @@ impl Glimpse {
         let observed = self.observation.nodes.get(&node).ok_or_else(|| anyhow!("{node} did not answer"))?;
         let hostname = observed.view.myself().hostname.as_deref();
         self.dialer.open(&observed.dialled, hostname, node).await.context("the node answered a moment ago")
-    }
-
-    /// What our user lacks for moving slots, at the nodes that answer.
-    pub(super) async fn missing_permissions(&self, config: &Config) -> Vec<Reason> {
-        missing_anywhere(&self.dialer, &self.topology, config).await
     }
 
     /// Keys of these slots at a node, over all its databases.

@@ -45,9 +45,6 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
     let mut obstacles = misfits(&plan, &glimpse.observation, &settings(&glimpse, &plan).await);
     let room = planned_room(&plan, &glimpse.observation, topology, RoomRules::new(&config.migration));
     obstacles.extend(room.full);
-    if !plan.moves.is_empty() {
-        obstacles.extend(glimpse.missing_permissions(&config).await);
-    }
     let lacking = functions(&glimpse, &plan, config.migration.functions).await;
     if args.json {
         let obstacles = obstacles.iter().map(reason_document).collect();

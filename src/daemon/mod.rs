@@ -56,7 +56,6 @@ pub use fit::{SettingsByNode, misfits};
 pub use functions::Lacking;
 pub use lease::{Lease, Ours, Tenure};
 pub use pacer::PaceStatus;
-pub use permissions::missing_anywhere;
 pub use policy::{node_name, policy};
 pub use poller::{Glance, Look, Patience, PollOrders, PollSettings, Poller, Sight, poll};
 pub use reason::Reason;

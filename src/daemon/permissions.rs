@@ -6,34 +6,21 @@ use futures::{StreamExt, stream};
 use tracing::warn;
 
 use super::Reason;
-use crate::cluster::{Address, Member, NodeId, Topology};
+use crate::cluster::{Address, NodeId, Topology};
 use crate::config::Config;
 use crate::redis::{Conn, Dialer, Wanted, missing_permissions};
 
-/// Nodes that are asked side by side.
+/// Replicas that are asked side by side.
 const SIDE_BY_SIDE: usize = 32;
-
-/// What our user lacks for moving slots, at any node: a reason for each set of rules, with the nodes that lack it.
-///
-/// A node that does not answer is left out.
-pub async fn missing_anywhere(dialer: &Dialer, topology: &Topology, config: &Config) -> Vec<Reason> {
-    let primaries = topology.shards.values().filter(|shard| shard.usable()).map(|shard| &shard.primary);
-    let mut reasons = at(dialer, primaries, config).await;
-    reasons.extend(at_replicas(dialer, topology, config).await);
-    together(reasons)
-}
 
 /// What our user lacks at replicas: each may be a primary in a minute, and then has to finish what is open.
 ///
 /// One that does not answer is left out: a dead replica stops nothing.
 pub(super) async fn at_replicas(dialer: &Dialer, topology: &Topology, config: &Config) -> Vec<Reason> {
-    at(dialer, topology.shards.values().flat_map(|shard| &shard.replicas), config).await
-}
-
-async fn at(dialer: &Dialer, members: impl Iterator<Item = &Member>, config: &Config) -> Vec<Reason> {
-    let members: Vec<(NodeId, Address, Option<String>)> =
-        members.filter_map(|member| Some((member.id, member.address.clone()?, member.hostname.clone()))).collect();
-    let asks = members.into_iter().map(|(node, address, hostname)| async move {
+    let replicas = topology.shards.values().flat_map(|shard| &shard.replicas);
+    let replicas: Vec<(NodeId, Address, Option<String>)> =
+        replicas.filter_map(|replica| Some((replica.id, replica.address.clone()?, replica.hostname.clone()))).collect();
+    let asks = replicas.into_iter().map(|(node, address, hostname)| async move {
         let conn = dialer.open(&address, hostname.as_deref(), node).await.map_err(|error| error.to_string())?;
         let missing = missing_permissions(&conn, Wanted::by(config)).await.map_err(|error| error.to_string())?;
         Ok::<_, String>((!missing.is_empty()).then(|| lacking(&conn, config, missing)))
@@ -42,7 +29,7 @@ async fn at(dialer: &Dialer, members: impl Iterator<Item = &Member>, config: &Co
         stream::iter(asks).buffer_unordered(SIDE_BY_SIDE).collect().await;
     let told = |answer: Result<Option<Reason>, String>| {
         answer.unwrap_or_else(|why| {
-            warn!(why, "a node was not asked for permissions");
+            warn!(why, "a replica was not asked for permissions");
             None
         })
     };

@@ -160,13 +160,9 @@ fn check_permissions(flavour: Flavour) {
             cluster.cmd::<()>(node, &args);
         }
     };
-    let plan = || Evenkeel::new(&["plan"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();
     for (rule, missing) in [("-cluster|setslot", "'+cluster|setslot'"), ("-migrate", "+migrate '~*'")] {
         may(&[rule]);
-        let grant = format!("ACL SETUSER keel {missing}");
-        evenkeel().assert(1, &[&grant]);
-        // Whoever only looks is told as well.
-        plan().assert(2, &["Not as things are: permission_missing: ", &grant]);
+        evenkeel().assert(1, &[&format!("ACL SETUSER keel {missing}")]);
         assert_eq!(set_slots(&cluster), 0, "a slot was opened");
     }
     may(&["-cluster|setslot", "-migrate", "-restore-asking"]);
@@ -177,7 +173,8 @@ fn check_permissions(flavour: Flavour) {
         let output = evenkeel();
         output.assert(1, &["ACL SETUSER keel ", &format!("+{rule}"), "+migrate"]);
         // Also where nothing is logged.
-        plan().assert(1, &["ACL SETUSER keel ", &format!("+{rule}")]);
+        let plan = Evenkeel::new(&["plan"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();
+        plan.assert(1, &["ACL SETUSER keel ", &format!("+{rule}")]);
     }
     may(&["-cluster|countkeysinslot"]);
     let check = Evenkeel::new(&["check"]).config(&in_config).env("EVENKEEL_PASSWORD", "pw").run_to_end();
