@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{glimpse, logging};
 use crate::cli::{ExitStatus, PlanArgs};
-use crate::cluster::{NodeId, Slot, SlotSet};
+use crate::cluster::{Finding, NodeId, Slot, SlotSet, Topology};
 use crate::config::{Functions, LogLevel};
 use crate::daemon::{Drains, Lacking, RoomRules, SettingsByNode, misfits, planned_room, policy, shard_inputs};
 use crate::http::json::{PlanDocument, ReasonDocument, plan_document, reason_document};
@@ -45,13 +45,14 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
     let mut obstacles = misfits(&plan, &glimpse.observation, &settings(&glimpse, &plan).await);
     let room = planned_room(&plan, &glimpse.observation, topology, RoomRules::new(&config.migration));
     obstacles.extend(room.full);
+    let left_out = left_out(topology);
     let lacking = functions(&glimpse, &plan, config.migration.functions).await;
     if args.json {
         let obstacles = obstacles.iter().map(reason_document).collect();
         let evictions = room.evicted.into_iter().map(|(node, bytes)| Eviction { node: node.to_string(), bytes });
         let functions = lacking.into_iter().map(|(node, lacking)| FunctionsDocument::of(node, lacking)).collect();
         let evictions = evictions.collect();
-        let document = Document { plan: plan_document(&plan), obstacles, evictions, functions };
+        let document = Document { plan: plan_document(&plan), obstacles, evictions, functions, left_out };
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         let lookup = |slot: Slot| keys.get(&slot).copied();
@@ -61,6 +62,9 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
                 "plan {}; a daemon that asks first carries it out at `evenkeel approve`, while it is the same",
                 plan.hash()
             );
+        }
+        for silent in &left_out {
+            println!("Left out: {silent}");
         }
         for obstacle in &obstacles {
             println!("Not as things are: {}: {obstacle}", obstacle.name());
@@ -94,6 +98,8 @@ struct Document {
     evictions: Vec<Eviction>,
     /// The targets that lack libraries of functions.
     functions: Vec<FunctionsDocument>,
+    /// Primaries without slots that did not answer, in words: they take none.
+    left_out: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -114,6 +120,12 @@ impl FunctionsDocument {
 struct Eviction {
     node: String,
     bytes: u64,
+}
+
+/// Primaries without slots that did not answer: a new node that is not set up yet, most likely, and nothing is planned for it.
+fn left_out(topology: &Topology) -> Vec<String> {
+    let silent = topology.findings.iter().filter(|found| matches!(found, Finding::EmptyPrimarySilent { .. }));
+    silent.map(ToString::to_string).collect()
 }
 
 /// What the nodes that give or take are configured to do, where they tell.

@@ -182,7 +182,7 @@ fn meaning(fault: &rustls::Error, ca_file: Option<&Path>) -> Option<String> {
 fn no_token(url: &str, shown: bool) -> String {
     let why = if shown { "it is not the daemon's token" } else { "the daemon asks for its token" };
     format!(
-        "{url} was not answered: {why}; name the file that holds it (its http.token_file) with --token-file, or set \
+        "{url} is closed: {why}; name the file that holds it (its http.token_file) with --token-file, or set \
          EVENKEEL_HTTP_TOKEN"
     )
 }

@@ -147,6 +147,18 @@ fn a_cluster_that_is_down_is_left_alone() {
     assert_eq!(cluster.open_slots(), Ok(Vec::new()));
 }
 
+/// A new primary that does not let evenkeel in is no reason to call the cluster level without a word.
+#[test]
+fn a_plan_names_the_empty_primary_that_it_leaves_out() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let [empty] = cluster.empty_primaries()[..] else { panic!("one") };
+    let left_out = [&format!("primary {}", cluster.node_id(empty).short())[..], "NOAUTH"];
+    let plan = |args: &[&str]| Evenkeel::new(args).config(&settings(&cluster, HASTY)).run_to_end();
+    cluster.cmd::<()>(empty, &["ACL", "SETUSER", "default", "resetpass", ">pw"]);
+    plan(&["plan"]).assert(0, &["nothing to move", "Left out: ", left_out[0], left_out[1]]);
+    plan(&["plan", "--json"]).assert(0, &["\"left_out\": [", left_out[0]]);
+}
+
 /// A permission that is missing is told before anything is opened.
 fn check_permissions(flavour: Flavour) {
     let cluster = Cluster::start(Spec::new(flavour).empty_primaries(1));
