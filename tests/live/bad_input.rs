@@ -203,6 +203,14 @@ fn check_permissions(flavour: Flavour) {
     daemon.await_http("/api/v1/status", SOON, |status| !status.contains("\"permission_missing\""));
     assert!(granted.elapsed() < Duration::from_secs(15), "it took {:?} to be seen", granted.elapsed());
     cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 4096)).collect::<Vec<_>>());
+    // One that is taken away while it runs is told in the same words.
+    may(&["-cluster|setslot"]);
+    let url = format!("http://{}", daemon.address());
+    Evenkeel::new(&["drain", &first, "--url", &url]).run_to_end().assert(0, &["is to be drained"]);
+    daemon.await_http("/api/v1/status", SOON, |status| {
+        status.contains("\"permission_missing\"") && status.contains("ACL SETUSER keel '+cluster|setslot'")
+    });
+    may(&[]);
     drop(daemon);
     assert!(set_slots(&cluster) > 0, "the servers count what is sent");
     data.verify_all(&cluster);

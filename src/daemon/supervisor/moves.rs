@@ -163,6 +163,10 @@ impl Supervisor {
         for (slot, trouble) in report.troubled.iter().filter(|(slot, _)| !running.set_apart.contains(**slot)) {
             self.put_aside(*slot, trouble, self.own.contains(*slot), now);
         }
+        if report.troubled.values().any(Trouble::is_not_permitted) {
+            // It was taken away since: all that is missing is to be asked anew, and told, before anything else is begun.
+            self.checks = None;
+        }
         // What a server refuses for one group it would refuse for the next.
         if let Some(trouble) = report.troubled.values().find(|trouble| trouble.concerns_the_pair()) {
             for slot in report.not_begun.iter() {
