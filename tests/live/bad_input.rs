@@ -207,9 +207,12 @@ fn check_permissions(flavour: Flavour) {
     may(&["-cluster|setslot"]);
     let url = format!("http://{}", daemon.address());
     Evenkeel::new(&["drain", &first, "--url", &url]).run_to_end().assert(0, &["is to be drained"]);
+    let told = Instant::now();
     daemon.await_http("/api/v1/status", SOON, |status| {
         status.contains("\"permission_missing\"") && status.contains("ACL SETUSER keel '+cluster|setslot'")
     });
+    // Sooner than the checks are made anew by themselves.
+    assert!(told.elapsed() < Duration::from_secs(20), "it took {:?} to be told", told.elapsed());
     may(&[]);
     drop(daemon);
     assert!(set_slots(&cluster) > 0, "the servers count what is sent");
