@@ -60,9 +60,11 @@ impl Imports {
         });
     }
 
-    /// The targets that have been seen without marks, or were forgotten, since this was asked last.
+    /// The targets that have been seen without marks, or were forgotten, since this was asked last, and at which nothing has
+    /// been opened since.
     pub(super) fn take_clear(&mut self) -> Vec<NodeId> {
-        std::mem::take(&mut self.clear)
+        let clear = std::mem::take(&mut self.clear);
+        clear.into_iter().filter(|node| !self.by_target.contains_key(node)).collect()
     }
 
     /// Which nodes that `is_silent` says do not answer may import any of these slots, and which of them.
@@ -146,6 +148,14 @@ mod tests {
         assert_eq!(see(DEAD), []);
         assert_eq!(see("a 0-8191\nb\nb1 8192-16383\nc"), [id("b")]);
         assert_eq!(see("a 0-8191\nb\nb1 8192-16383\nc"), [], "it is told once");
+
+        let mut again = Imports::recorded(&[], &earlier, now);
+        let observation = observation("a 0-8191\nb\nb1 8192-16383\nc");
+        again.on_look(&Look { number: 1, observation, mover_calls: BTreeMap::new(), began, ended: began }, |_| {
+            SlotSet::new()
+        });
+        again.add(id("b"), &slots, began);
+        assert_eq!(again.take_clear(), [], "something was opened there since");
     }
 
     #[test]

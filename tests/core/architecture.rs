@@ -128,8 +128,10 @@ fn modules_name_only_what_lies_below_them() {
     });
     assert!(left.is_empty(), "\n{left}");
     for (module, _) in CORE {
-        let is_of = |file: &str| module_of(file).first().is_some_and(|top| top == module);
-        assert!(sources.iter().any(|(file, _)| is_of(file)), "{module} has moved: the check reads nothing of it");
+        let files = sources.iter().filter(|(file, _)| module_of(file)[..].first().is_some_and(|top| top == module));
+        // All but that one are directories of several files.
+        let least = if module == "wording" { 1 } else { 2 };
+        assert!(files.count() >= least, "{module} has moved: the check reads nothing of it");
     }
     assert!(of_tests.contains(&vec!["cluster".to_owned(), "fixtures".to_owned()]), "{of_tests:?}");
 }

@@ -16,6 +16,15 @@ fn rows(browser: &Browser, of: &str) -> Vec<String> {
     rows.as_array().expect("a list").iter().map(|row| row.as_str().expect("a text").to_owned()).collect()
 }
 
+/// Enters a wrong token where the page asks for one, and then the right one of these stories.
+fn guess_and_show_token(browser: &Browser) {
+    browser.enter("#token-text", "guess");
+    browser.click("#token button");
+    browser.await_text("#answer", "this is not the token");
+    browser.enter("#token-text", "s3cret");
+    browser.click("#token button");
+}
+
 /// What the page says of a slot to whoever points at its cell.
 fn slot_at(browser: &Browser, slot: u16) -> String {
     let width = browser.value("document.getElementById('map').clientWidth").as_f64().expect("a number");
@@ -118,11 +127,7 @@ fn a_daemon_with_a_token_is_told_nothing_by_a_page_that_does_not_know_it() {
     assert!(browser.text("#token").is_empty(), "nobody is asked for a token who tells it nothing");
     browser.click("#pause");
     browser.await_text("#answer", "show the token of http.token_file");
-    browser.enter("#token-text", "guess");
-    browser.click("#token button");
-    browser.await_text("#answer", "this is not the token");
-    browser.enter("#token-text", "s3cret");
-    browser.click("#token button");
+    guess_and_show_token(&browser);
     browser.await_text("#state", "Paused");
     browser.click("#resume");
     browser.await_text("#state", "On an even keel");
@@ -145,11 +150,7 @@ fn a_daemon_whose_reads_are_closed_tells_nothing_before_the_token_is_shown() {
     let browser = open(&daemon);
     browser.await_text("#state", "Closed without the token");
     assert!(rows(&browser, "#nodes").is_empty());
-    browser.enter("#token-text", "guess");
-    browser.click("#token button");
-    browser.await_text("#answer", "this is not the token");
-    browser.enter("#token-text", "s3cret");
-    browser.click("#token button");
+    guess_and_show_token(&browser);
     browser.await_text("#state", "On an even keel");
     assert!(browser.text("#token").is_empty() && browser.text("#answer").is_empty());
     browser.click("#pause");
