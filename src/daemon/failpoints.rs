@@ -257,13 +257,14 @@ mod orders {
         let directory = PathBuf::from(std::env::var_os("EVENKEEL_FAILPOINTS_DIR").unwrap_or_default());
         let file = |what| directory.join(format!("{}.{what}", order.point));
         std::fs::write(file("reached"), "").expect("EVENKEEL_FAILPOINTS_DIR can be written to");
-        // Taken away, so that the next order for this point finds neither of them.
-        while std::fs::remove_file(file("go")).is_err() {
+        while !file("go").exists() {
             tokio::time::sleep(TURN).await;
         }
+        // In this order: who sees that `go` is gone may look for the next order's `reached` at once.
+        let _ = std::fs::remove_file(file("reached"));
+        let _ = std::fs::remove_file(file("go"));
         HALTED.fetch_sub(halts, Ordering::SeqCst);
         STANDING.fetch_sub(1, Ordering::SeqCst);
-        let _ = std::fs::remove_file(file("reached"));
     }
 
     /// The process is at this point.
