@@ -2,7 +2,7 @@
 
 use super::remote::Remote;
 use crate::cli::{DrainArgs, ExitStatus};
-use crate::http::json::{DrainRequest, DrainedDocument, UndrainedDocument};
+use crate::http::json::{DrainDocument, DrainRequest, DrainedDocument, UndrainedDocument};
 
 /// `evenkeel drain`.
 pub(super) async fn drain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
@@ -22,8 +22,15 @@ pub(super) async fn undrain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let request = DrainRequest { node: args.node.clone() };
     let told: UndrainedDocument = Remote::new(&args.daemon)?.post("/api/v1/undrain", request).await?.document()?;
     match &told.was_drained {
-        Some(drain) => {
-            println!("{} is to have its share again, as long as it is a primary", shard_of(&args.node, &drain.node));
+        Some(DrainDocument { node, replica_of: None, .. }) => {
+            println!("{} is to have its share again, as long as it is a primary", shard_of(&args.node, node));
+        }
+        Some(DrainDocument { node, replica_of: Some(primary), .. }) => {
+            println!(
+                "{} is drained no more; it is a replica of {} now, and has its share again when it is a primary once more",
+                named(&args.node, node),
+                short(primary)
+            );
         }
         None => println!("nobody had told the daemon to drain it"),
     }
@@ -38,6 +45,16 @@ pub(super) async fn undrain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
 
 /// The shard that was meant: as the operator named it, and by the id of its primary.
 fn shard_of(named: &str, primary: &str) -> String {
-    let short = primary.get(..8).unwrap_or(primary);
+    let short = short(primary);
     if primary.starts_with(named) { short.to_owned() } else { format!("{named} (the shard of {short})") }
+}
+
+/// The node that was meant.
+fn named(named: &str, id: &str) -> String {
+    let short = short(id);
+    if id.starts_with(named) { short.to_owned() } else { format!("{named} ({short})") }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
 }

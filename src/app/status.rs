@@ -101,7 +101,10 @@ impl Document {
         }
         for drain in &status.drains {
             let since = drain.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
-            let _ = writeln!(text, "drained, as told{since}: {}", self.name(&drain.node));
+            let now = drain.replica_of.as_ref();
+            let now =
+                now.map_or_else(String::new, |primary| format!("; it is a replica of {} now", self.name(primary)));
+            let _ = writeln!(text, "drained, as told{since}: {}{now}", self.name(&drain.node));
         }
         if let Some(hash) = &status.approved {
             let _ = writeln!(text, "plan {hash} was approved and is not at its end");

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::cluster::SlotSet;
+use crate::cluster::{NodeId, SlotSet};
 use crate::journal::{Drain, Pause};
-use crate::plan::{NodeName, TargetFault};
+use crate::plan::{Member, NodeName, TargetFault};
 
 /// Commands that may wait. They come from people: one that finds no room is refused, not kept waiting.
 const WAITING_MAX: usize = 16;
@@ -77,6 +77,8 @@ pub struct Drained {
 pub struct Undrained {
     /// The drain that was in force; `None` where an operator had told of none.
     pub drain: Option<Drain>,
+    /// Whose replica the drained node has become: it has slots again when it is a primary.
+    pub replica_of: Option<NodeId>,
     /// Whether the configuration drains that shard too, and goes on to.
     pub by_configuration: bool,
     /// Whether a restart would bring it back, because its end could not be recorded.
@@ -92,9 +94,32 @@ pub enum DrainError {
     /// No node or several have that name.
     #[error("{0}")]
     Name(TargetFault),
+    /// It is a replica. Its shard may hold other slots than those that are to go, those of the node's own past among them.
+    #[error("{}", of_replica(replica, *primary, *drained))]
+    Replica {
+        /// The node.
+        replica: Box<Member>,
+        /// Whose replica it is.
+        primary: NodeId,
+        /// Whether it was drained, and has become a replica since.
+        drained: bool,
+    },
     /// No plan can leave it nothing.
     #[error("it cannot be drained: {0}")]
     Infeasible(String),
+}
+
+fn of_replica(replica: &Member, primary: NodeId, drained: bool) -> String {
+    let (address, id, primary) = (&replica.address, replica.id.short(), primary.short());
+    if drained {
+        format!(
+            "{address} ({id}) was drained, and has become a replica of {primary} since: it has nothing left to give"
+        )
+    } else {
+        format!(
+            "{address} ({id}) is a replica of {primary}, and holds no slots of its own; to empty that shard, name {primary}"
+        )
+    }
 }
 
 /// A plan that was approved.
@@ -237,7 +262,8 @@ pub(crate) fn obeying(set_aside: &SlotSet, since: SystemTime) -> Commands {
                     answer.send(drained).is_ok()
                 }
                 Command::Undrain { answer, .. } => {
-                    let undrained = Undrained { drain: None, by_configuration: true, returns_at_restart: false };
+                    let undrained =
+                        Undrained { drain: None, replica_of: None, by_configuration: true, returns_at_restart: false };
                     answer.send(Ok(undrained)).is_ok()
                 }
                 Command::Approve { hash, answer } => {

@@ -139,7 +139,7 @@ pub(super) async fn resume(State(state): State<AppState>, Order(ResumeRequest {}
 #[utoipa::path(post, path = "/api/v1/drain", tag = "orders", request_body = DrainRequest, security((), ("token" = [])), responses(
     (status = OK, body = DrainedDocument),
     (status = NOT_FOUND, description = "No node or several have that name", body = ErrorDocument),
-    (status = CONFLICT, description = "No plan can leave it nothing", body = ErrorDocument),
+    (status = CONFLICT, description = "It is a replica, or no plan can leave it nothing", body = ErrorDocument),
     Refused,
 ))]
 pub(super) async fn drain(State(state): State<AppState>, Order(request): Order<DrainRequest>) -> Response {
@@ -182,7 +182,7 @@ fn no_such_shard(error: &DrainError) -> Response {
     let code = match error {
         DrainError::NoPicture => StatusCode::SERVICE_UNAVAILABLE,
         DrainError::Name(_) => StatusCode::NOT_FOUND,
-        DrainError::Infeasible(_) => StatusCode::CONFLICT,
+        DrainError::Replica { .. } | DrainError::Infeasible(_) => StatusCode::CONFLICT,
     };
     failure(code, error.to_string())
 }

@@ -142,6 +142,46 @@ fn a_drain_outlasts_the_process_until_the_node_is_to_have_its_share_again() {
     data.verify_all(&cluster);
 }
 
+/// A drained primary becomes a replica, as servers do by themselves: it is told of as one, is not drained again with all of
+/// the shard that it has joined, and comes back as the documents say.
+#[test]
+fn a_drained_node_that_has_become_a_replica_is_told_of_as_one_and_comes_back() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    let [drained, other, third] = cluster.primaries()[..] else { panic!("three primaries") };
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, HASTY)).spawn();
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"reasons\":[]"));
+    let url = format!("http://{}", daemon.address());
+    let (id, address) = (cluster.node_id(drained).to_string(), cluster.address(drained).to_string());
+    let name = format!("{address} ({})", &id[..8]);
+    daemon.is_told(&["drain", &address], &["is to be drained"]);
+    let at_rest = |status: &str| status.contains("\"replica_of\":\"") && status.contains("\"reasons\":[]");
+    let status = daemon.await_http("/api/v1/status", SOON, at_rest);
+    daemon.await_http("/api/v1/plan", SOON, |plan| plan.contains("\"slots_to_move\":0"));
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    let primary = status["drains"][0]["replica_of"].as_str().expect("it was drained").to_owned();
+    let host =
+        [other, third].into_iter().find(|&node| cluster.node_id(node).to_string() == primary).expect("one took all");
+    let text = format!("{}; it is a replica of {} ({}) now", &id[..8], cluster.address(host), &primary[..8]);
+    Evenkeel::new(&["status", "--url", &url]).run_to_end().assert(0, &["drained, as told", &text]);
+    let refused = format!("{name} was drained, and has become a replica of {} since", &primary[..8]);
+    Evenkeel::new(&["drain", &address, "--url", &url]).run_to_end().assert(1, &[&refused]);
+
+    let told = format!("{name} is drained no more; it is a replica of {} now", &primary[..8]);
+    daemon.is_told(&["undrain", &address], &[&told]);
+    let refused = format!(
+        "{name} is a replica of {0}, and holds no slots of its own; to empty that shard, name {0}",
+        &primary[..8]
+    );
+    Evenkeel::new(&["drain", &address, "--url", &url]).run_to_end().assert(1, &[&refused]);
+    cluster.cmd::<()>(drained, &["CLUSTER", "RESET", "SOFT"]);
+    let (ip, port) = (cluster.address(host).host.clone(), cluster.address(host).port.to_string());
+    cluster.cmd::<()>(drained, &["CLUSTER", "MEET", &ip, &port]);
+    cluster.assert_settled(&level(&cluster, 5461));
+    stop(daemon);
+    data.verify_all(&cluster);
+}
+
 #[test]
 fn outside_of_its_hours_a_daemon_finishes_what_is_open_and_begins_nothing() {
     let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));

@@ -58,6 +58,10 @@ impl Supervisor {
     async fn drain(&mut self, name: &NodeName) -> Result<Drained, DrainError> {
         let shards = self.known_shards()?;
         let node = plan::resolve(&shards, name).map_err(DrainError::Name)?;
+        if let Some(replica) = replica_named(&shards, node, name) {
+            let drained = self.told_drains.contains_key(&replica.id);
+            return Err(DrainError::Replica { replica: Box::new(replica.clone()), primary: node, drained });
+        }
         let told: Vec<NodeId> = self.told_drains.keys().copied().chain([node]).collect();
         // As if for the first time: one that was drained before may have come back.
         self.drains.forget(&NodeName::Id(node));
@@ -84,7 +88,11 @@ impl Supervisor {
             told.filter(|id| by_id(id) || of_shard(name).iter().any(|member| member.id == *id)).collect();
         let members = of_shard(name);
         let by_configuration = self.policy.nodes.iter().any(|entry| entry.drain && names_any(entry, &members));
-        let mut undrained = Undrained { drain: None, by_configuration, returns_at_restart: false };
+        let primary_of = |node: NodeId| {
+            let shard = shards.iter().find(|shard| shard.members.iter().any(|member| member.id == node));
+            shard.map(|shard| shard.primary).filter(|&primary| primary != node)
+        };
+        let mut undrained = Undrained { drain: None, replica_of: None, by_configuration, returns_at_restart: false };
         if ended.is_empty() {
             // The plan stays what it is, and so do the moves that carry it out.
             return plan::resolve(&shards, name).map(|_| undrained).map_err(DrainError::Name);
@@ -93,6 +101,7 @@ impl Supervisor {
         for node in ended {
             info!(%node, "the drain ends, as told");
             undrained.drain = self.told_drains.remove(&node);
+            undrained.replica_of = primary_of(node);
             let recorded = self.parts.records.drained(node, None).await;
             undrained.returns_at_restart |= !recorded && self.parts.records.drains().contains_key(&node);
         }
@@ -204,6 +213,15 @@ impl Supervisor {
         let recorded = self.parts.records.paused(None).await;
         !recorded && self.parts.records.pause().is_some()
     }
+}
+
+/// The member that was named, where that is a replica, of the shard with this primary.
+fn replica_named<'a>(shards: &'a [ShardInput], primary: NodeId, name: &NodeName) -> Option<&'a Member> {
+    let shard = shards.iter().find(|shard| shard.primary == primary)?;
+    let mut named = shard.members.iter().filter(|member| name.names(member));
+    let first = named.next()?;
+    // A hostname may be that of several members.
+    (first.id != primary && named.all(|member| member.id != primary)).then_some(first)
 }
 
 fn names_any(entry: &NodeTarget, members: &[Member]) -> bool {

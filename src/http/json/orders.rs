@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::Slots;
 use crate::clock::rfc3339;
+use crate::cluster::NodeId;
 use crate::daemon::{Agreed, Drained, Paused, Resumed, Retried, Undrained};
 use crate::journal::{Drain, Pause};
 
@@ -77,7 +78,8 @@ pub struct ResumedDocument {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
-    /// Any member of the shard: node id, id prefix of 8 or more, host:port or announced hostname.
+    /// The primary of the shard; of a drain that is to end, any member: node id, id prefix of 8 or more, host:port or
+    /// announced hostname.
     pub node: String,
 }
 
@@ -88,6 +90,8 @@ pub struct DrainDocument {
     pub node: String,
     /// When it was told; `null` for a time that RFC 3339 cannot write.
     pub since: Option<String>,
+    /// Whose replica that node has become since, as servers let a node that has nothing left; else `null`.
+    pub replica_of: Option<String>,
 }
 
 /// What became of a drain.
@@ -130,21 +134,22 @@ pub struct ApprovedDocument {
 
 /// The drain as JSON.
 #[must_use]
-pub fn drain_document(drain: Drain) -> DrainDocument {
-    DrainDocument { node: drain.node.to_string(), since: rfc3339(drain.since) }
+pub fn drain_document(drain: Drain, replica_of: Option<NodeId>) -> DrainDocument {
+    let replica_of = replica_of.map(|primary| primary.to_string());
+    DrainDocument { node: drain.node.to_string(), since: rfc3339(drain.since), replica_of }
 }
 
 /// The answer as JSON.
 #[must_use]
 pub fn drained_document(drained: &Drained) -> DrainedDocument {
-    DrainedDocument { drained: drain_document(drained.drain), survives_restart: drained.survives_restart }
+    DrainedDocument { drained: drain_document(drained.drain, None), survives_restart: drained.survives_restart }
 }
 
 /// The answer as JSON.
 #[must_use]
 pub fn undrained_document(undrained: &Undrained) -> UndrainedDocument {
     UndrainedDocument {
-        was_drained: undrained.drain.map(drain_document),
+        was_drained: undrained.drain.map(|drain| drain_document(drain, undrained.replica_of)),
         by_configuration: undrained.by_configuration,
         returns_at_restart: undrained.returns_at_restart,
     }

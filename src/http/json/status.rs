@@ -201,6 +201,12 @@ pub struct ConfigDocument {
     pub error: Option<String>,
 }
 
+/// Whose replica a node is, as far as it is known.
+fn replica_of(status: &Status, node: NodeId) -> Option<NodeId> {
+    let shard = status.view.as_ref()?.topology.shard_of(node)?;
+    Some(shard.primary.id).filter(|&primary| primary != node)
+}
+
 /// The status as JSON, with ages as of `now`.
 #[must_use]
 pub fn status_document(status: &Status, now: Now) -> StatusDocument {
@@ -221,7 +227,7 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         work: work(&status.work),
         set_aside: status.set_aside.iter().map(|(&slot, why)| set_aside(slot, why, now)).collect(),
         paused: status.paused.map(pause_document),
-        drains: status.drains.values().copied().map(drain_document).collect(),
+        drains: status.drains.values().map(|&drain| drain_document(drain, replica_of(status, drain.node))).collect(),
         approved: status.approved.clone(),
         lease: lease(&status.lease, now),
         certificates: status.certificates.iter().map(|file| certificate(file, now)).collect(),

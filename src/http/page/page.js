@@ -112,11 +112,12 @@ function showDrainable() {
 let drainsShown = "";
 
 function showDrains({ drains }) {
-  const key = JSON.stringify(drains.map((drain) => [drain.node, name(drain.node)]));
+  const now = (drain) => drain.replica_of === null ? "" : `It is a replica of ${name(drain.replica_of)} now. `;
+  const key = JSON.stringify(drains.map((drain) => [drain.node, name(drain.node), now(drain)]));
   if (key === drainsShown) return;
   drainsShown = key;
   at("drains").replaceChildren(...drains.map((drain) => element("li", {},
-    `${name(drain.node)} is drained, as somebody told it. `,
+    `${name(drain.node)} is drained, as somebody told it. ${now(drain)}`,
     element("button", { type: "button", onclick: () => order("undrain", { node: drain.node }) }, "Give it its share again"))));
 }
 
@@ -374,6 +375,7 @@ function done(what, answer) {
   }
   if (what === "undrain") {
     return [
+      ...(answer.was_drained?.replica_of ? [`It is a replica of ${name(answer.was_drained.replica_of)} now, and has its share again when it is a primary once more.`] : []),
       ...(answer.by_configuration ? ["The configuration drains it all the same."] : []),
       ...(answer.returns_at_restart ? ["A restart would bring the drain back: its end could not be recorded."] : []),
     ].join(" ");

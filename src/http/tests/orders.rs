@@ -282,15 +282,16 @@ async fn a_node_is_drained_by_any_of_its_names() {
         json,
         NODE,
         expect![[r#"
-        200 application/json
-        {
-          "drained": {
-            "node": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-            "since": "2027-01-15T08:00:00.000Z"
-          },
-          "survives_restart": true
-        }
-    "#]],
+            200 application/json
+            {
+              "drained": {
+                "node": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                "replica_of": null,
+                "since": "2027-01-15T08:00:00.000Z"
+              },
+              "survives_restart": true
+            }
+        "#]],
     )
     .await;
     check_post(
