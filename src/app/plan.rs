@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{glimpse, logging};
 use crate::cli::{ExitStatus, PlanArgs};
-use crate::cluster::{Finding, NodeId, Slot, SlotSet, Topology};
-use crate::config::{Functions, LogLevel};
+use crate::cluster::{NodeId, Slot, SlotSet};
+use crate::config::{Approval, Functions, LogLevel};
 use crate::daemon::{Drains, Lacking, RoomRules, SettingsByNode, misfits, planned_room, policy, shard_inputs};
 use crate::http::json::{PlanDocument, ReasonDocument, plan_document, reason_document};
 use crate::plan::report::{Emptied, Notes, render};
@@ -45,7 +45,7 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
     let mut obstacles = misfits(&plan, &glimpse.observation, &settings(&glimpse, &plan).await);
     let room = planned_room(&plan, &glimpse.observation, topology, RoomRules::new(&config.migration));
     obstacles.extend(room.full);
-    let left_out = left_out(topology);
+    let left_out: Vec<String> = topology.left_out().map(ToString::to_string).collect();
     let lacking = functions(&glimpse, &plan, config.migration.functions).await;
     if args.json {
         let obstacles = obstacles.iter().map(reason_document).collect();
@@ -58,10 +58,13 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
         let lookup = |slot: Slot| keys.get(&slot).copied();
         print!("{}", render(&plan, Notes { keys: Some(&lookup), emptied: Some(&emptied) }));
         if !plan.moves.is_empty() {
-            println!(
-                "plan {}; a daemon that asks first carries it out at `evenkeel approve`, while it is the same",
-                plan.hash()
-            );
+            let hash = plan.hash();
+            match config.schedule.approval {
+                Approval::Automatic => println!("plan {hash}"),
+                Approval::Manual => println!(
+                    "plan {hash}; the daemon carries it out at `evenkeel approve {hash}`, while it is the same"
+                ),
+            }
         }
         for silent in &left_out {
             println!("Left out: {silent}");
@@ -120,12 +123,6 @@ impl FunctionsDocument {
 struct Eviction {
     node: String,
     bytes: u64,
-}
-
-/// Primaries without slots that did not answer: a new node that is not set up yet, most likely, and nothing is planned for it.
-fn left_out(topology: &Topology) -> Vec<String> {
-    let silent = topology.findings.iter().filter(|found| matches!(found, Finding::EmptyPrimarySilent { .. }));
-    silent.map(ToString::to_string).collect()
 }
 
 /// What the nodes that give or take are configured to do, where they tell.

@@ -160,6 +160,12 @@ impl Topology {
         self.owners.get(slot.index()).copied().flatten()
     }
 
+    /// Primaries without slots that did not answer: new nodes that are not set up yet, most likely, and nothing is planned
+    /// for them.
+    pub fn left_out(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|found| matches!(found, Finding::EmptyPrimarySilent { .. }))
+    }
+
     /// The shard that a node belongs to, as primary or as replica.
     #[must_use]
     pub fn shard_of(&self, any_member: NodeId) -> Option<&Shard> {

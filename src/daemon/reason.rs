@@ -204,6 +204,42 @@ impl Reason {
         }
     }
 
+    /// What it is about, where several of one name may hold side by side; the same for as long as it goes on, unlike its
+    /// text, which may count seconds.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        match self {
+            Self::Targets(fault) => fault.to_string(),
+            Self::PermissionMissing { nodes, rules, .. } => {
+                let nodes: Vec<String> = nodes.iter().map(|(node, _)| node.short()).collect();
+                format!("{}: {}", nodes.join(" "), rules.join(" "))
+            }
+            Self::VersionSkew { source, target, .. } => format!("{} {}", source.short(), target.short()),
+            Self::TimeoutTooLong { node, .. }
+            | Self::TargetFull { node, .. }
+            | Self::SavesFailing { node, .. }
+            | Self::TooFewReplicas { node, .. }
+            | Self::NodeNotUsable { node, .. } => node.short(),
+            Self::NoView { .. }
+            | Self::Unclear(_)
+            | Self::Settling { .. }
+            | Self::Observing
+            | Self::Paused(_)
+            | Self::OutsideWindows { .. }
+            | Self::AwaitingApproval { .. }
+            | Self::OtherInstance { .. }
+            | Self::LeaseHeld { .. }
+            | Self::LeaseLost { .. }
+            | Self::ForeignOpenSlots { .. }
+            | Self::ForeignMove { .. }
+            | Self::ServerSideJob { .. }
+            | Self::PlanUnsound { .. }
+            | Self::ChecksFailed { .. }
+            | Self::SetAside { .. }
+            | Self::Stopping => String::new(),
+        }
+    }
+
     /// Every name that [`Reason::name`] can give.
     pub fn names() -> impl Iterator<Item = &'static str> {
         const OWN: [&str; 23] = [

@@ -56,7 +56,8 @@ pub struct Status {
     pub lease: Tenure,
     /// The files of certificates that are in use.
     pub certificates: Vec<CertificateFile>,
-    /// What is wrong and stops nothing: files that cannot be used, a password that a node does not take.
+    /// What is wrong and stops nothing: files that cannot be used, a password that a node does not take, primaries without
+    /// slots that do not answer.
     pub warnings: Vec<String>,
     /// How the last reload of the configuration ended: the fault, if it was refused.
     pub config_error: Option<String>,

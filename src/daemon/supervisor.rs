@@ -183,7 +183,7 @@ pub struct Supervisor {
     /// [`HISTORY_MAX`]: crate::journal::HISTORY_MAX
     history: Arc<VecDeque<Moved>>,
     reasons: Vec<Reason>,
-    logged: BTreeMap<&'static str, Instant>,
+    logged: BTreeMap<(&'static str, String), Instant>,
     mailbox: (mpsc::Sender<FromWorker>, mpsc::Receiver<FromWorker>),
     tasks: TaskTracker,
     started: SystemTime,

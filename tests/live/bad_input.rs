@@ -157,6 +157,10 @@ fn a_plan_names_the_empty_primary_that_it_leaves_out() {
     cluster.cmd::<()>(empty, &["ACL", "SETUSER", "default", "resetpass", ">pw"]);
     plan(&["plan"]).assert(0, &["nothing to move", "Left out: ", left_out[0], left_out[1]]);
     plan(&["plan", "--json"]).assert(0, &["\"left_out\": [", left_out[0]]);
+    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, HASTY)).spawn();
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"reasons\":[]"));
+    let warning = format!("warning: left out of the plan: {}", left_out[0]);
+    daemon.is_told(&["status"], &[&warning, left_out[1]]);
 }
 
 /// A permission that is missing is told before anything is opened.

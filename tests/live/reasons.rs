@@ -70,6 +70,7 @@ fn what_an_operator_gets_wrong_is_a_reason_and_moves_nothing() {
         format!("{} does not permit what moving slots needs; run there: ACL SETUSER mover +multi", named(second)),
     ] {
         assert!(status.contains(&line), "`{line}` in {status}");
+        assert!(daemon.stderr().contains(&line), "`{line}` in {}", daemon.stderr());
     }
 
     // A node that takes no further connection: those that look at it are there already.

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::super::account::Account;
 use super::super::decide::Start;
-use super::super::{MoveStatus, Reason, Status, View, Work};
+use super::super::{MoveStatus, Reason, Sight, Status, View, Work};
 use super::{Picture, REMIND, Supervisor};
 use crate::cluster::NodeId;
 use crate::plan::Plan;
@@ -65,15 +65,23 @@ impl Supervisor {
     /// Logs a reason when it appears, and again every ten minutes.
     pub(super) fn set_reasons(&mut self, reasons: Vec<Reason>) {
         let now = Instant::now();
-        self.logged.retain(|name, _| reasons.iter().any(|reason| reason.name() == *name));
+        let key = |reason: &Reason| (reason.name(), reason.subject());
+        self.logged.retain(|logged, _| reasons.iter().any(|reason| key(reason) == *logged));
         for reason in &reasons {
-            let due = self.logged.get(reason.name()).is_none_or(|at| at.elapsed() >= REMIND);
+            let due = self.logged.get(&key(reason)).is_none_or(|at| at.elapsed() >= REMIND);
             if due {
                 info!(reason = reason.name(), why = %reason, "not moving");
-                self.logged.insert(reason.name(), now);
+                self.logged.insert(key(reason), now);
             }
         }
         self.reasons = reasons;
+    }
+
+    /// What is wrong and stops nothing.
+    fn warnings(&self, sight: &Sight) -> Vec<String> {
+        let left_out = self.picture.iter().flat_map(|picture| picture.topology.left_out());
+        let left_out = left_out.map(|silent| format!("left out of the plan: {silent}"));
+        self.parts.files.borrow().faults.iter().chain(&sight.warnings).cloned().chain(left_out).collect()
     }
 
     pub(super) fn publish(&self) {
@@ -123,7 +131,7 @@ impl Supervisor {
             approved: self.approved.as_ref().map(|approved| approved.hash().to_owned()),
             lease: self.parts.lease.tenure(),
             certificates: self.parts.files.borrow().certificates.clone(),
-            warnings: self.parts.files.borrow().faults.iter().chain(&sight.warnings).cloned().collect(),
+            warnings: self.warnings(&sight),
             config_error: self.parts.config_error.borrow().clone(),
             config_generation: self.config_generation,
         }));
