@@ -91,7 +91,7 @@ impl CaseDocument {
     /// A few lines.
     pub(super) fn text(&self) -> String {
         let row = self.row.map_or_else(String::new, |row| format!(" (row {row})"));
-        let mut text = format!("slots {}{row}: {}\n  why: {}\n", self.slots, self.action, self.why);
+        let mut text = format!("{}{row}: {}\n  why: {}\n", named(&self.slots), self.action, self.why);
         for facts in &self.facts {
             let _ = writeln!(text, "  slot {}: {}", facts.slot, facts.text);
         }
@@ -106,6 +106,12 @@ impl CaseDocument {
         }
         text
     }
+}
+
+/// `slot 5`, `slots 5,7-9`.
+pub(super) fn named(slots: &str) -> String {
+    let one = slots.bytes().all(|byte| byte.is_ascii_digit());
+    format!("slot{} {slots}", if one { "" } else { "s" })
 }
 
 impl FactsDocument {

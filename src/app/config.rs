@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::cli::{ConfigCheckArgs, ExitStatus};
-use crate::config::{Config, SecretError, Secrets, ServerTlsFiles, TlsFiles, TokenSource};
+use crate::config::{Config, Reads, SecretError, Secrets, ServerTlsFiles, TlsFiles, TokenSource};
 use crate::tls;
 
 /// `evenkeel config check`.
@@ -46,6 +46,11 @@ fn faults(config: &Config) -> Vec<(String, String)> {
     }
     let token = TokenSource::of_file(config.http.token_file.clone()).token().err();
     faults.extend(token.map(|fault| ("http.token_file".to_owned(), fault.to_string())));
+    if config.http.reads == Reads::Token && matches!(TokenSource::of(&config.http).token(), Ok(None)) {
+        let why =
+            "\"token\" lets nobody read without a token, and neither http.token_file nor EVENKEEL_HTTP_TOKEN names one";
+        faults.push(("http.reads".to_owned(), why.to_owned()));
+    }
     faults.extend(config.http.tls.iter().flat_map(of_server));
     faults
 }
@@ -129,6 +134,12 @@ mod tests {
                 "cluster.tls.cert_file: one.key: holds no certificate",
                 "cluster.tls.key_file: one.pem: no items found",
                 "http.tls: one.pem with two.key: keys may not be consistent: KeyMismatch",
+            ],
+        );
+        check(
+            "cluster.seeds = ['a:1']\nhttp.reads = 'token'",
+            &[
+                "http.reads: \"token\" lets nobody read without a token, and neither http.token_file nor EVENKEEL_HTTP_TOKEN names one",
             ],
         );
         check(

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::cases::{CaseDocument, cases};
+use super::cases::{CaseDocument, cases, named};
 use super::engine::heed_signals;
 use super::legend::legend;
 use super::{instance, logging};
@@ -132,7 +132,7 @@ impl DoneDocument {
     fn text(&self) -> String {
         let row = self.row.map_or_else(String::new, |row| format!(" (row {row})"));
         let keys = plural(self.keys, "key");
-        format!("repaired slots {}{row}: {}; {keys} moved\n  why: {}\n", self.slots, self.action, self.why)
+        format!("repaired {}{row}: {}; {keys} moved\n  why: {}\n", named(&self.slots), self.action, self.why)
     }
 }
 

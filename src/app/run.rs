@@ -18,7 +18,7 @@ use crate::http;
 pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
     let config = args.config()?;
     let token = TokenSource::of(&config.http);
-    if config.http.reads == Reads::Token && matches!(token.token(), Ok(None)) {
+    if config.http.reads == Reads::Token && token.token().map_err(UsageError::TokenToRead)?.is_none() {
         return Err(UsageError::NoTokenToRead.into());
     }
     let level = logging::init(&config.log);
@@ -68,9 +68,9 @@ pub(super) async fn run(args: RunArgs) -> anyhow::Result<ExitStatus> {
     server.await.context("the HTTP server ended by a bug")?.context("the HTTP server failed")?;
     let ended = ended?;
     if ended.left_open.is_empty() {
-        info!("evenkeel ends; no slot is open");
+        info!("evenkeel ends; no slot is open that is its own");
         return Ok(ExitStatus::Done);
     }
-    warn!(slots = %ended.left_open, "evenkeel ends; these slots are open with their marks, and the next start finishes them");
+    warn!(slots = %ended.left_open, "evenkeel ends; these slots of its own are open with their marks, and the next start finishes them");
     Ok(ExitStatus::Left)
 }

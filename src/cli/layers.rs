@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{PlanArgs, RunArgs};
 use crate::cluster::Address;
-use crate::config::{Config, ConfigError, MAX_WEIGHT, Mode, TargetEntry, TlsFiles};
+use crate::config::{Config, ConfigError, MAX_WEIGHT, Mode, SecretError, TargetEntry, TlsFiles};
 
 /// Which cluster, and how it is reached. Options go before what a file says.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -81,6 +81,9 @@ pub enum UsageError {
          EVENKEEL_HTTP_TOKEN"
     )]
     NoTokenToRead,
+    /// The same with a token that cannot be had.
+    #[error("http.reads is \"token\", so that nobody could read: {0}")]
+    TokenToRead(SecretError),
 }
 
 impl RunArgs {

@@ -136,7 +136,19 @@ pub enum RepairError {
     /// Nothing can be said of the cluster, or it is changing.
     #[error("nothing is repaired while {0}")]
     Unclear(Unclear),
-    /// Something forbids acting.
+    /// Another evenkeel may act, though it does nothing at the moment.
+    #[error(
+        "nothing is repaired while another evenkeel acts on this cluster: {name}, connected from {from}. What can be repaired \
+         without a human it repairs itself, unless it is paused; for the rest, stop it or set its schedule.mode to \"observe\", \
+         and run this again"
+    )]
+    OtherActs {
+        /// The name of its connections.
+        name: String,
+        /// The address that it connects from.
+        from: String,
+    },
+    /// Something else forbids acting.
     #[error("nothing is repaired: {0}")]
     Refused(Reason),
 }

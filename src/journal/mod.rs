@@ -112,7 +112,8 @@ pub struct Drain {
 pub enum JournalError {
     /// Another process has the directory: wait for its end, or give this one a directory of its own.
     #[error(
-        "the state directory {} is in use by another process: stop that one, or give this one another state.dir",
+        "the state directory {} is in use by another process, an evenkeel most likely. Of one cluster one evenkeel moves the slots: \
+         wait until that one is done (`evenkeel status` asks a daemon), or stop it; one for another cluster needs another state.dir",
         dir.display()
     )]
     Locked {

@@ -128,8 +128,13 @@ pub async fn missing_for_repair(conn: &Conn, add_slots: bool, delete: bool) -> R
 pub fn grant(user: &str, rules: &[&str]) -> String {
     // A shell would take `|` and `*` for itself; the prompt takes the quotes as a shell does.
     let quoted = |word: &str| if word.contains(['|', '*']) { format!("'{word}'") } else { word.to_owned() };
-    let words = rules.iter().flat_map(|rule| rule.split(' ')).map(quoted);
-    format!("ACL SETUSER {user} {}", words.collect::<Vec<_>>().join(" "))
+    let mut words: Vec<&str> = Vec::new();
+    for word in rules.iter().flat_map(|rule| rule.split(' ')) {
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    format!("ACL SETUSER {user} {}", words.into_iter().map(quoted).collect::<Vec<_>>().join(" "))
 }
 
 /// The error in words, and where a permission is missing, all that is missing and what is to be typed at the server.

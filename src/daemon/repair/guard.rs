@@ -84,8 +84,10 @@ pub(super) async fn may_act(
         let conn = doctor.open(&diagnosis.look.observation, *node).await.map_err(|error| failed(error.to_string()))?;
         let serves = observed.info.cluster_ok;
         let found = check_node(&conn, doctor, config, serves, (add_slots, delete && serves)).await;
-        if let Some(reason) = found.map_err(|error| failed(error.to_string()))? {
-            return Err(RepairError::Refused(reason));
+        match found.map_err(|error| failed(error.to_string()))? {
+            None => {}
+            Some(Reason::OtherInstance { name, from }) => return Err(RepairError::OtherActs { name, from }),
+            Some(reason) => return Err(RepairError::Refused(reason)),
         }
     }
     Ok(())

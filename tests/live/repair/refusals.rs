@@ -34,7 +34,7 @@ fn what_somebody_works_on_is_left_alone_and_another_evenkeel_has_the_right_of_wa
     let config = settings(&cluster, "[schedule]\npoll = \"100ms\"\nadopt_after = \"1h\"\n");
     let mut daemon = Evenkeel::new(&["run"]).config(&config).spawn();
     daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"foreign_open_slots\""));
-    cluster.evenkeel(&["repair"]).run_to_end().assert(1, &["another evenkeel", "evenkeel:acting:"]);
+    cluster.evenkeel(&["repair"]).run_to_end().assert(1, &["another evenkeel", "evenkeel:acting:", "schedule.mode"]);
     cluster.evenkeel(&["repair", "--dry-run"]).run_to_end().assert(2, &["(row 1)"]);
     daemon.sigterm();
     daemon.output(SOON).assert(0, &[]);
