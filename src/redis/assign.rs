@@ -18,13 +18,23 @@ use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::migration::SetSlotReply;
 
 /// Slots for one node: for each `OK` or what was refused. `pcall` hands a refusal on word for word, where `call` would wrap it.
+///
+/// For each slot that it takes with its importing mark, a Redis before 8.4 tells every node all that it owns, at once and in
+/// the midst of the script: 16 slots are 16 messages to each, which all servers work off at the same time while their
+/// clients wait (32 `PONG`s for 16 slots between three nodes on 6.2, 7.0 and 8.2; 2 on 8.6). Without the mark it tells
+/// nobody. So the first slot is taken with its mark, which gives the node its new config epoch and shows that it takes
+/// slots at all; the marks of those between are cleared right before they are taken; and the last one tells of all.
 const ASSIGN_IN_TIME: &str = "\
 local now = redis.call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[1]) then
   return redis.error_reply('LATE the order was valid until ' .. ARGV[1])
 end
+local tells_each = not redis.REDIS_VERSION_NUM or redis.REDIS_VERSION_NUM < 0x00080400
 local replies = {}
 for at = 3, #ARGV do
+  if tells_each and at > 3 and at < #ARGV and replies[1] == 'OK' then
+    redis.pcall('CLUSTER', 'SETSLOT', ARGV[at], 'STABLE')
+  end
   local reply = redis.pcall('CLUSTER', 'SETSLOT', ARGV[at], 'NODE', ARGV[2])
   replies[#replies + 1] = reply['ok'] or reply['err']
 end
