@@ -52,6 +52,7 @@ fn faults(config: &Config) -> Vec<(String, String)> {
         faults.push(("http.reads".to_owned(), why.to_owned()));
     }
     faults.extend(config.http.tls.iter().flat_map(of_server));
+    faults.extend(config.state.dir.as_deref().and_then(of_state).map(|why| ("state.dir".to_owned(), why)));
     faults
 }
 
@@ -77,6 +78,16 @@ fn of_server(files: &ServerTlsFiles) -> Vec<(String, String)> {
     let together = faults.is_empty().then(|| tls::server_config(files).err()).flatten();
     faults.extend(together.map(|why| ("http.tls".to_owned(), why)));
     faults
+}
+
+/// Why a directory cannot be used, or be made: of what is missing, only its last part is. Whether it can be written to is
+/// for the user that the daemon runs as to find.
+fn of_state(dir: &Path) -> Option<String> {
+    if dir.exists() {
+        return (!dir.is_dir()).then(|| format!("{} is no directory", dir.display()));
+    }
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    (!parent.is_dir()).then(|| format!("{} cannot be made: there is no directory {}", dir.display(), parent.display()))
 }
 
 /// What is wrong with a file of certificates, if anything is.
@@ -136,6 +147,12 @@ mod tests {
                 "http.tls: one.pem with two.key: keys may not be consistent: KeyMismatch",
             ],
         );
+        check("cluster.seeds = ['a:1']\nstate.dir = 'DIR/state'", &[]);
+        check(
+            "cluster.seeds = ['a:1']\nstate.dir = 'DIR/x/state'",
+            &["state.dir: x/state cannot be made: there is no directory x"],
+        );
+        check("cluster.seeds = ['a:1']\nstate.dir = 'DIR/secret'", &["state.dir: secret is no directory"]);
         check(
             "cluster.seeds = ['a:1']\nhttp.reads = 'token'",
             &[

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::remote::{Answer, Remote};
 use crate::cli::{ExitStatus, StatusArgs};
-use crate::cluster::{Slot, SlotSet};
+use crate::cluster::{Slot, SlotSet, Unclear};
 use crate::http::json::{
-    ErrorDocument, PaceDocument, PlanDocument, PlanNode, SetAsideSlot, StatusDocument, WorkDocument,
+    DrainDocument, ErrorDocument, PaceDocument, PlanDocument, PlanNode, SetAsideSlot, StatusDocument, WorkDocument,
 };
 use crate::wording::plural;
 
@@ -68,7 +68,9 @@ impl Document {
             return ExitStatus::Failed;
         }
         let planned = self.plan.as_ref().is_some_and(|plan| plan.slots_to_move > 0);
-        let waits_for_a_human = self.plan.is_none() && status.reasons.iter().any(|reason| !reason.passes_by_itself);
+        let is_unclear = |name: &str| Unclear::NAMES.contains(&name);
+        let waits_for_a_human = self.plan.is_none()
+            && status.reasons.iter().any(|reason| !reason.passes_by_itself && !is_unclear(&reason.name));
         let begun = status.open_slots.count > 0 || status.approved.is_some() || !status.set_aside.is_empty();
         if begun || planned || waits_for_a_human {
             ExitStatus::Left
@@ -101,10 +103,14 @@ impl Document {
         }
         for drain in &status.drains {
             let since = drain.since.as_deref().map(|since| format!(" since {since}")).unwrap_or_default();
-            let now = drain.replica_of.as_ref();
-            let now =
-                now.map_or_else(String::new, |primary| format!("; it is a replica of {} now", self.name(primary)));
-            let _ = writeln!(text, "drained, as told{since}: {}{now}", self.name(&drain.node));
+            let now = match (&drain.replica_of, &drain.address) {
+                (Some(primary), _) => format!("; it is a replica of {} now", self.name(primary)),
+                (None, None) if status.look.number > 0 => {
+                    "; the cluster does not know it any more, and it is drained again if it comes back".to_owned()
+                }
+                (None, _) => String::new(),
+            };
+            let _ = writeln!(text, "drained, as told{since}: {}{now}", drained(drain));
         }
         if let Some(hash) = &status.approved {
             let _ = writeln!(text, "plan {hash} was approved and is not at its end");
@@ -170,6 +176,12 @@ impl Document {
             None => short(id).to_owned(),
         }
     }
+}
+
+/// As `10.0.0.1:6379 (0a1b2c3d)`; by its whole id where the cluster does not know it any more.
+fn drained(drain: &DrainDocument) -> String {
+    let of_address = |address| format!("{address} ({})", short(&drain.node));
+    drain.address.as_ref().map_or_else(|| drain.node.clone(), of_address)
 }
 
 /// The nodes against their targets, one line each.
@@ -349,5 +361,10 @@ mod tests {
             told.status.reasons[0].passes_by_itself = false;
         };
         check(&cannot, ExitStatus::Left);
+        let unclear = |told: &mut Document| {
+            cannot(told);
+            told.status.reasons[0].name = "two_clusters".to_owned();
+        };
+        check(&unclear, ExitStatus::Failed);
     }
 }

@@ -97,7 +97,7 @@ pub struct ResumeArgs {
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[command(after_help = TOLD_HELP)]
 pub struct DrainArgs {
-    /// Any member of the shard: node id, id prefix of 8 or more, host:port or announced hostname
+    /// The shard's primary; for undrain any of its members: node id, id prefix of 8 or more, host:port or announced hostname
     #[arg(value_name = "NODE", value_parser = NonEmptyStringValueParser::new())]
     pub node: String,
     /// Which daemon.

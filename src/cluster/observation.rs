@@ -11,18 +11,45 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::{Address, NodeId, NodeView, ServerJob};
+use super::{Address, NodeId, NodeView, Role, ServerJob};
 
-/// One pass over the cluster. No node is in both maps.
+/// One pass over the cluster. No node is in two of the first three maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     /// The nodes that answered, each under the id that it gave itself.
     pub nodes: BTreeMap<NodeId, Observed>,
-    /// The nodes that were asked and did not answer. A node in neither map was not asked.
+    /// The nodes that were asked and did not answer. A node in none of these maps was not asked.
     pub silent: BTreeMap<NodeId, Silent>,
+    /// The nodes that answered and are in no cluster, and where they were reached: see [`Self::set_alone_apart`].
+    pub alone: BTreeMap<NodeId, Address>,
     /// The migrations that primaries carry out by themselves, or why they could not be read. Primaries that have no
     /// such migrations are not in it.
     pub jobs: BTreeMap<NodeId, Result<Vec<ServerJob>, String>>,
+}
+
+impl Observation {
+    /// Sets primaries apart that know no other node, have neither slots nor marks nor keys, and are given a slot by
+    /// nobody: after a `CLUSTER RESET`, say, or before a `CLUSTER MEET`.
+    ///
+    /// What such a node says of slots, that nobody has them, is nothing about the cluster. Where all nodes are of that kind
+    /// none is set apart: then there is no other cluster than theirs.
+    pub fn set_alone_apart(&mut self) {
+        let is_alone = |observed: &Observed| {
+            let (view, myself) = (&observed.view, observed.view.myself());
+            let has_nothing = myself.slots.is_empty() && myself.markers.is_empty() && observed.info.keys.is_empty();
+            myself.role == Role::Primary && has_nothing && view.lines().all(|line| line.myself)
+        };
+        let has_slots = |node| {
+            self.nodes.values().filter_map(|observed| observed.view.line(node)).any(|line| !line.slots.is_empty())
+        };
+        let alone = self.nodes.iter().filter(|(node, observed)| is_alone(observed) && !has_slots(**node));
+        let alone: BTreeMap<NodeId, Address> =
+            alone.map(|(&node, observed)| (node, observed.dialled.clone())).collect();
+        if alone.len() < self.nodes.len() {
+            self.nodes.retain(|node, _| !alone.contains_key(node));
+            self.alone = alone;
+        }
+    }
 }
 
 /// What one node answered.

@@ -78,6 +78,8 @@ pub enum Standing {
     Failing,
     /// It is loading, or says that the cluster is down.
     NotServing,
+    /// It knows no other node, and has neither slots nor keys.
+    Alone,
     /// It did not answer, or was not asked.
     Silent,
 }
@@ -160,10 +162,12 @@ impl Topology {
         self.owners.get(slot.index()).copied().flatten()
     }
 
-    /// Primaries without slots that did not answer: new nodes that are not set up yet, most likely, and nothing is planned
-    /// for them.
+    /// Primaries without slots that did not answer, or know no other node: new nodes that are not set up yet, most likely, and
+    /// nothing is planned for them.
     pub fn left_out(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|found| matches!(found, Finding::EmptyPrimarySilent { .. }))
+        let is_left_out =
+            |found: &&Finding| matches!(found, Finding::EmptyPrimarySilent { .. } | Finding::NodeAlone { .. });
+        self.findings.iter().filter(is_left_out)
     }
 
     /// The shard that a node belongs to, as primary or as replica.

@@ -202,6 +202,15 @@ pub enum Finding {
         /// The primaries that think so.
         by: Vec<NodeId>,
     },
+    /// A node answered, knows no other node, and has neither slots nor keys. It is no place to move slots to.
+    NodeAlone {
+        /// The node.
+        node: NodeId,
+        /// Where it was reached.
+        address: Address,
+        /// Whether any primary knows it; else it is a seed of ours.
+        known: bool,
+    },
     /// A replica was asked and did not answer.
     ReplicaSilent {
         /// The replica.
@@ -281,6 +290,7 @@ impl Finding {
             Self::EmptyPrimarySilent { .. } => "empty_primary_silent",
             Self::EmptyPrimaryNotServing { .. } => "empty_primary_not_serving",
             Self::EmptyPrimaryFailing { .. } => "empty_primary_failing",
+            Self::NodeAlone { .. } => "node_alone",
             Self::ReplicaSilent { .. } => "replica_silent",
             Self::ReplicaFailing { .. } => "replica_failing",
             Self::ReplicaUnlinked { .. } => "replica_unlinked",
@@ -293,6 +303,25 @@ impl Finding {
             Self::SaveFailed { .. } => "save_failed",
         }
     }
+
+    /// Every name that [`Finding::name`] gives.
+    pub const NAMES: [&'static str; 15] = [
+        "open_slot",
+        "empty_primary_silent",
+        "empty_primary_not_serving",
+        "empty_primary_failing",
+        "node_alone",
+        "replica_silent",
+        "replica_failing",
+        "replica_unlinked",
+        "replica_view_stale",
+        "replica_mark_stale",
+        "server_side_job",
+        "handshake",
+        "unknown_node",
+        "link_down",
+        "save_failed",
+    ];
 }
 
 impl fmt::Display for Finding {
@@ -308,6 +337,17 @@ impl fmt::Display for Finding {
             Self::EmptyPrimaryFailing { node, failing, by } => {
                 write!(f, "primary {} without slots is {} by {}", node.short(), failing_word(*failing), Ids(by))
             }
+            Self::NodeAlone { node, address, known: true } => write!(
+                f,
+                "{address} ({node}) knows no other node: `CLUSTER MEET` at it brings it into the cluster, and \
+                 `CLUSTER FORGET {node}` at every other node takes it out"
+            ),
+            Self::NodeAlone { node, address, known: false } => write!(
+                f,
+                "{address} ({}), a seed, knows no other node, and none knows it: `CLUSTER MEET` at it brings it into the \
+                 cluster, else take it out of cluster.seeds",
+                node.short()
+            ),
             Self::ReplicaSilent { replica, address, why } => {
                 write!(f, "replica {}{} did not answer: {why}", replica.short(), At(address.as_ref()))
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::cluster::{NodeId, SlotSet};
+use crate::cluster::{Address, NodeId, SlotSet, Topology};
 use crate::journal::{Drain, Pause};
 use crate::plan::{Member, NodeName, TargetFault};
 
@@ -63,22 +63,47 @@ pub struct Resumed {
     pub returns_at_restart: bool,
 }
 
-/// What became of a drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drained {
+/// A drain that an operator told of, and what has become of its node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainedNode {
     /// The drain: of the primary of the shard that was named.
     pub drain: Drain,
+    /// Where the node is; `None` where the cluster does not know it any more.
+    pub address: Option<Address>,
+    /// Whose replica it has become: it has slots again when it is a primary.
+    pub replica_of: Option<NodeId>,
+}
+
+impl DrainedNode {
+    /// As things are; `topology` is `None` while the cluster has not been read.
+    #[must_use]
+    pub fn of(drain: Drain, topology: Option<&Topology>) -> Self {
+        let shard = topology.and_then(|topology| topology.shard_of(drain.node));
+        let member = shard.and_then(|shard| {
+            std::iter::once(&shard.primary).chain(&shard.replicas).find(|member| member.id == drain.node)
+        });
+        Self {
+            drain,
+            address: member.and_then(|member| member.address.clone()),
+            replica_of: shard.map(|shard| shard.primary.id).filter(|primary| *primary != drain.node),
+        }
+    }
+}
+
+/// What became of a drain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// The drain.
+    pub drained: DrainedNode,
     /// Whether it is on record, so that a restart does not end it.
     pub survives_restart: bool,
 }
 
 /// What became of a drain that was to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undrained {
     /// The drain that was in force; `None` where an operator had told of none.
-    pub drain: Option<Drain>,
-    /// Whose replica the drained node has become: it has slots again when it is a primary.
-    pub replica_of: Option<NodeId>,
+    pub drained: Option<DrainedNode>,
     /// Whether the configuration drains that shard too, and goes on to.
     pub by_configuration: bool,
     /// Whether a restart would bring it back, because its end could not be recorded.
@@ -255,15 +280,14 @@ pub(crate) fn obeying(set_aside: &SlotSet, since: SystemTime) -> Commands {
                 }
                 Command::Drain { node, answer } => {
                     let drained = if let NodeName::Id(node) = node {
-                        Ok(Drained { drain: Drain { node, since }, survives_restart: true })
+                        Ok(Drained { drained: DrainedNode::of(Drain { node, since }, None), survives_restart: true })
                     } else {
                         Err(DrainError::Name(TargetFault::TargetUnmatched { node }))
                     };
                     answer.send(drained).is_ok()
                 }
                 Command::Undrain { answer, .. } => {
-                    let undrained =
-                        Undrained { drain: None, replica_of: None, by_configuration: true, returns_at_restart: false };
+                    let undrained = Undrained { drained: None, by_configuration: true, returns_at_restart: false };
                     answer.send(Ok(undrained)).is_ok()
                 }
                 Command::Approve { hash, answer } => {

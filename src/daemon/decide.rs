@@ -19,7 +19,7 @@ use super::fit::{Fit, SettingsByNode};
 use super::memory::Memory;
 use super::own::OwnSlots;
 use super::whose::{Whose, unmarked, whose};
-use super::{Look, Reason, RoomRules, SetAside, room};
+use super::{Fate, Look, Reason, RoomRules, SetAside, room};
 use crate::cluster::{Finding, NodeId, NodeInfo, OpenSlot, Shard, Slot, SlotSet, Topology};
 use crate::journal::Pause;
 use crate::migration::{Pair, Predecessors};
@@ -273,11 +273,12 @@ fn reasons(situation: &Situation<'_>) -> Vec<Reason> {
 fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
     let (mut waiting, mut for_humans) = (SlotSet::new(), SlotSet::new());
     let mut longest = Duration::ZERO;
+    let left_alone = left_alone(situation);
     for (slot, untouched) in situation.memory.foreign(situation.now) {
         let known = situation.topology.open.get(&slot).and_then(|open| story(situation, open));
         if known.is_none() {
             for_humans.insert(slot);
-        } else if untouched < situation.adopt_after {
+        } else if untouched < situation.adopt_after || left_alone.is_some() {
             waiting.insert(slot);
             longest = longest.max(situation.adopt_after.saturating_sub(untouched));
         }
@@ -285,12 +286,31 @@ fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
     let runs = |slot| situation.running.iter().any(|running| running.slots.contains(slot));
     let own = open_slots(situation).into_iter().filter(|open| situation.own.contains(open.slot) && !runs(open.slot));
     for_humans.extend(own.filter(|open| story(situation, open).is_none()).map(|open| open.slot));
-    let waiting = Reason::ForeignOpenSlots { slots: waiting, adopted_in: Some(longest) };
-    let for_humans = Reason::ForeignOpenSlots { slots: for_humans, adopted_in: None };
+    let fate = left_alone.map_or(Fate::AdoptedIn(longest), |because| Fate::LeftAlone { because });
+    let waiting = Reason::ForeignOpenSlots { slots: waiting, fate };
+    let for_humans = Reason::ForeignOpenSlots { slots: for_humans, fate: Fate::ForHuman };
     [waiting, for_humans]
         .into_iter()
         .filter(|reason| matches!(reason, Reason::ForeignOpenSlots { slots, .. } if !slots.is_empty()))
         .collect()
+}
+
+/// What an operator told us that has slots of others stay as they are.
+fn left_alone(situation: &Situation<'_>) -> Option<&'static str> {
+    // Who pauses us may be about to work with his own hands, and who gave us hours has others for himself.
+    if situation.observing {
+        Some("this evenkeel only observes")
+    } else if situation.lease.is_some() {
+        Some("this evenkeel does not have the lease")
+    } else if situation.paused.is_some() {
+        Some("this evenkeel is paused; when it goes on it finishes what nobody has touched for schedule.adopt_after")
+    } else if situation.outside.is_some() {
+        Some(
+            "it is outside of schedule.windows; within them it finishes what nobody has touched for schedule.adopt_after",
+        )
+    } else {
+        None
+    }
 }
 
 /// Open slots that may be finished now, by pair; slots of ours that have lost their marks are among them.
@@ -298,9 +318,8 @@ fn resumable(situation: &Situation<'_>) -> Vec<Start> {
     let adopted: SlotSet = situation
         .memory
         .foreign(situation.now)
-        // Who pauses us may be about to work with his own hands, and who gave us hours has others for himself.
         .filter(|(_, untouched)| *untouched >= situation.adopt_after)
-        .filter(|_| situation.paused.is_none() && situation.outside.is_none())
+        .filter(|_| left_alone(situation).is_none())
         .map(|(slot, _)| slot)
         .collect();
     let mut by_pair: BTreeMap<(Pair, bool), (SlotSet, Predecessors)> = BTreeMap::new();
@@ -435,6 +454,7 @@ fn stale_replica(topology: &Topology, shard: &Shard) -> Option<String> {
         | Finding::EmptyPrimarySilent { .. }
         | Finding::EmptyPrimaryNotServing { .. }
         | Finding::EmptyPrimaryFailing { .. }
+        | Finding::NodeAlone { .. }
         | Finding::ReplicaSilent { .. }
         | Finding::ReplicaFailing { .. }
         | Finding::ReplicaUnlinked { .. }

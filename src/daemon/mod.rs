@@ -45,8 +45,8 @@ pub use aside::SetAside;
 #[cfg(test)]
 pub(crate) use command::obeying;
 pub use command::{
-    Agreed, ApproveError, Commands, DrainError, Drained, NotHeard, Orders, PAUSE_MAX, Paused, Resumed, Retried,
-    Undrained, commands,
+    Agreed, ApproveError, Commands, DrainError, Drained, DrainedNode, NotHeard, Orders, PAUSE_MAX, Paused, Resumed,
+    Retried, Undrained, commands,
 };
 pub use decide::{Goal, shard_inputs};
 pub use drains::Drains;
@@ -58,7 +58,7 @@ pub use lease::{Lease, Ours, Tenure};
 pub use pacer::PaceStatus;
 pub use policy::{node_name, policy};
 pub use poller::{Glance, Look, Patience, PollOrders, PollSettings, Poller, Sight, poll};
-pub use reason::Reason;
+pub use reason::{Fate, Reason};
 pub use records::Records;
 pub use repair::{Case, Diagnosis, Doctor, Done, Left, Outcome, Prefer, RepairError, Wishes, repair};
 pub use room::{PlannedRoom, RoomRules, planned_room};

@@ -317,6 +317,9 @@ impl Poller {
 
     fn observation(&mut self, read: &mut BTreeMap<NodeId, Observed>) -> Observation {
         let nodes = std::mem::take(read);
+        let mut observation = Observation { nodes, ..Observation::default() };
+        observation.set_alone_apart();
+        let Observation { nodes, alone, .. } = &mut observation;
         // One by one: collected, the ids of a thousand views of a thousand lines would be in memory at once.
         let mut heard_of: BTreeSet<NodeId> = BTreeSet::new();
         for line in nodes.values().flat_map(|observed| observed.view.lines()) {
@@ -324,16 +327,16 @@ impl Poller {
         }
         // A node that nobody knows of any more is gone, not silent; where nobody says anything, that is not known.
         self.unreachable.retain(|node, _| nodes.is_empty() || heard_of.contains(node));
-        self.conns.retain(|node, _| nodes.contains_key(node));
+        // Nor is one in this cluster that knows nobody either. Who named it among the seeds is told.
+        alone.retain(|node, address| heard_of.contains(node) || self.seeds.contains(address));
+        self.conns.retain(|node, _| nodes.contains_key(node) || alone.contains_key(node));
         self.signs.retain(|node, _| nodes.contains_key(node));
         self.views.retain(|node, _| nodes.contains_key(node));
-        let silent = self
-            .unreachable
-            .iter()
-            .filter(|(node, _)| !nodes.contains_key(node))
-            .map(|(&node, lost)| (node, Silent { address: Some(lost.endpoint.address.clone()), why: lost.why.clone() }))
-            .collect();
-        Observation { nodes, silent, jobs: BTreeMap::new() }
+        let silent = self.unreachable.iter().filter(|(node, _)| !nodes.contains_key(node)).map(|(&node, lost)| {
+            (node, Silent { address: Some(lost.endpoint.address.clone()), why: lost.why.clone() })
+        });
+        observation.silent = silent.collect();
+        observation
     }
 
     /// What nodes do not take of our passwords and certificates as they are now.

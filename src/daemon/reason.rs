@@ -66,12 +66,12 @@ pub enum Reason {
         /// Why.
         why: String,
     },
-    /// Slots are open that are not ours; they are adopted when nobody has touched them for long enough.
+    /// Slots are open that are not ours.
     ForeignOpenSlots {
         /// The slots.
         slots: SlotSet,
-        /// How long until they are adopted if they stay as they are; `None` when only a human can decide.
-        adopted_in: Option<Duration>,
+        /// What becomes of them.
+        fate: Fate,
     },
     /// Somebody else moved slots a moment ago.
     ForeignMove {
@@ -171,6 +171,20 @@ pub enum Reason {
     Stopping,
 }
 
+/// What becomes of open slots that are not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// They are adopted after this time, if nobody touches them.
+    AdoptedIn(Duration),
+    /// They would be adopted, but for what an operator told us.
+    LeftAlone {
+        /// What that is, as in `this evenkeel is paused`.
+        because: &'static str,
+    },
+    /// Only a human can decide.
+    ForHuman,
+}
+
 impl Reason {
     /// The name under which it is shown everywhere.
     #[must_use]
@@ -210,6 +224,10 @@ impl Reason {
     pub fn subject(&self) -> String {
         match self {
             Self::Targets(fault) => fault.to_string(),
+            // What is to be typed may become more once the first of it was.
+            Self::Unclear(Unclear::NodeSilent { node, why, .. }) => {
+                format!("{} {}", node.short(), why.split_once("ACL SETUSER").map_or("", |(_, rules)| rules))
+            }
             Self::PermissionMissing { nodes, rules, .. } => {
                 let nodes: Vec<String> = nodes.iter().map(|(node, _)| node.short()).collect();
                 format!("{}: {}", nodes.join(" "), rules.join(" "))
@@ -282,7 +300,7 @@ impl Reason {
             | Self::AwaitingApproval { .. }
             | Self::OtherInstance { .. }
             | Self::LeaseHeld { .. }
-            | Self::ForeignOpenSlots { adopted_in: None, .. }
+            | Self::ForeignOpenSlots { fate: Fate::LeftAlone { .. } | Fate::ForHuman, .. }
             | Self::Targets(_)
             | Self::PlanUnsound { .. }
             | Self::PermissionMissing { .. }
@@ -295,7 +313,7 @@ impl Reason {
             Self::NoView { .. }
             | Self::Unclear(_)
             | Self::Settling { .. }
-            | Self::ForeignOpenSlots { adopted_in: Some(_), .. }
+            | Self::ForeignOpenSlots { fate: Fate::AdoptedIn(_), .. }
             | Self::ForeignMove { .. }
             | Self::ServerSideJob { .. }
             | Self::LeaseLost { .. }
@@ -343,7 +361,7 @@ impl fmt::Display for Reason {
                 left.as_secs()
             ),
             Self::LeaseLost { why } => write!(f, "the lease is not ours, so nothing is changed: {why}"),
-            Self::ForeignOpenSlots { slots, adopted_in } => f.write_str(&foreign(&Slots(slots), *adopted_in)),
+            Self::ForeignOpenSlots { slots, fate } => f.write_str(&foreign(&Slots(slots), *fate)),
             Self::ForeignMove { quiet_in } => {
                 write!(f, "somebody else moved slots a moment ago; waiting another {} s", quiet_in.as_secs())
             }
@@ -403,14 +421,15 @@ impl fmt::Display for Reason {
 }
 
 /// Open slots that are not ours, and what becomes of them.
-fn foreign(slots: &Slots<'_>, adopted_in: Option<Duration>) -> String {
+fn foreign(slots: &Slots<'_>, fate: Fate) -> String {
     let are = slots.are();
-    match adopted_in {
-        Some(left) => {
+    match fate {
+        Fate::AdoptedIn(left) => {
             let left = left.as_secs();
             format!("{slots} {are} open and not ours; what nobody touches for another {left} s is finished")
         }
-        None => format!("{slots} {are} open in a way that a human must look at; run `evenkeel check`"),
+        Fate::LeftAlone { because } => format!("{slots} {are} open and not ours, and left alone: {because}"),
+        Fate::ForHuman => format!("{slots} {are} open in a way that a human must look at; run `evenkeel check`"),
     }
 }
 

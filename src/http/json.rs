@@ -67,7 +67,8 @@ pub struct ReasonDocument {
     pub name: String,
     /// May change from version to version.
     pub text: String,
-    /// Whether waiting alone can make it go away.
+    /// Whether waiting alone can make it go away within seconds, as a cluster that settles does. A pause with an end, and
+    /// hours, are none of these.
     pub passes_by_itself: bool,
 }
 

@@ -179,7 +179,10 @@ impl Trouble {
     /// Whether a server refused what our user may not do there.
     #[must_use]
     pub fn is_not_permitted(&self) -> bool {
-        matches!(self, Self::Refused { text, .. } if text.starts_with("NOPERM"))
+        matches!(
+            self,
+            Self::Refused { text, .. } | Self::Blocked(Blocked::TargetCredentials(text)) if text.starts_with("NOPERM")
+        )
     }
 
     /// Whether it is a matter of the two nodes, and not of one slot.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::clock::rfc3339;
 use crate::config::TlsFiles;
+use crate::tls::{VERSION_1, VERSION_1_TOLD};
 
 /// What a server that says nothing may be. A Redis that is greeted with TLS where it speaks plain text waits for the end of
 /// the line.
@@ -41,6 +42,11 @@ pub(super) fn told(fault: &str, wished: &Wished<'_>) -> Option<String> {
                 "its certificate is signed by no authority in {ca_file} ({}); put the authority's certificate there",
                 key("ca_file")
             ),
+            "NotValidForNameContext" if names(certificate).is_empty() => format!(
+                "its certificate has no subjectAltName, and so is for no name or address at all (a common name does not count); \
+                 make one that has {name} there, or a name that {} is set to",
+                key("server_name")
+            ),
             "NotValidForName" | "NotValidForNameContext" => {
                 let others = names(certificate);
                 let others = if others.is_empty() { "other names".to_owned() } else { others.join(", ") };
@@ -60,6 +66,7 @@ pub(super) fn told(fault: &str, wished: &Wished<'_>) -> Option<String> {
             "InvalidPurpose" | "InvalidPurposeContext" => {
                 "its certificate is not one for servers (extended key usage serverAuth)".to_owned()
             }
+            _ if certificate.contains(VERSION_1) => format!("its certificate {VERSION_1_TOLD}"),
             other => format!("its certificate cannot be used: {other}"),
         });
     }

@@ -32,7 +32,22 @@ pub fn client_config(files: &TlsFiles) -> Result<ClientConfig, String> {
     let Some((cert_file, key_file)) = &files.cert_key else { return Ok(builder.with_no_client_auth()) };
     builder
         .with_client_auth_cert(certificates(cert_file)?, private_key(key_file)?)
-        .map_err(|error| format!("{} with {}: {error}", cert_file.display(), key_file.display()))
+        .map_err(|error| pair_fault(cert_file, key_file, &error))
+}
+
+/// What is in the text of a fault of a certificate of the first version of X.509.
+pub const VERSION_1: &str = "UnsupportedCertVersion";
+/// What is wrong with such a certificate, which tools make where no extension is asked for.
+pub const VERSION_1_TOLD: &str =
+    "is one of X.509 version 1, without extensions; make one of version 3 (`openssl x509 -req -extfile FILE`)";
+
+/// What is wrong with a certificate and its key.
+fn pair_fault(cert_file: &Path, key_file: &Path, error: &rustls::Error) -> String {
+    let text = error.to_string();
+    if text.contains(VERSION_1) {
+        return format!("{} {VERSION_1_TOLD}", cert_file.display());
+    }
+    format!("{} with {}: {text}", cert_file.display(), key_file.display())
 }
 
 /// What our own listener needs. A certificate and a key that are not of one pair are an error.
@@ -43,7 +58,7 @@ pub fn server_config(files: &ServerTlsFiles) -> Result<ServerConfig, String> {
         .map_err(|error| error.to_string())?
         .with_no_client_auth()
         .with_single_cert(certificates(cert_file)?, private_key(key_file)?)
-        .map_err(|error| format!("{} with {}: {error}", cert_file.display(), key_file.display()))?;
+        .map_err(|error| pair_fault(cert_file, key_file, &error))?;
     config.alpn_protocols = vec![HTTP_1.to_vec()];
     Ok(config)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Command;
 use evenkeel::cli::{Cli, ExitStatus};
+use evenkeel::cluster::Finding;
 use evenkeel::config::{Config, ConfigError, KubernetesLease, Mode, Problem};
 use evenkeel::daemon::Reason;
 use evenkeel::migration::Trouble;
@@ -63,6 +64,11 @@ pub(crate) fn check_names<'n>(file: &str, heading: &str, names: impl IntoIterato
 #[test]
 fn operators_are_told_of_every_reason_and_of_no_other() {
     check_names("docs/operating.md", "## Reasons", Reason::names());
+}
+
+#[test]
+fn operators_are_told_of_every_finding_and_of_no_other() {
+    check_names("docs/operating.md", "## Findings", Finding::NAMES);
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn a_drained_node_that_has_become_a_replica_is_told_of_as_one_and_comes_back() {
     let primary = status["drains"][0]["replica_of"].as_str().expect("it was drained").to_owned();
     let host =
         [other, third].into_iter().find(|&node| cluster.node_id(node).to_string() == primary).expect("one took all");
-    let text = format!("{}; it is a replica of {} ({}) now", &id[..8], cluster.address(host), &primary[..8]);
+    let text = format!("{name}; it is a replica of {} ({}) now", cluster.address(host), &primary[..8]);
     Evenkeel::new(&["status", "--url", &url]).run_to_end().assert(0, &["drained, as told", &text]);
     let refused = format!("{name} was drained, and has become a replica of {} since", &primary[..8]);
     Evenkeel::new(&["drain", &address, "--url", &url]).run_to_end().assert(1, &[&refused]);
@@ -175,6 +175,15 @@ fn a_drained_node_that_has_become_a_replica_is_told_of_as_one_and_comes_back() {
     );
     Evenkeel::new(&["drain", &address, "--url", &url]).run_to_end().assert(1, &[&refused]);
     cluster.cmd::<()>(drained, &["CLUSTER", "RESET", "SOFT"]);
+    // Others know it, and then nobody does: it is a seed, and the daemon goes on all the while.
+    let at_rest = |status: &str| status.contains("\"reasons\":[]");
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("knows no other node: ") && at_rest(status));
+    let check = cluster.evenkeel(&["check"]).run_to_end();
+    check.assert(0, &["found: node_alone", "2 primaries", "16384 of 16384 slots covered"]);
+    for node in [other, third] {
+        cluster.cmd::<()>(node, &["CLUSTER", "FORGET", &id]);
+    }
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("and none knows it: ") && at_rest(status));
     let (ip, port) = (cluster.address(host).host.clone(), cluster.address(host).port.to_string());
     cluster.cmd::<()>(drained, &["CLUSTER", "MEET", &ip, &port]);
     cluster.assert_settled(&level(&cluster, 5461));

@@ -166,6 +166,9 @@ impl<'a> Merge<'a> {
     }
 
     fn standing(&self, id: NodeId) -> Standing {
+        if self.observation.alone.contains_key(&id) {
+            return Standing::Alone;
+        }
         let Some(observed) = self.observation.nodes.get(&id) else { return Standing::Silent };
         if !observed.info.cluster_ok || observed.info.loading {
             Standing::NotServing
@@ -298,6 +301,12 @@ impl<'a> Merge<'a> {
                 findings.push(Finding::UnknownNode { id, known_by, unknown_to });
             }
         }
+        let alone = self.observation.alone.iter();
+        findings.extend(alone.map(|(&node, address)| Finding::NodeAlone {
+            node,
+            address: address.clone(),
+            known: self.voters.values().any(|view| view.line(node).is_some()),
+        }));
         let unsaved = self.observation.nodes.iter().filter(|(_, observed)| observed.info.save_failed);
         findings.extend(unsaved.map(|(&node, _)| Finding::SaveFailed { node }));
         findings
@@ -319,7 +328,8 @@ impl<'a> Merge<'a> {
                 let (failing, by) = self.failing(node);
                 Some(Finding::EmptyPrimaryFailing { node, failing, by })
             }
-            Standing::HalfKnown | Standing::Sound => None,
+            // That is told of it whether anybody knows it or not.
+            Standing::Alone | Standing::HalfKnown | Standing::Sound => None,
         }
     }
 

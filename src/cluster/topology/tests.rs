@@ -663,3 +663,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_node_that_is_in_no_cluster_says_nothing_about_one() {
+    let check = |story: &str, expect: &[(&str, bool)]| {
+        let mut observation = observation(story);
+        observation.set_alone_apart();
+        let topology = Topology::merge(&observation, &SlotSet::new());
+        let alone = topology.findings.iter().filter_map(|found| {
+            if let Finding::NodeAlone { node, known, .. } = found { Some((*node, *known)) } else { None }
+        });
+        let expect: Vec<_> = expect.iter().map(|(name, known)| (id(name), *known)).collect();
+        assert_eq!(alone.collect::<Vec<_>>(), expect, "{story}");
+        topology
+    };
+    let two = "a 0-8191\nb 8192-16383\n";
+    // Nobody knows it, as after `redis-cli --cluster del-node`: a seed.
+    let topology = check(&format!("{two}c\nc alone"), &[("c", false)]);
+    assert_eq!(topology.unclear, []);
+    assert!(!topology.shards.contains_key(&id("c")));
+    // Others know it still: it was reset, and is to be met or forgotten.
+    let reset = format!("{two}c\nc says no a\nc says no b");
+    let topology = check(&reset, &[("c", true)]);
+    assert_eq!((topology.unclear.as_slice(), topology.shards[&id("c")].standing), (&[][..], Standing::Alone));
+    // What somebody gives it, or it has, is told of as before.
+    let topology = check("a 0-8191\nb 8192-16382\nc\na says c 16383\nc says no a\nc says no b", &[]);
+    assert_ne!(topology.unclear, []);
+    let topology = check(&format!("{reset}\nc info db0:keys=1,expires=0,avg_ttl=0"), &[]);
+    assert_ne!(topology.unclear, []);
+    let topology = check(&format!("{two}c 5\nc alone"), &[]);
+    assert!(matches!(topology.unclear[..], [Unclear::TwoClusters { .. }]), "{:?}", topology.unclear);
+    // Where there is no cluster yet, nobody is beside it.
+    check("a\na alone\nb\nb alone", &[]);
+}

@@ -208,7 +208,7 @@ fn outside_of_its_hours_what_is_ours_is_finished_and_nothing_else_is_touched() {
     let open = "a 0-5460 [5->-d]\nb 5461-10922\nc 10923-16383\nd [5-<-a]";
     check(open, Circumstances { ours: "a>d 5", ..outside() }, "resume a>d 5; [outside_windows]");
     let long = Duration::from_mins(2);
-    check(open, Circumstances { watched: long, ..outside() }, "[outside_windows]");
+    check(open, Circumstances { watched: long, ..outside() }, "[foreign_open_slots]; [outside_windows]");
 }
 
 #[test]
@@ -259,7 +259,8 @@ fn while_paused_what_is_ours_is_finished_and_nothing_else_is_touched() {
     check(&open, Circumstances { ours: "a>d 5", ..paused() }, "resume a>d 5; [paused]");
     let long = Duration::from_mins(2);
     check(&open, Circumstances { watched: long, ..Circumstances::default() }, "resume a>d 5");
-    check(&open, Circumstances { watched: long, ..paused() }, "[paused]");
+    // Told for as long as it is so.
+    check(&open, Circumstances { watched: long, ..paused() }, "[foreign_open_slots]; [paused]");
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::time::SystemTime;
 use tracing::{info, warn};
 
 use super::super::approval::{Approved, Consent};
-use super::super::command::{Agreed, ApproveError, Command, DrainError, Drained, Paused, Resumed, Undrained};
+use super::super::command::{
+    Agreed, ApproveError, Command, DrainError, Drained, DrainedNode, Paused, Resumed, Undrained,
+};
 use super::super::{Drains, Goal, Reason, aside, shard_inputs};
 use super::Supervisor;
 use crate::clock::rfc3339;
@@ -72,7 +74,7 @@ impl Supervisor {
         self.told_drains.insert(node, drain);
         self.plan_anew();
         let survives_restart = self.parts.records.drained(node, Some(drain)).await;
-        Ok(Drained { drain, survives_restart })
+        Ok(Drained { drained: self.drained_node(drain), survives_restart })
     }
 
     async fn undrain(&mut self, name: &NodeName) -> Result<Undrained, DrainError> {
@@ -82,17 +84,17 @@ impl Supervisor {
             shard.map_or_else(Vec::new, |shard| shard.members.clone())
         };
         // Also of one that has left the cluster, or joined another shard since.
-        let by_id = |id: &NodeId| matches!(name, NodeName::Id(named) if named == id);
+        let by_id = |id: &NodeId| match name {
+            NodeName::Id(named) => named == id,
+            NodeName::Prefix(prefix) => prefix.starts(*id),
+            NodeName::Address(_) | NodeName::Hostname(_) => false,
+        };
         let told = self.told_drains.keys().copied();
         let ended: Vec<NodeId> =
             told.filter(|id| by_id(id) || of_shard(name).iter().any(|member| member.id == *id)).collect();
         let members = of_shard(name);
         let by_configuration = self.policy.nodes.iter().any(|entry| entry.drain && names_any(entry, &members));
-        let primary_of = |node: NodeId| {
-            let shard = shards.iter().find(|shard| shard.members.iter().any(|member| member.id == node));
-            shard.map(|shard| shard.primary).filter(|&primary| primary != node)
-        };
-        let mut undrained = Undrained { drain: None, replica_of: None, by_configuration, returns_at_restart: false };
+        let mut undrained = Undrained { drained: None, by_configuration, returns_at_restart: false };
         if ended.is_empty() {
             // The plan stays what it is, and so do the moves that carry it out.
             return plan::resolve(&shards, name).map(|_| undrained).map_err(DrainError::Name);
@@ -100,13 +102,16 @@ impl Supervisor {
         // Of one shard there may be several: it failed over, and was drained again.
         for node in ended {
             info!(%node, "the drain ends, as told");
-            undrained.drain = self.told_drains.remove(&node);
-            undrained.replica_of = primary_of(node);
+            undrained.drained = self.told_drains.remove(&node).map(|drain| self.drained_node(drain));
             let recorded = self.parts.records.drained(node, None).await;
             undrained.returns_at_restart |= !recorded && self.parts.records.drains().contains_key(&node);
         }
         self.plan_anew();
         Ok(undrained)
+    }
+
+    fn drained_node(&self, drain: Drain) -> DrainedNode {
+        DrainedNode::of(drain, self.picture.as_ref().map(|picture| &*picture.topology))
     }
 
     fn known_shards(&self) -> Result<Vec<ShardInput>, DrainError> {

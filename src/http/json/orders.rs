@@ -5,9 +5,8 @@ use utoipa::ToSchema;
 
 use super::Slots;
 use crate::clock::rfc3339;
-use crate::cluster::NodeId;
-use crate::daemon::{Agreed, Drained, Paused, Resumed, Retried, Undrained};
-use crate::journal::{Drain, Pause};
+use crate::daemon::{Agreed, Drained, DrainedNode, Paused, Resumed, Retried, Undrained};
+use crate::journal::Pause;
 
 /// `POST /api/v1/retry`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -88,6 +87,8 @@ pub struct DrainRequest {
 pub struct DrainDocument {
     /// The primary of the shard when it was told.
     pub node: String,
+    /// Where that node is; `null` where the cluster does not know it any more.
+    pub address: Option<String>,
     /// When it was told; `null` for a time that RFC 3339 cannot write.
     pub since: Option<String>,
     /// Whose replica that node has become since, as servers let a node that has nothing left; else `null`.
@@ -134,22 +135,27 @@ pub struct ApprovedDocument {
 
 /// The drain as JSON.
 #[must_use]
-pub fn drain_document(drain: Drain, replica_of: Option<NodeId>) -> DrainDocument {
-    let replica_of = replica_of.map(|primary| primary.to_string());
-    DrainDocument { node: drain.node.to_string(), since: rfc3339(drain.since), replica_of }
+pub fn drain_document(drained: &DrainedNode) -> DrainDocument {
+    let DrainedNode { drain, address, replica_of } = drained;
+    DrainDocument {
+        node: drain.node.to_string(),
+        address: address.as_ref().map(ToString::to_string),
+        since: rfc3339(drain.since),
+        replica_of: replica_of.map(|primary| primary.to_string()),
+    }
 }
 
 /// The answer as JSON.
 #[must_use]
 pub fn drained_document(drained: &Drained) -> DrainedDocument {
-    DrainedDocument { drained: drain_document(drained.drain, None), survives_restart: drained.survives_restart }
+    DrainedDocument { drained: drain_document(&drained.drained), survives_restart: drained.survives_restart }
 }
 
 /// The answer as JSON.
 #[must_use]
 pub fn undrained_document(undrained: &Undrained) -> UndrainedDocument {
     UndrainedDocument {
-        was_drained: undrained.drain.map(|drain| drain_document(drain, undrained.replica_of)),
+        was_drained: undrained.drained.as_ref().map(drain_document),
         by_configuration: undrained.by_configuration,
         returns_at_restart: undrained.returns_at_restart,
     }

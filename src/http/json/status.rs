@@ -11,7 +11,7 @@ use super::{
 use crate::clock::{Now, rfc3339};
 use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::config::Mode;
-use crate::daemon::{CertificateFile, MoveStatus, PaceStatus, SetAside, Status, Tenure, Work};
+use crate::daemon::{CertificateFile, DrainedNode, MoveStatus, PaceStatus, SetAside, Status, Tenure, Work};
 use crate::migration::Purpose;
 
 /// The state of one evenkeel.
@@ -201,16 +201,11 @@ pub struct ConfigDocument {
     pub error: Option<String>,
 }
 
-/// Whose replica a node is, as far as it is known.
-fn replica_of(status: &Status, node: NodeId) -> Option<NodeId> {
-    let shard = status.view.as_ref()?.topology.shard_of(node)?;
-    Some(shard.primary.id).filter(|&primary| primary != node)
-}
-
 /// The status as JSON, with ages as of `now`.
 #[must_use]
 pub fn status_document(status: &Status, now: Now) -> StatusDocument {
     let view = status.view.as_ref();
+    let topology = view.map(|view| &*view.topology);
     let open: SlotSet = view.iter().flat_map(|view| view.topology.open.keys().copied()).collect();
     StatusDocument {
         cluster: status.cluster.clone(),
@@ -227,7 +222,7 @@ pub fn status_document(status: &Status, now: Now) -> StatusDocument {
         work: work(&status.work),
         set_aside: status.set_aside.iter().map(|(&slot, why)| set_aside(slot, why, now)).collect(),
         paused: status.paused.map(pause_document),
-        drains: status.drains.values().map(|&drain| drain_document(drain, replica_of(status, drain.node))).collect(),
+        drains: status.drains.values().map(|&drain| drain_document(&DrainedNode::of(drain, topology))).collect(),
         approved: status.approved.clone(),
         lease: lease(&status.lease, now),
         certificates: status.certificates.iter().map(|file| certificate(file, now)).collect(),

@@ -32,7 +32,7 @@ pub struct ShardDocument {
     pub replicas: Vec<TopologyNode>,
     /// The slots of which all primaries say that the primary owns them.
     pub slots: Slots,
-    /// What can be expected of the primary: `sound`, `half_known`, `failing`, `not_serving` or `silent`.
+    /// What can be expected of the primary: `sound`, `half_known`, `failing`, `not_serving`, `alone` or `silent`.
     pub standing: String,
 }
 
@@ -110,6 +110,7 @@ fn shard(shard: &Shard, infos: &BTreeMap<NodeId, NodeInfo>) -> ShardDocument {
         Standing::HalfKnown => "half_known",
         Standing::Failing => "failing",
         Standing::NotServing => "not_serving",
+        Standing::Alone => "alone",
         Standing::Silent => "silent",
     };
     ShardDocument {

@@ -89,7 +89,7 @@ function name(id) {
 const nodeName = (node) => node.hostname ?? node.address ?? node.id.slice(0, 8);
 
 const STANDINGS = {
-  half_known: "not known to every node yet", failing: "thought to have failed", not_serving: "does not serve", silent: "does not answer",
+  half_known: "not known to every node yet", failing: "thought to have failed", not_serving: "does not serve", alone: "knows no other node", silent: "does not answer",
 };
 
 function showNodes() {

@@ -285,6 +285,7 @@ async fn a_node_is_drained_by_any_of_its_names() {
             200 application/json
             {
               "drained": {
+                "address": null,
                 "node": "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
                 "replica_of": null,
                 "since": "2027-01-15T08:00:00.000Z"
