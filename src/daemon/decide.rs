@@ -274,9 +274,11 @@ fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
     let (mut waiting, mut for_humans) = (SlotSet::new(), SlotSet::new());
     let mut longest = Duration::ZERO;
     let left_alone = left_alone(situation);
+    // What is only half told in a first look, in the midst of somebody's finalise, is no matter for humans yet.
+    let is_steady = situation.memory.settled() >= situation.settle;
     for (slot, untouched) in situation.memory.foreign(situation.now) {
         let known = situation.topology.open.get(&slot).and_then(|open| story(situation, open));
-        if known.is_none() {
+        if known.is_none() && is_steady {
             for_humans.insert(slot);
         } else if untouched < situation.adopt_after || left_alone.is_some() {
             waiting.insert(slot);

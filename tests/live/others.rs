@@ -72,6 +72,38 @@ fn a_command_beside_a_daemon_at_work_is_told_of_the_daemon_and_not_of_its_slots(
     data.verify_all(&cluster);
 }
 
+/// As `redis-cli --cluster del-node` does it, with the server left running.
+#[test]
+fn a_node_that_was_taken_out_of_the_cluster_and_runs_on_stops_nothing() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let [empty] = cluster.empty_primaries()[..] else { panic!("one") };
+    let (id, address) = (cluster.node_id(empty).to_string(), cluster.address(empty).to_string());
+    let all_seeds = settings(&cluster, HASTY);
+    let first = cluster.address(cluster.primaries()[0]);
+    let one_seed = format!("[cluster]\nname = \"story\"\nseeds = [\"{first}\"]\n{HASTY}");
+    let observing = |config: &str| Evenkeel::new(&["run", "--observe"]).config(config).spawn();
+    let [seeded, unseeded] = [&all_seeds, &one_seed].map(|config| observing(config));
+    for daemon in [&seeded, &unseeded] {
+        daemon.await_http("/api/v1/topology", SOON, |topology| topology.contains(&id));
+    }
+    for node in cluster.primaries() {
+        cluster.cmd::<()>(node, &["CLUSTER", "FORGET", &id]);
+    }
+    cluster.cmd::<()>(empty, &["CLUSTER", "RESET", "SOFT"]);
+    // Who was told of it as a seed says that it is in no cluster; to the other one it has left.
+    let told = format!("{address} ({}), a seed, knows no other node, and none knows it: ", &id[..8]);
+    await_status(&seeded, &told);
+    unseeded.await_http("/api/v1/topology", SOON, |topology| !topology.contains(&id));
+    let status = unseeded.http_get("/api/v1/status");
+    assert!(status.contains("\"warnings\":[]"), "{status}");
+    for daemon in [seeded, unseeded] {
+        let status = daemon.http_get("/api/v1/status");
+        assert!(!status.contains("two_clusters") && !status.contains("views_disagree"), "{status}");
+        daemon.await_http("/api/v1/plan", SOON, |plan| plan.contains("\"slots_to_move\":0"));
+        end(daemon);
+    }
+}
+
 /// Draining a primary empties that one and no other, although it becomes a replica of a node that took its slots.
 fn check_a_drain(flavour: Flavour) {
     let cluster = Cluster::start(Spec::new(flavour).primaries(4));
