@@ -11,6 +11,11 @@ pub(super) async fn drain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let shard = shard_of(&args.node, &told.drained.node);
     println!("{shard} is to be drained, and to stay so until `evenkeel undrain`");
     println!("its slots begin to move when nothing forbids it; `evenkeel status` tells how far that is");
+    println!(
+        "without slots its primary may make itself a replica of another, with a full synchronisation \
+         (cluster-allow-replica-migration); `evenkeel plan --drain {}` tells of whom",
+        args.node
+    );
     if !told.survives_restart {
         println!("it lasts until a restart at the most: the daemon has no state.dir, or cannot write to it");
     }

@@ -170,6 +170,8 @@ pub struct Supervisor {
     paused: Option<Pause>,
     /// Nodes that an operator told us to drain.
     told_drains: BTreeMap<NodeId, Drain>,
+    /// Those of them that were told of as replicas.
+    gone_over: BTreeSet<NodeId>,
     /// The plan that an operator approved, until it is carried out.
     approved: Option<Approved>,
     checks: Option<(checks::Found, Instant)>,
@@ -246,6 +248,7 @@ impl Supervisor {
             finalise: Finalise::new(),
             set_aside: BTreeMap::new(),
             paused: if parts.goal == Goal::Keep { parts.records.pause() } else { None },
+            gone_over: BTreeSet::new(),
             told_drains: if parts.goal == Goal::Keep { parts.records.drains() } else { BTreeMap::new() },
             approved: None,
             checks: None,

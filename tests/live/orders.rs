@@ -164,6 +164,7 @@ fn a_drained_node_that_has_become_a_replica_is_told_of_as_one_and_comes_back() {
         [other, third].into_iter().find(|&node| cluster.node_id(node).to_string() == primary).expect("one took all");
     let text = format!("{name}; it is a replica of {} ({}) now", cluster.address(host), &primary[..8]);
     Evenkeel::new(&["status", "--url", &url]).run_to_end().assert(0, &["drained, as told", &text]);
+    assert!(daemon.stderr().contains("a drained node has become a replica"), "{}", daemon.stderr());
     let refused = format!("{name} was drained, and has become a replica of {} since", &primary[..8]);
     Evenkeel::new(&["drain", &address, "--url", &url]).run_to_end().assert(1, &[&refused]);
 

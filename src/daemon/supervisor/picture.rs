@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::super::leftovers;
 use super::super::memory::Seen;
 use super::super::whose::{Whose, whose};
-use super::super::{Reason, Sight};
+use super::super::{DrainedNode, Reason, Sight};
 use super::{Picture, REMEMBER, Running, SPREADING, Supervisor};
 use crate::cluster::{NodeId, Observation, Observed, Product, Role, Slot, SlotSet, Topology};
 use crate::config::Mode;
@@ -53,6 +53,7 @@ impl Supervisor {
         });
         self.follow_failovers(&topology);
         self.forget_closed(&topology);
+        self.tell_gone_over(&topology);
         self.given.on_look(look);
         let (own, running) = (&self.own, &self.running);
         self.imports.on_look(look, |node| {
@@ -109,6 +110,20 @@ impl Supervisor {
                 }
             }
         }));
+    }
+
+    /// Tells of drained nodes that have become replicas.
+    fn tell_gone_over(&mut self, topology: &Topology) {
+        for &drain in self.told_drains.values() {
+            let DrainedNode { drain, address, replica_of } = DrainedNode::of(drain, Some(topology));
+            if let (Some(address), Some(primary)) = (address, replica_of) {
+                if self.gone_over.insert(drain.node) {
+                    info!(node = %drain.node, %address, %primary, "a drained node has become a replica");
+                }
+            } else {
+                self.gone_over.remove(&drain.node);
+            }
+        }
     }
 
     /// Slots that our moves touch, or touched since then.
