@@ -119,7 +119,7 @@ pub enum DrainError {
     /// No node or several have that name.
     #[error("{0}")]
     Name(TargetFault),
-    /// It is a replica. Its shard may hold other slots than those that are to go, those of the node's own past among them.
+    /// It is a replica: its shard may be another one than who names it means, that of a drained primary that has gone over.
     #[error("{}", of_replica(replica, *primary, *drained))]
     Replica {
         /// The node.

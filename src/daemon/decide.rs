@@ -275,7 +275,8 @@ fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
     let mut longest = Duration::ZERO;
     let left_alone = left_alone(situation);
     // What is only half told in a first look, in the midst of somebody's finalise, is no matter for humans yet.
-    let is_steady = situation.memory.settled() >= situation.settle;
+    let at_work = situation.at_work || !situation.running.is_empty();
+    let is_steady = at_work || situation.memory.settled() >= situation.settle;
     for (slot, untouched) in situation.memory.foreign(situation.now) {
         let known = situation.topology.open.get(&slot).and_then(|open| story(situation, open));
         if known.is_none() && is_steady {
@@ -302,8 +303,6 @@ fn left_alone(situation: &Situation<'_>) -> Option<&'static str> {
     // Who pauses us may be about to work with his own hands, and who gave us hours has others for himself.
     if situation.observing {
         Some("this evenkeel only observes")
-    } else if situation.lease.is_some() {
-        Some("this evenkeel does not have the lease")
     } else if situation.paused.is_some() {
         Some("this evenkeel is paused; when it goes on it finishes what nobody has touched for schedule.adopt_after")
     } else if situation.outside.is_some() {

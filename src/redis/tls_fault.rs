@@ -171,12 +171,22 @@ mod tests {
         let presented = vec!["DnsName(\"a.example\")".to_owned(), "IpAddress(10.0.0.2)".to_owned()];
         let other = "its certificate is for a.example, 10.0.0.2, and not for 10.0.0.1; set cluster.tls.server_name or --tls-server-name to \
                      a name that the certificates have, or have the nodes announce theirs";
-        check(&of(CertificateError::NotValidForNameContext { expected, presented }), false, Some(other));
+        let context = CertificateError::NotValidForNameContext { expected: expected.clone(), presented };
+        check(&of(context), false, Some(other));
+        let none = "its certificate has no subjectAltName, and so is for no name or address at all (a common name does not count); \
+                    make one that has 10.0.0.1 there, or a name that cluster.tls.server_name or --tls-server-name is set to";
+        check(&of(CertificateError::NotValidForNameContext { expected, presented: Vec::new() }), false, Some(none));
         let at = |seconds: u64| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         let expired = CertificateError::ExpiredContext { time: at(1_600_000_000), not_after: at(1_577_836_800) };
         let told = "its certificate expired at 2020-01-01T00:00:00.000Z; renew it there";
         check(&of(expired), false, Some(told));
         check(&of(CertificateError::Revoked), false, Some("its certificate cannot be used: Revoked"));
+        let old = "its certificate is one of X.509 version 1, without extensions; make one of version 3 (`openssl x509 -req \
+                   -extfile FILE`)";
+        // As its verifier spells it within an error of another kind.
+        let fault =
+            "Custom { kind: InvalidData, error: InvalidCertificate(Other(OtherError(UnsupportedCertVersion))) }";
+        check(fault, false, Some(old));
     }
 
     #[test]
