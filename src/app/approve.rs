@@ -3,12 +3,13 @@
 use super::remote::Remote;
 use crate::cli::{ApproveArgs, ExitStatus};
 use crate::http::json::{ApproveRequest, ApprovedDocument};
+use crate::wording::plural;
 
 /// `evenkeel approve`.
 pub(super) async fn approve(args: &ApproveArgs) -> anyhow::Result<ExitStatus> {
     let request = ApproveRequest { hash: args.hash.clone() };
     let told: ApprovedDocument = Remote::new(&args.daemon)?.post("/api/v1/approve", request).await?.document()?;
-    let (hash, slots) = (told.hash, told.slots.count);
-    println!("approved: plan {hash} is carried out, which moves {slots} slot{}", if slots == 1 { "" } else { "s" });
+    println!("approved: plan {}, which moves {}", told.hash, plural(told.slots.count, "slot"));
+    println!("it is carried out while nothing forbids it; `evenkeel status` tells how far that is");
     Ok(ExitStatus::Done)
 }

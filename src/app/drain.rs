@@ -13,7 +13,7 @@ pub(super) async fn drain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     println!("its slots begin to move when nothing forbids it; `evenkeel status` tells how far that is");
     println!(
         "without slots its primary may make itself a replica of another, with a full synchronisation \
-         (cluster-allow-replica-migration); `evenkeel plan --drain {}` tells of whom",
+         (cluster-allow-replica-migration); `evenkeel plan --config FILE --drain {}` tells of whom",
         args.node
     );
     if !told.survives_restart {
@@ -27,6 +27,9 @@ pub(super) async fn undrain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let request = DrainRequest { node: args.node.clone() };
     let told: UndrainedDocument = Remote::new(&args.daemon)?.post("/api/v1/undrain", request).await?.document()?;
     match &told.was_drained {
+        Some(DrainDocument { node, replica_of: None, address: None, .. }) => {
+            println!("the drain of {} is forgotten; it is no node of the cluster", named(&args.node, node));
+        }
         Some(DrainDocument { node, replica_of: None, .. }) => {
             println!("{} is to have its share again, as long as it is a primary", shard_of(&args.node, node));
         }

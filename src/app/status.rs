@@ -106,7 +106,8 @@ impl Document {
             let now = match (&drain.replica_of, &drain.address) {
                 (Some(primary), _) => format!("; it is a replica of {} now", self.name(primary)),
                 (None, None) if status.look.number > 0 => {
-                    "; the cluster does not know it any more, and it is drained again if it comes back".to_owned()
+                    "; no node of the cluster any more, and drained again if it comes back (`evenkeel undrain` with that id ends it)"
+                        .to_owned()
                 }
                 (None, _) => String::new(),
             };

@@ -276,7 +276,8 @@ fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
     let left_alone = left_alone(situation);
     // What is only half told in a first look, in the midst of somebody's finalise, is no matter for humans yet.
     let at_work = situation.at_work || !situation.running.is_empty();
-    let is_steady = at_work || situation.memory.settled() >= situation.settle;
+    let is_clear = situation.topology.unclear.is_empty();
+    let is_steady = at_work || (is_clear && situation.memory.settled() >= situation.settle);
     for (slot, untouched) in situation.memory.foreign(situation.now) {
         let known = situation.topology.open.get(&slot).and_then(|open| story(situation, open));
         if known.is_none() && is_steady {

@@ -93,7 +93,7 @@ impl Drains {
 }
 
 /// Whether an entry leaves its shard nothing, in whichever words.
-fn empties(entry: &NodeTarget) -> bool {
+pub(super) fn empties(entry: &NodeTarget) -> bool {
     let nothing = entry.weight == Some(0.0) || entry.max_slots == Some(0);
     entry.drain || nothing && entry.slots.is_empty() && entry.min_slots.unwrap_or(0) == 0
 }

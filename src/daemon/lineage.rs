@@ -46,6 +46,11 @@ impl Lineage {
         })
     }
 
+    /// Whether this node was a primary that answered, in any look or on record.
+    pub(super) fn has_seen(&self, primary: NodeId) -> bool {
+        self.replicas.contains_key(&primary)
+    }
+
     /// The replicas that a primary had when it last answered.
     pub(super) fn replicas_of(&self, primary: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         self.replicas.get(&primary).into_iter().flatten().copied()

@@ -381,7 +381,10 @@ impl Supervisor {
         for (id, target, finishes) in waiting {
             let Some(running) = self.running.get(&id) else { continue };
             let waits_for = if let Some(node) = self.may_take_instead(running, finishes) {
-                format!("{node}, which may import these slots, to be seen without their marks or to be forgotten")
+                format!(
+                    "{node}, which may import these slots, to be seen without their marks (start it again) or to be forgotten \
+                     (`CLUSTER FORGET` at all others)"
+                )
             } else if self.given.is_unknown_of(target) {
                 format!("all primaries to know of the slots that {target} gave")
             } else {

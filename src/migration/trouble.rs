@@ -65,7 +65,9 @@ pub enum Trouble {
         keys_at_source: u64,
     },
     /// The target holds keys of a slot that nobody has begun to move.
-    #[error("the target holds {keys} stray keys of slot {slot}; they would collide with the slot's own")]
+    #[error(
+        "the target holds {keys} stray keys of slot {slot}; they would collide with the slot's own (`evenkeel repair --slots {slot}` deals with them)"
+    )]
     StrayKeys {
         /// The slot.
         slot: Slot,

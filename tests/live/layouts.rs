@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use evenkeel::cluster::{Slot, SlotSet};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Cluster, Data, Flavour, Member, Node, SOON, Spec, Workload, eventually, look_alike_slots};
+use crate::support::{
+    Cluster, Data, Evenkeel, Flavour, HASTY, Member, Node, SOON, Spec, Workload, eventually, look_alike_slots, settings,
+};
 
 const KEYS: usize = 20_000;
 /// Enough for a million keys on a small machine.
@@ -28,6 +30,34 @@ fn shards_get_slots_by_their_weights_whichever_member_names_them() {
     call("plan").exited(0);
     cluster.evenkeel(&["plan"]).run_to_end().exited(2);
     workload.assert_unharmed(&cluster);
+}
+
+/// A weight that is a node's by its address is its shard's, and so its replica's when that takes over.
+#[test]
+fn an_entry_holds_for_the_replica_that_takes_over_from_its_node() {
+    let cluster = Cluster::start(Spec::new(Flavour::Valkey91).replicas(1));
+    let [first, second, third] = cluster.primaries()[..] else { panic!("three primaries") };
+    let replica = cluster.replicas_of(first)[0];
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    let heavy = format!("{HASTY}{}", entry(&cluster, first, "weight = 2.0"));
+    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &heavy)).spawn();
+    cluster.assert_settled(&[(first, 8192), (second, 4096), (third, 4096)]);
+    cluster.await_replicas_in_step();
+    cluster.kill9(first);
+    let shares = [(replica, 8192), (second, 4096), (third, 4096)];
+    cluster.assert_settled(&shares);
+    let look = |status: &str| {
+        let status: Value = serde_json::from_str(status).expect("JSON");
+        let clear = status["reasons"].as_array().is_some_and(Vec::is_empty);
+        status["look"]["number"].as_u64().filter(|_| clear)
+    };
+    let status = daemon.await_http("/api/v1/status", SOON, |status| look(status).is_some());
+    let seen = look(&status).expect("it was waited for");
+    daemon.await_http("/api/v1/status", SOON, |status| look(status).is_some_and(|number| number > seen + 5));
+    let plan = daemon.http_get("/api/v1/plan");
+    assert!(plan.contains("\"slots_to_move\":0"), "{plan}");
+    cluster.assert_settled(&shares);
+    data.verify_all(&cluster);
 }
 
 /// The last of four primaries is drained; `told` is what the plan says becomes of it.

@@ -1,9 +1,10 @@
 //! The plan on the projected layout: the cluster as it will be once everything that is under way has arrived.
 
 use super::{Goal, Situation};
-use crate::cluster::{NodeId, Shard, SlotSet, Topology};
+use crate::cluster::{Failing, NodeId, Shard, SlotSet, Topology};
 use crate::daemon::Reason;
-use crate::plan::{self, Member, NodeName, Plan, ShardInput};
+use crate::daemon::drains::empties;
+use crate::plan::{self, Member, NodeName, NodeTarget, Plan, ShardInput};
 
 /// The plan for the cluster as it will be once the running moves are done, looked over by a checker that shares no code
 /// with the planner. What its lines say of now is what the nodes own now.
@@ -21,7 +22,7 @@ pub(super) fn make_plan(situation: &Situation<'_>) -> Result<Option<Plan>, Vec<R
         (plan, violations)
     } else {
         let mut policy = situation.policy.clone();
-        policy.nodes.retain(|entry| !names_unusable(situation, &entry.node));
+        policy.nodes = policy.nodes.into_iter().filter_map(|entry| in_force(situation, entry)).collect();
         if situation.at_work {
             // Trigger wide, fix tight: what has begun is brought to an exact end.
             (policy.threshold_percent, policy.threshold_slots) = (0.0, 1);
@@ -88,8 +89,22 @@ fn members(shard: &Shard) -> Vec<Member> {
         .collect()
 }
 
-/// A target entry for a primary without slots that cannot be used now has no say: it may be switched off for good.
-fn names_unusable(situation: &Situation<'_>, name: &NodeName) -> bool {
+/// A target entry as it holds now, if it does.
+///
+/// One that names a primary without slots that cannot be used now is for whoever took its part over. Where nobody has, it
+/// has no say: the node may be switched off for good. Where that is not known, because the node has not answered since we
+/// look, it stays as it is, and the planner refuses it: else what belongs to a shard that has failed over would be given
+/// away. One that leaves its shard nothing is not handed on, see [`super::super::Drains`].
+fn in_force(situation: &Situation<'_>, entry: NodeTarget) -> Option<NodeTarget> {
     let unusable = situation.topology.shards.values().filter(|shard| !shard.usable() && shard.slots.is_empty());
-    unusable.flat_map(members).any(|member| name.names(&member))
+    let named = |shard: &&Shard| members(shard).iter().any(|member| entry.node.names(member));
+    let Some(shard) = unusable.into_iter().find(named) else { return Some(entry) };
+    let (node, lineage) = (shard.primary.id, situation.memory.lineage());
+    let successor = lineage.successor(node, situation.topology);
+    match () {
+        () if empties(&entry) => None,
+        () if successor != node => Some(NodeTarget { node: NodeName::Id(successor), ..entry }),
+        () if lineage.has_seen(node) || shard.primary.failing != Failing::Agreed => None,
+        () => Some(entry),
+    }
 }

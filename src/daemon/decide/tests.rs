@@ -10,13 +10,15 @@ use super::*;
 use crate::cluster::fixtures::{id, observation, with_names};
 use crate::cluster::{NodeSettings, Observation};
 use crate::config::MigrationConfig;
-use crate::plan;
+use crate::plan::{self, NodeTarget};
 
 /// Three primaries, level, and an empty fourth.
 const THREE_AND_ONE: &str = "a 0-5460\nb 5461-10922\nc 10923-16383\nd";
 
 /// What a decision depends on, beside the cluster.
 struct Circumstances {
+    /// A cluster that was seen before; none where it is empty.
+    before: &'static str,
     /// Earlier looks at the same cluster.
     looks: u32,
     /// How long ago the first of them was.
@@ -47,6 +49,7 @@ struct Circumstances {
 impl Default for Circumstances {
     fn default() -> Self {
         Self {
+            before: "",
             looks: 2,
             watched: Duration::from_secs(1),
             goal: Goal::Keep,
@@ -98,6 +101,18 @@ fn decision(story: &str, circumstances: Circumstances) -> (Decision, bool, Obser
     }
     let ours = own.slots();
     let mut memory = Memory::default();
+    if !circumstances.before.is_empty() {
+        let before = crate::cluster::fixtures::observation(circumstances.before);
+        let before = Arc::new(Topology::merge(&before, &SlotSet::new()));
+        let mover_calls = BTreeMap::new();
+        memory.on_look(&Seen {
+            at: began,
+            topology: &before,
+            mover_calls: &mover_calls,
+            touched: &touched,
+            ours: &ours,
+        });
+    }
     for look in 0..circumstances.looks {
         let at = if look == 0 { began } else { now };
         let mover_calls = BTreeMap::new();
@@ -462,6 +477,23 @@ fn named_slots_move_whatever_the_targets_say() {
     let story = "a 0-5460\nb 5461-10922\nc 10923-16383";
     check(story, Circumstances { goal: goal("866"), ..Circumstances::default() }, "start a>c 1");
     check(story, Circumstances { goal: goal("16000"), ..Circumstances::default() }, "settled");
+}
+
+/// An entry for a primary that has failed over holds for whoever took over from it.
+#[test]
+fn an_entry_outlasts_the_failover_of_the_node_that_it_names() {
+    let before = "a 0-8191\na1 of a\nb 8192-16383";
+    let failed = "a fail\na1 0-8191\nb 8192-16383\na silent dead";
+    let heavy = |before: &'static str| {
+        let entry = NodeTarget { weight: Some(3.0), ..NodeTarget::new(NodeName::Id(id("a"))) };
+        Circumstances { before, policy: Policy { nodes: vec![entry], ..Policy::default() }, ..Circumstances::default() }
+    };
+    check(before, heavy(""), "start b>a 4096");
+    check(failed, heavy(before), "start b>a1 4096");
+    // To a process that does not know whose replica took over, the entry is for nobody that it can tell.
+    check(failed, heavy(""), "[target_unmatched]");
+    // An empty node that was seen to have no replica may be gone for good.
+    check("a fail\nb 0-8191\nc 8192-16383\na silent dead", heavy("a\nb 0-8191\nc 8192-16383"), "settled");
 }
 
 #[test]

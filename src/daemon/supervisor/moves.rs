@@ -146,7 +146,11 @@ impl Supervisor {
         let closed_open_slots = running.purpose == Purpose::Resume && report.left_open.is_empty();
         if self.finalise.ended(id, running.pair, closed_open_slots) {
             let Pair { source, target } = running.pair;
-            error!(%source, %target, "a move died while it was finalising; nobody else finalises before its slots are settled");
+            if running.failed_over.is_cancelled() {
+                warn!(%source, %target, "the failover came into a finalise; nobody else finalises before its slots are settled");
+            } else {
+                error!(%source, %target, "a move died while it was finalising; nobody else finalises before its slots are settled");
+            }
             if self.is_replaced(target) {
                 self.finalise.await_word_of(target);
                 self.hold_targets();

@@ -1,5 +1,6 @@
 //! What the supervisor tells: the work's progress, the reasons, the status.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -7,9 +8,9 @@ use tracing::info;
 
 use super::super::account::Account;
 use super::super::decide::Start;
-use super::super::{MoveStatus, Reason, Sight, Status, View, Work};
+use super::super::{MoveStatus, Reason, SetAside, Sight, Status, View, Work};
 use super::{Picture, REMIND, Supervisor};
-use crate::cluster::NodeId;
+use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::plan::Plan;
 
 impl Supervisor {
@@ -77,6 +78,14 @@ impl Supervisor {
         self.reasons = reasons;
     }
 
+    /// Slots that are set aside, but for those that a move is at once more, and has not set apart itself.
+    fn set_aside_still(&self) -> BTreeMap<Slot, SetAside> {
+        let running = self.running.values();
+        let at_work = running.fold(SlotSet::new(), |all, it| all.union(&it.slots.difference(&it.set_apart)));
+        let still = self.set_aside.iter().filter(|(slot, _)| !at_work.contains(**slot));
+        still.map(|(&slot, aside)| (slot, aside.clone())).collect()
+    }
+
     /// What is wrong and stops nothing.
     fn warnings(&self, sight: &Sight) -> Vec<String> {
         let left_out = self.picture.iter().flat_map(|picture| picture.topology.left_out());
@@ -125,7 +134,7 @@ impl Supervisor {
             waiting: self.waiting,
             work: self.work.as_ref().map_or(self.done_work, |work| self.work_of(work)),
             history: Arc::clone(&self.history),
-            set_aside: self.set_aside.clone(),
+            set_aside: self.set_aside_still(),
             paused: self.paused,
             drains: self.told_drains.clone(),
             approved: self.approved.as_ref().map(|approved| approved.hash().to_owned()),
