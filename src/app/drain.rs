@@ -1,6 +1,6 @@
 //! `evenkeel drain` and `evenkeel undrain`: tell a running daemon to leave a node's shard nothing, and to give it its share again.
 
-use super::remote::Remote;
+use super::remote::{Remote, short};
 use crate::cli::{DrainArgs, ExitStatus};
 use crate::http::json::{DrainDocument, DrainRequest, DrainedDocument, UndrainedDocument};
 
@@ -61,8 +61,4 @@ fn shard_of(named: &str, primary: &str) -> String {
 fn named(named: &str, id: &str) -> String {
     let short = short(id);
     if id.starts_with(named) { short.to_owned() } else { format!("{named} ({short})") }
-}
-
-fn short(id: &str) -> &str {
-    id.get(..8).unwrap_or(id)
 }

@@ -191,6 +191,11 @@ fn not_evenkeel(url: &str, status: ureq::http::StatusCode) -> String {
     format!("{url} answered {status}, and not as evenkeel does; is it another program?")
 }
 
+/// The start of a node's id, by which people know it.
+pub(super) fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::remote::{Answer, Remote};
+use super::remote::{Answer, Remote, short};
 use crate::cli::{ExitStatus, StatusArgs};
 use crate::cluster::{Slot, SlotSet, Unclear};
 use crate::http::json::{
@@ -274,10 +274,6 @@ fn bytes(estimated: u64) -> String {
         None if estimated > 0 => format!(", about {estimated} B"),
         None => String::new(),
     }
-}
-
-fn short(id: &str) -> &str {
-    id.get(..8).unwrap_or(id)
 }
 
 #[cfg(test)]

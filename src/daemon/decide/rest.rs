@@ -6,9 +6,8 @@ use super::{Decision, Goal, Situation};
 /// glance will do. Without its full readings a daemon would not see what it waits for.
 pub(in crate::daemon) fn is_at_rest(situation: &Situation<'_>, decision: &Decision) -> bool {
     let Situation { topology, memory, look, .. } = situation;
-    let clear = topology.unclear.is_empty() && topology.jobs_unread.is_empty() && look.observation.silent.is_empty();
-    // A node that is yet to join.
-    let clear = clear && look.observation.alone.is_empty();
+    let all_told = look.observation.silent.is_empty() && look.observation.alone.is_empty();
+    let clear = topology.unclear.is_empty() && topology.jobs_unread.is_empty() && all_told;
     let nobody_moves = topology.open.is_empty()
         && topology.jobs.is_empty()
         && situation.running.is_empty()

@@ -114,6 +114,7 @@ impl Supervisor {
 
     /// Tells of drained nodes that have become replicas.
     fn tell_gone_over(&mut self, topology: &Topology) {
+        self.gone_over.retain(|node| self.told_drains.contains_key(node));
         for &drain in self.told_drains.values() {
             let DrainedNode { drain, address, replica_of } = DrainedNode::of(drain, Some(topology));
             if let (Some(address), Some(primary)) = (address, replica_of) {
