@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use thiserror::Error;
 
@@ -32,6 +33,25 @@ impl Slot {
     #[must_use]
     pub fn of_key(key: &[u8]) -> Self {
         Self(crc16::State::<crc16::XMODEM>::calculate(hash_tag(key)) & (Self::LAST.0))
+    }
+
+    /// A key of the slot: the smallest number whose decimal digits are one.
+    #[must_use]
+    pub fn a_key(self) -> String {
+        static KEYS: LazyLock<Vec<u32>> = LazyLock::new(|| {
+            let mut keys = vec![None; Slot::COUNT];
+            let mut left = Slot::COUNT;
+            for number in 0.. {
+                let key = &mut keys[Slot::of_key(number.to_string().as_bytes()).index()];
+                left -= usize::from(key.is_none());
+                key.get_or_insert(number);
+                if left == 0 {
+                    break;
+                }
+            }
+            keys.into_iter().flatten().collect()
+        });
+        KEYS[self.index()].to_string()
     }
 
     /// The slot's number, 0 to 16,383.
@@ -397,6 +417,14 @@ mod tests {
         check("-1", Err("`` is not a slot: slots are the numbers 0 to 16383"));
         check("+1", Err("`+1` is not a slot: slots are the numbers 0 to 16383"));
         check("9-3", Err("`9-3` is not a range: its first slot is above its last"));
+    }
+
+    #[test]
+    fn every_slot_has_a_key() {
+        for slot in Slot::all() {
+            assert_eq!(Slot::of_key(slot.a_key().as_bytes()), slot);
+        }
+        assert_eq!(Slot::of_key(b"0").a_key(), "0");
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub(super) struct Connections {
     asked: Instant,
     source_control: Option<Conn>,
     target_control: Option<Conn>,
+    /// A bare one, to a Valkey only.
+    target_orders: Option<Conn>,
     /// By database.
     source_data: BTreeMap<u32, Conn>,
     round_trip: Duration,
@@ -144,6 +146,7 @@ impl Connections {
             asked: Instant::now(),
             source_control: None,
             target_control: None,
+            target_orders: None,
             source_data: BTreeMap::new(),
             round_trip: Duration::ZERO,
             heavy: HeavyKeys::new(),
@@ -166,6 +169,7 @@ impl Connections {
             target_followers: self.target_followers.unconnected(),
             source_control: None,
             target_control: None,
+            target_orders: None,
             source_data: BTreeMap::new(),
             heavy: HeavyKeys::new(),
             looked: None,
@@ -243,6 +247,7 @@ impl Connections {
         self.target_followers.close();
         self.source_control = None;
         self.target_control = None;
+        self.target_orders = None;
         self.source_data.clear();
     }
 
@@ -259,6 +264,7 @@ impl Connections {
                 self.control(End::Target).await?;
                 self.control(End::Source).await.map(drop)
             }
+            Step::SetSlots { at: End::Target, mark: Mark::Assigned, .. } => self.orders().await,
             Step::SetSlots { at, .. } => self.control(*at).await.map(drop),
             // It dials the target once for each database.
             Step::DropCopies(_) => self.source_data(0).await.map(drop),
@@ -290,14 +296,14 @@ impl Connections {
                 self.control(End::Source).await?;
                 let target = self.read_end(End::Target, &slots, count_target);
                 let source = self.read_end(End::Source, &slots, count_source);
-                let (target, source) = tokio::join!(self.timed(target), source);
+                let (target, source) = tokio::join!(self.timed(target, &slots), source);
                 let (mut target, mut looked) = target?;
                 let source = source?;
                 let others = source.databases.iter().any(|&db| db != 0);
                 let source = self.with_other_databases(End::Source, &slots, source).await?;
                 if others {
                     // The target was not looked at while the others were counted, which may take long.
-                    (target, looked) = self.timed(self.read_end(End::Target, &slots, count_target)).await?;
+                    (target, looked) = self.timed(self.read_end(End::Target, &slots, count_target), &slots).await?;
                 }
                 self.looked = Some(looked);
                 let target = self.with_other_databases(End::Target, &slots, target).await?;
@@ -446,11 +452,16 @@ impl Connections {
 
     /// A new connection to the process that the move began with, in this database.
     async fn dial(&mut self, at: End, db: u32) -> Result<Conn, Fault> {
+        let dialer = self.dialer.clone();
+        self.dial_by(&dialer, at, db).await
+    }
+
+    async fn dial_by(&mut self, dialer: &Dialer, at: End, db: u32) -> Result<Conn, Fault> {
         let end = match at {
             End::Source => &mut self.source,
             End::Target => &mut self.target,
         };
-        let opened = self.dialer.open(&end.address, end.hostname.as_deref(), self.pair.node(at)).await;
+        let opened = dialer.open(&end.address, end.hostname.as_deref(), self.pair.node(at)).await;
         let conn = opened.map_err(|error: OpenError| Fault::NoAnswer { at, why: error.to_string() })?;
         if conn.run_id() != end.run_id {
             // Said once: what the new process knows is read by the look that follows.

@@ -36,6 +36,10 @@ impl Followers {
         Self(followers.collect())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The same replicas, none of them connected.
     pub(super) fn unconnected(&self) -> Self {
         let followers = self.0.iter().map(|follower| Follower {

@@ -142,7 +142,7 @@ impl Poller {
     #[must_use]
     pub fn new(dialer: Dialer, seeds: Vec<Address>) -> Self {
         Self {
-            dialer: dialer.for_looking(),
+            dialer: dialer.bare(),
             seeds,
             conns: BTreeMap::new(),
             unreachable: BTreeMap::new(),
@@ -166,7 +166,7 @@ impl Poller {
         if self.dialer.name() != dialer.name() {
             self.conns.clear();
         }
-        (self.dialer, self.seeds) = (dialer.for_looking(), seeds);
+        (self.dialer, self.seeds) = (dialer.bare(), seeds);
     }
 
     /// Makes every connection anew in the next look, with the passwords and certificates as they are then. A node that

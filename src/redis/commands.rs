@@ -14,7 +14,7 @@ use crate::migration::{Batch, Comparison, Key, Mark, MigrateReply, Pair, SetSlot
 
 /// How long a Valkey primary waits for its replicas to take a `SETSLOT`, in ms; its default of 2,000 would hold a
 /// group of slots up for two seconds each time one replica hangs.
-const SETSLOT_TIMEOUT_MS: u32 = 500;
+pub(super) const SETSLOT_TIMEOUT_MS: u32 = 500;
 
 /// Keys counted slot by slot.
 pub type Counted = BTreeMap<Slot, u64>;
@@ -153,7 +153,7 @@ impl Conn {
 
     /// `CLUSTER SETSLOT` for every slot, all asked at once: the server saves and spreads them together.
     ///
-    /// A Redis that is to take slots itself is asked by [`Self::assign_before`].
+    /// A node that is to take slots itself is asked by [`Self::assign_before`] or [`Self::assign_together_before`].
     ///
     /// An error means that at least one reply is missing; the others may have been carried out.
     pub async fn set_slots(

@@ -3,8 +3,8 @@
 //! The client library is used in the narrowest way that was measured to be safe: one server a client, no automatic
 //! reconnection, no second attempt of any command, a time-out on every call, and no command whose reply it could take
 //! for a pub/sub message (an array of three to five elements that begins with a word like `message`, as a listing of
-//! keys may). A connection that failed once is closed and never used again. Connections that last, and only look, are
-//! bare ones ([`Wire`]): those of the library take too much memory.
+//! keys may). A connection that failed once is closed and never used again. Bare ones ([`Wire`]) are those that last and
+//! only look, for which the library's take too much memory, and those that carry commands which are to arrive together.
 //!
 //! [`Wire`]: super::wire::Wire
 
@@ -20,7 +20,7 @@ use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value as FredValue}
 
 use super::wire::{Reply, Wire};
 use super::{CallError, Wanted};
-use crate::cluster::{Address, NodeId, Slot};
+use crate::cluster::{Address, NodeId, Product, Slot};
 
 /// A server's reply, without the client library's types.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +98,7 @@ pub(super) struct Login {
 pub(super) enum Link {
     /// The client library.
     Library { client: Client, handle: ConnectHandle },
-    /// A connection of ours, for those that only look.
+    /// A connection of ours.
     Bare(Wire),
 }
 
@@ -107,6 +107,7 @@ pub(super) enum Link {
 pub(super) struct Proof {
     pub(super) node: NodeId,
     pub(super) run_id: String,
+    pub(super) product: Product,
 }
 
 impl Conn {
@@ -134,6 +135,11 @@ impl Conn {
     #[must_use]
     pub fn run_id(&self) -> &str {
         &self.proof().run_id
+    }
+
+    /// What it runs; `None` before its proof.
+    pub(super) fn product(&self) -> Option<Product> {
+        self.proof.as_ref().map(|proof| proof.product)
     }
 
     fn proof(&self) -> &Proof {
@@ -176,6 +182,27 @@ impl Conn {
         // Boxed: the library's futures are kilobytes, and would be copied into those of every caller.
         let reply = Box::pin(client.with_options(&options(timeout)).custom(custom(command), args)).await;
         self.sort(command, reply)
+    }
+
+    /// Sends several commands in one piece, over a bare connection, and awaits their replies; the server mostly carries
+    /// them out in one turn.
+    pub(super) async fn call_together<const N: usize>(
+        &self,
+        calls: [(&'static str, Vec<Bytes>); N],
+    ) -> Result<[Result<Value, CallError>; N], CallError> {
+        let command = calls[0].0;
+        self.refuse_if_dead(command)?;
+        let Link::Bare(wire) = &self.link else {
+            return Err(self.unexpected(command, "the client library sends every command by itself"));
+        };
+        let sent = calls.each_ref().map(|(command, args)| (*command, &args[..]));
+        match Box::pin(wire.call_together(sent, self.call_timeout)).await {
+            Ok(replies) => {
+                let mut commands = calls.iter().map(|(command, _)| *command);
+                Ok(replies.map(|reply| self.sort_bare(commands.next().unwrap_or(command), Ok(reply))))
+            }
+            Err(why) => Err(self.unanswered(command, why)),
+        }
     }
 
     /// `CLUSTER COUNTKEYSINSLOT`.
@@ -244,15 +271,17 @@ impl Conn {
     }
 
     fn sort_bare(&self, command: &'static str, reply: Result<Reply, String>) -> Result<Value, CallError> {
-        let address = || self.address.clone();
         match reply {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(text)) => Err(CallError::Refused { address: address(), command, text }),
-            Err(why) => {
-                self.close();
-                Err(CallError::NoAnswer { address: address(), command, why })
-            }
+            Ok(Err(text)) => Err(CallError::Refused { address: self.address.clone(), command, text }),
+            Err(why) => Err(self.unanswered(command, why)),
         }
+    }
+
+    /// A bare connection that brought no reply; it is never used again.
+    fn unanswered(&self, command: &'static str, why: String) -> CallError {
+        self.close();
+        CallError::NoAnswer { address: self.address.clone(), command, why }
     }
 
     fn sort(&self, command: &'static str, reply: Result<FredValue, fred::error::Error>) -> Result<Value, CallError> {

@@ -22,7 +22,7 @@ use super::permissions::lacking_at;
 use super::tls_fault::{self, Wished};
 use super::wire::Wire;
 use super::{CallError, Conn, OpenError, Value, Wanted};
-use crate::cluster::{Address, NodeId};
+use crate::cluster::{Address, NodeId, Product};
 use crate::config::{Secrets, TlsFiles};
 use crate::tls;
 
@@ -51,7 +51,7 @@ impl Intent {
 pub struct Dialer {
     settings: Arc<Settings>,
     /// Connections are to be bare.
-    looks_only: bool,
+    bare: bool,
 }
 
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Dialer {
     #[must_use]
     pub fn new(config: &crate::config::Config, intent: Intent, instance: &str) -> Self {
         Self {
-            looks_only: false,
+            bare: false,
             settings: Arc::new(Settings {
                 username: config.cluster.username.clone(),
                 secrets: Secrets::of(&config.cluster),
@@ -95,7 +95,7 @@ impl Dialer {
     pub fn of_lease(config: &crate::config::Config, instance: &str) -> Self {
         let (lease, limit) = (&config.lease, config.lease.ttl / 5);
         Self {
-            looks_only: false,
+            bare: false,
             settings: Arc::new(Settings {
                 username: lease.username.clone(),
                 secrets: Secrets::of_file(lease.password_file.clone()),
@@ -116,7 +116,7 @@ impl Dialer {
         let config = crate::config::Config::from_seeds(vec![seed.clone()]);
         let name = format!("evenkeel:{}:demo-{}", Intent::Observing.name(), std::process::id());
         Self {
-            looks_only: false,
+            bare: false,
             settings: Arc::new(Settings {
                 username: None,
                 secrets: Secrets::none(),
@@ -132,10 +132,10 @@ impl Dialer {
         }
     }
 
-    /// The same for connections that last and only look: they take little memory, and one call at a time.
+    /// The same for bare connections: they take little memory, one call at a time, and several commands in one piece.
     #[must_use]
-    pub fn for_looking(&self) -> Self {
-        Self { settings: Arc::clone(&self.settings), looks_only: true }
+    pub fn bare(&self) -> Self {
+        Self { settings: Arc::clone(&self.settings), bare: true }
     }
 
     /// The name that the connections carry.
@@ -183,7 +183,7 @@ impl Dialer {
         let name = server_name.unwrap_or(&dialled.host);
         let user = settings.username.clone().unwrap_or_else(|| "default".to_owned());
         let login = Login { user, wanted: settings.wanted };
-        if self.looks_only {
+        if self.bare {
             let tls = tls.map(|tls| (TlsConnector::from(Arc::new(tls)), name));
             let wire = match tokio::time::timeout(settings.connect_timeout, Wire::connect(&dialled, tls)).await {
                 Ok(Ok(wire)) => wire,
@@ -373,16 +373,16 @@ async fn prove(conn: &Conn) -> Result<Proof, OpenError> {
         Ok(value) => value,
         Err(error) => return Err(proof_error(conn, "INFO", error).await),
     };
-    let run_id = run_id(&info);
-    let Some(run_id) = run_id else {
+    let Some(run_id) = field(&info, "run_id:") else {
         let why = "its INFO names no run_id".to_owned();
         return Err(OpenError::Unreachable { address: conn.address().clone(), why });
     };
-    Ok(Proof { node, run_id })
+    let product = if field(&info, "valkey_version:").is_some() { Product::Valkey } else { Product::Redis };
+    Ok(Proof { node, run_id, product })
 }
 
-fn run_id(info: &Value) -> Option<String> {
-    info.text()?.lines().find_map(|line| line.strip_prefix("run_id:")).map(|id| id.trim().to_owned())
+fn field(info: &Value, name: &str) -> Option<String> {
+    info.text()?.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
 }
 
 async fn proof_error(conn: &Conn, command: &'static str, error: CallError) -> OpenError {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{CallError, Conn, JobSupport};
-use crate::cluster::JobKind;
+use crate::cluster::{JobKind, Product};
 use crate::config::{Config, Functions};
 
 /// The rule that permits a call which changes nothing, the call's command, and its arguments.
@@ -54,6 +54,12 @@ const AT_TARGET: [Probe; 2] = [
 const FUNCTIONS: [Probe; 2] =
     [("+function|list", "FUNCTION", &["LIST"]), ("+function|load", "FUNCTION", &["LOAD", "no library"])];
 
+/// What a Valkey needs to take a group of slots at once: there is no slot 16384.
+const OF_VALKEY: [Probe; 2] = [
+    ("+cluster|delslots", "CLUSTER", &["DELSLOTS", "16384"]),
+    ("+cluster|addslots", "CLUSTER", &["ADDSLOTS", "16384"]),
+];
+
 /// What a repair needs to give a slot that nobody owns to a node.
 const ADD_SLOTS: Probe = ("+cluster|addslots", "CLUSTER", &["ADDSLOTS", "16384"]);
 /// What a repair needs to drop a second copy of a key: asked with keys of two slots, which are refused together.
@@ -103,7 +109,7 @@ impl Wanted {
 /// A connection that lacks any is not to be used for anything else afterwards.
 pub async fn missing_permissions(conn: &Conn, wanted: Wanted) -> Result<Vec<&'static str>, CallError> {
     let mut rules: Vec<&'static str> = may_ask_for_jobs(conn).await?.into_iter().collect();
-    rules.extend(missing(conn, wanted.probes()).await?);
+    rules.extend(missing(conn, of_valkey(conn).iter().chain(wanted.probes())).await?);
     Ok(rules)
 }
 
@@ -113,8 +119,13 @@ pub async fn missing_permissions(conn: &Conn, wanted: Wanted) -> Result<Vec<&'st
 /// connection.
 pub async fn missing_permissions_while_down(conn: &Conn) -> Result<Vec<&'static str>, CallError> {
     let mut rules: Vec<&'static str> = may_ask_for_jobs(conn).await?.into_iter().collect();
-    rules.extend(missing(conn, PROBES.iter().filter(|(rule, ..)| !rule.ends_with('*'))).await?);
+    let no_keys = PROBES.iter().filter(|(rule, ..)| !rule.ends_with('*'));
+    rules.extend(missing(conn, of_valkey(conn).iter().chain(no_keys)).await?);
     Ok(rules)
+}
+
+fn of_valkey(conn: &Conn) -> &'static [Probe] {
+    if conn.product() == Some(Product::Valkey) { &OF_VALKEY } else { &[] }
 }
 
 /// The ACL rules that this connection's user lacks for what a repair does beyond moving slots.
@@ -179,7 +190,7 @@ mod tests {
     fn what_every_move_calls_counts_as_upkeep() {
         // Of big keys only, and clients may call nothing else.
         let of_few = ["HLEN", "SCARD", "ZCARD"];
-        for (_, command, _) in PROBES.iter().chain(&AT_TARGET).chain(&FUNCTIONS) {
+        for (_, command, _) in PROBES.iter().chain(&AT_TARGET).chain(&FUNCTIONS).chain(&OF_VALKEY) {
             let calls = client_calls(&format!("cmdstat_{}:calls=1,usec=1", command.to_lowercase()));
             assert_eq!(calls == 1, of_few.contains(command), "{command}");
         }

@@ -1,8 +1,9 @@
-//! A bare connection: one command at a time, in RESP2, without a task and without memory between the calls.
+//! A bare connection: one exchange at a time, in RESP2, without a task and without memory between the calls.
 //!
-//! For looking at the cluster, which has a connection to every node open for as long as it runs. Those of the client library
-//! take 70 KiB each, and as much again as the longest reply: at a thousand nodes, hundreds of megabytes. What is not here:
-//! anything that the commands which change something need of the library (many calls on their way at once, transactions).
+//! For looking at the cluster, which has a connection to every node open for as long as it runs: those of the client library
+//! take 70 KiB each, and as much again as the longest reply, at a thousand nodes hundreds of megabytes. And for commands
+//! that are to arrive together, where the library sends each by itself. What is not here: anything else that the commands
+//! which change something need of the library (calls that do not wait for each other, transactions).
 
 #[cfg(test)]
 mod tests;
@@ -63,7 +64,10 @@ impl Wire {
     pub(super) async fn connect(address: &Address, tls: Option<(TlsConnector, &str)>) -> Result<Self, String> {
         let tcp = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(told)?;
         tcp.set_nodelay(true).map_err(told)?;
-        SockRef::from(&tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).map_err(told)?;
+        let socket = SockRef::from(&tcp);
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)).map_err(told)?;
+        // Closing discards what was not delivered, as with the library: nothing is carried out after it was given up.
+        socket.set_linger(Some(Duration::ZERO)).map_err(told)?;
         let stream: Box<dyn Stream> = match tls {
             None => Box::new(tcp),
             Some((connector, name)) => {
@@ -76,17 +80,28 @@ impl Wire {
 
     /// Sends a command and reads its reply. Calls at the same time wait for each other. The error says why there is none.
     pub(super) async fn call(&self, command: &str, args: &[Bytes], timeout: Duration) -> Result<Reply, String> {
+        let [reply] = self.call_together([(command, args)], timeout).await?;
+        Ok(reply)
+    }
+
+    /// Sends several commands in one piece and reads a reply to each, in their order.
+    pub(super) async fn call_together<const N: usize>(
+        &self,
+        calls: [(&str, &[Bytes]); N],
+        timeout: Duration,
+    ) -> Result<[Reply; N], String> {
         let mut place = self.stream.lock().await;
         let mut stream = place.take().ok_or_else(|| "the connection was closed after an earlier failure".to_owned())?;
         let exchange = async {
-            stream.write_all(&request(command, args)?).await?;
+            stream.write_all(&request(&calls)?).await?;
             stream.flush().await?;
-            read(&mut stream).await
+            let replies = read(&mut stream, N).await?;
+            replies.try_into().map_err(|_| broken("another number of replies than of commands"))
         };
         match tokio::time::timeout(timeout, exchange).await {
-            Ok(Ok(reply)) => {
+            Ok(Ok(replies)) => {
                 *place = Some(stream);
-                Ok(reply)
+                Ok(replies)
             }
             Ok(Err(error)) => Err(told(error)),
             Err(_) => Err(format!("no answer within {timeout:?}")),
@@ -119,27 +134,42 @@ fn told(error: io::Error) -> String {
     of_tls.map_or_else(|| error.to_string(), |error| format!("{error:?}"))
 }
 
-fn request(command: &str, args: &[Bytes]) -> io::Result<BytesMut> {
-    let words = std::iter::once(Bytes::copy_from_slice(command.as_bytes())).chain(args.iter().cloned());
+fn request(calls: &[(&str, &[Bytes])]) -> io::Result<BytesMut> {
     let mut request = BytesMut::new();
-    extend_encode(&mut request, &BytesFrame::Array(words.map(BytesFrame::BulkString).collect()), false)
-        .map_err(io::Error::other)?;
+    for (command, args) in calls {
+        let words = std::iter::once(Bytes::copy_from_slice(command.as_bytes())).chain(args.iter().cloned());
+        let frame = BytesFrame::Array(words.map(BytesFrame::BulkString).collect());
+        extend_encode(&mut request, &frame, false).map_err(io::Error::other)?;
+    }
     Ok(request)
 }
 
-/// Reads one reply, behind which nothing may stand.
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Reply> {
+/// Reads so many replies, behind which nothing may stand.
+async fn read(stream: &mut (impl AsyncRead + Unpin), count: usize) -> io::Result<Vec<Reply>> {
     let mut read = BytesMut::with_capacity(ROOM);
+    let mut replies = Vec::with_capacity(count);
     loop {
         if stream.read_buf(&mut read).await? == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
         }
-        match decode_bytes_mut(&mut read).map_err(|error| broken(&error.to_string()))? {
-            Some(_) if !read.is_empty() => return Err(broken("more than the reply to one command")),
-            Some((BytesFrame::Error(text), ..)) => return Ok(Err(text.to_string())),
-            Some((frame, ..)) => return value(frame).map(Ok),
-            None if read.len() > LONGEST => return Err(broken(&format!("a reply of more than {LONGEST} bytes"))),
-            None => {}
+        while let Some((frame, ..)) = decode_bytes_mut(&mut read).map_err(|error| broken(&error.to_string()))? {
+            replies.push(match frame {
+                BytesFrame::Error(text) => Err(text.to_string()),
+                frame @ (BytesFrame::SimpleString(_)
+                | BytesFrame::BulkString(_)
+                | BytesFrame::Integer(_)
+                | BytesFrame::Array(_)
+                | BytesFrame::Null) => Ok(value(frame)?),
+            });
+            if replies.len() == count {
+                break;
+            }
+        }
+        match replies.len() {
+            got if got == count && read.is_empty() => return Ok(replies),
+            got if got == count => return Err(broken("more than the reply to one command")),
+            _ if read.len() > LONGEST => return Err(broken(&format!("a reply of more than {LONGEST} bytes"))),
+            _ => {}
         }
     }
 }

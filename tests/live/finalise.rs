@@ -194,3 +194,13 @@ fn a_group_of_slots_is_told_to_all_nodes_as_one_on_redis_7_0() {
 fn a_group_of_slots_is_told_to_all_nodes_as_one_on_redis_8_2() {
     check_that_groups_are_told_as_one(Flavour::Redis82);
 }
+
+#[test]
+fn a_group_of_slots_is_told_to_all_nodes_as_one_on_valkey_8_1() {
+    check_that_groups_are_told_as_one(Flavour::Valkey81);
+}
+
+#[test]
+fn a_group_of_slots_is_told_to_all_nodes_as_one_on_valkey_9_1() {
+    check_that_groups_are_told_as_one(Flavour::Valkey91);
+}

@@ -36,6 +36,7 @@ mod resume;
 mod secrets;
 mod support;
 mod systemd;
+mod together;
 mod told;
 mod walkthrough;
 mod woken;

@@ -51,7 +51,9 @@ const RULES: [&str; 26] = [
 /// What the user for `MIGRATE … AUTH2` needs at a target where it is another one.
 const MOVER_RULES: [&str; 2] = ["+restore-asking", "+select"];
 
-/// What it takes besides, on Valkey 9, to see the migrations that the servers carry out by themselves.
+/// What it takes besides, on Valkey, to take a group of slots at once.
+const ON_VALKEY: [&str; 2] = ["+cluster|delslots", "+cluster|addslots"];
+/// On Valkey 9, to see the migrations that the servers carry out by themselves.
 const ON_VALKEY_9: &str = "+cluster|getslotmigrations";
 
 const PASSWORD: &str = "evenkeel's own";
@@ -111,7 +113,7 @@ fn the_least_users_level_valkey_9_1_where_the_source_signs_in_as_another() {
     let cluster = Cluster::start(Spec::new(Flavour::Valkey91).empty_primaries(1).password("the default user's"));
     let workload = Workload::start(&cluster, 5_000);
     let own_rules = RULES.into_iter().filter(|rule| !MOVER_RULES.contains(rule));
-    let own_rules: Vec<&str> = own_rules.chain([ON_VALKEY_9]).collect();
+    let own_rules: Vec<&str> = own_rules.chain(ON_VALKEY).chain([ON_VALKEY_9]).collect();
     make_user(&cluster, "evenkeel", &own_rules);
     make_user(&cluster, "mover", &MOVER_RULES);
     let directory = tempfile::tempdir().expect("a directory can be made");

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Connections, Fault, no_answer};
-use crate::cluster::SlotSet;
-use crate::migration::{End, Mark, Reply, SetSlotReply};
-use crate::redis::ServerTime;
+use super::{Connections, Fault, no_answer, unreachable};
+use crate::cluster::{Slot, SlotSet};
+use crate::migration::{End, Reply, SetSlotReply};
+use crate::redis::{Conn, Counted, ServerTime};
 
 /// How old a look at the target may be when it is told to take slots. Mostly it is told at once; what comes in between is
 /// time in which it may begin to hang, and then carries the order out when a failover has replaced it.
@@ -18,42 +18,73 @@ const LOOK_GOOD_FOR: Duration = Duration::from_millis(250);
 pub(super) struct Looked {
     /// By our clock, after its answer.
     at: Instant,
-    /// By its own, before its answer, where the server is one that can hold a deadline.
-    there: Option<ServerTime>,
+    /// By its own, before its answer.
+    there: ServerTime,
+    /// The slot of which it had the fewest keys, where that was counted.
+    lightest: Option<Slot>,
+}
+
+impl Looked {
+    /// It has answered again since, just now.
+    fn again(self) -> Self {
+        Self { at: Instant::now(), there: self.there.plus(self.at.elapsed()), ..self }
+    }
 }
 
 impl Connections {
     /// Has the target take slots, unless it was looked at too long ago for that.
     pub(super) async fn assign(&mut self, slots: &SlotSet) -> Result<Reply, Fault> {
-        let (pair, good_for, valkey) = (self.pair, self.migrate_timeout, self.is_valkey(End::Target));
-        self.control(End::Target).await?;
-        let conn = self.opened(End::Target)?;
-        let replies = match self.looked.filter(|looked| looked.at.elapsed() <= LOOK_GOOD_FOR) {
-            None => Ok(slots.iter().map(|slot| (slot, SetSlotReply::Late)).collect()),
-            // A failover takes a node's time-out at least, and this is below half of that.
-            Some(Looked { there: Some(there), .. }) => {
-                conn.assign_before(there.plus(good_for), slots, pair.target).await
-            }
-            Some(Looked { there: None, .. }) => {
-                let replies = conn.set_slots(slots, Mark::Assigned, pair, valkey).await;
-                // It answers, and so may be told again what its replicas have and it has not.
-                self.looked = replies.is_ok().then(|| Looked { at: Instant::now(), there: None });
-                replies
-            }
+        let (owner, good_for, valkey) = (self.pair.target, self.migrate_timeout, self.is_valkey(End::Target));
+        self.orders().await?;
+        let Some(looked) = self.looked.filter(|looked| looked.at.elapsed() <= LOOK_GOOD_FOR) else {
+            return Ok(Reply::Marked(slots.iter().map(|slot| (slot, SetSlotReply::Late)).collect()));
+        };
+        // A failover takes a node's time-out at least, and this is below half of that.
+        let deadline = looked.there.plus(good_for);
+        let replies = if valkey {
+            // The one that is in danger while its replicas have it and the target has not.
+            let first = looked.lightest;
+            let conn = self.target_orders.as_ref().ok_or_else(|| unreachable(End::Target))?;
+            let replies = conn.assign_together_before(deadline, slots, first, owner).await;
+            // It answers, and so may be told again what its replicas have and it has not.
+            self.looked = replies.is_ok().then(|| looked.again());
+            replies
+        } else {
+            self.opened(End::Target)?.assign_before(deadline, slots, owner).await
         };
         replies.map(Reply::Marked).map_err(no_answer(End::Target))
     }
 
+    /// Opens the connection that orders to take slots go by.
+    pub(super) async fn orders(&mut self) -> Result<(), Fault> {
+        if !self.is_valkey(End::Target) {
+            return self.control(End::Target).await.map(drop);
+        }
+        if self.target_orders.as_ref().is_none_or(Conn::is_dead) {
+            let dialer = self.dialer.bare();
+            self.target_orders = Some(self.dial_by(&dialer, End::Target, 0).await?);
+        }
+        Ok(())
+    }
+
     /// A look at the target, and when it was.
-    pub(super) async fn timed<T>(&self, look: impl Future<Output = Result<T, Fault>>) -> Result<(T, Looked), Fault> {
+    pub(super) async fn timed<T>(
+        &self,
+        look: impl Future<Output = Result<T, Fault>>,
+        slots: &SlotSet,
+    ) -> Result<(T, Looked), Fault> {
+        let conn = self.opened(End::Target)?;
+        // Only a replica can take a slot before the target does.
+        let counts = self.is_valkey(End::Target) && !self.target_followers.is_empty();
         let there = async {
-            if self.is_valkey(End::Target) {
-                return Ok(None);
-            }
-            self.opened(End::Target)?.time().await.map(Some).map_err(no_answer(End::Target))
+            let there = conn.time().await?;
+            let counted = if counts { conn.count_keys(slots).await? } else { Counted::new() };
+            let lightest = counted.into_iter().min_by_key(|(_, keys)| *keys).map(|(slot, _)| slot);
+            Ok((there, lightest))
         };
+        let there = async { Box::pin(there).await.map_err(no_answer(End::Target)) };
         // Sent first, and so answered first.
-        let (there, look) = tokio::try_join!(there, look)?;
-        Ok((look, Looked { at: Instant::now(), there }))
+        let ((there, lightest), look) = tokio::try_join!(there, look)?;
+        Ok((look, Looked { at: Instant::now(), there, lightest }))
     }
 }

@@ -230,10 +230,19 @@ impl Doctor {
 
     /// A connection to a node that answered the look.
     pub(super) async fn open(&self, observation: &Observation, node: NodeId) -> Result<Conn, OpenError> {
-        let observed = &observation.nodes[&node];
-        let hostname = observed.view.myself().hostname.as_deref();
-        self.dialer.open(&observed.dialled, hostname, node).await
+        open(&self.dialer, observation, node).await
     }
+
+    /// The same for a bare connection.
+    pub(super) async fn open_bare(&self, observation: &Observation, node: NodeId) -> Result<Conn, OpenError> {
+        open(&self.dialer.bare(), observation, node).await
+    }
+}
+
+async fn open(dialer: &Dialer, observation: &Observation, node: NodeId) -> Result<Conn, OpenError> {
+    let observed = &observation.nodes[&node];
+    let hostname = observed.view.myself().hostname.as_deref();
+    Box::pin(dialer.open(&observed.dialled, hostname, node)).await
 }
 
 /// The verdicts about these slots that are not [`Verdict::Sound`].

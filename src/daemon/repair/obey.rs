@@ -43,13 +43,19 @@ impl Repair<'_> {
         let all_failed = |slots: &SlotSet, why: &str| -> Failures {
             slots.iter().map(|slot| (slot, Left::Failed(format!("{order}: {why}")))).collect()
         };
-        let conn = match self.doctor.open(&now.look.observation, order.at()).await {
+        let observation = &now.look.observation;
+        let valkey = observation.nodes[&order.at()].info.version.product == Product::Valkey;
+        let opened = if valkey && order.claims() {
+            self.doctor.open_bare(observation, order.at()).await
+        } else {
+            self.doctor.open(observation, order.at()).await
+        };
+        let conn = match opened {
             Ok(conn) => conn,
             Err(error) => return all_failed(&slots, &error.to_string()),
         };
-        let valkey = now.look.observation.nodes[&order.at()].info.version.product == Product::Valkey;
         // What a node that hangs carries out when it wakes would take back what its successor has by then.
-        let deadline = if order.claims() && !valkey {
+        let deadline = if order.claims() {
             match conn.time().await {
                 Ok(now) => Some(now.plus(self.config.migration.migrate_timeout)),
                 Err(error) => return all_failed(&slots, &error.to_string()),
@@ -63,7 +69,7 @@ impl Repair<'_> {
                 failures.extend(all_failed(&slots, &reason));
                 return failures;
             }
-            let replies = match say_once(&conn, order, &slots, valkey, deadline).await {
+            let replies = match Box::pin(say_once(&conn, order, &slots, valkey, deadline)).await {
                 Ok(replies) => replies,
                 Err(error) => {
                     failures.extend(all_failed(&slots, &error.to_string()));
@@ -123,6 +129,7 @@ async fn say_once(
         }
     };
     match deadline {
+        Some(deadline) if valkey => conn.assign_together_before(deadline, slots, None, target).await,
         Some(deadline) => conn.assign_before(deadline, slots, target).await,
         None => conn.set_slots(slots, mark, Pair { source, target }, valkey).await,
     }

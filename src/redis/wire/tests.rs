@@ -97,8 +97,19 @@ async fn calls_at_the_same_time_take_turns() {
     assert_eq!([first, second, third], expected);
 }
 
+#[tokio::test]
+async fn commands_in_one_piece_have_a_reply_each() {
+    let together = async |replies: Vec<&'static [u8]>| {
+        answered_with(replies).await.call_together([("PING", &[]), ("EVAL", &[])], SOON).await
+    };
+    let expected = Ok([Ok(bytes("OK")), Err("LATE".to_owned())]);
+    assert_eq!(together(vec![b"+OK\r\n-LATE\r\n"]).await, expected);
+    assert!(together(vec![b"+OK\r\n"]).await.is_err(), "one reply is missing");
+    assert!(together(vec![b"+OK\r\n+OK\r\n+OK\r\n"]).await.is_err(), "one reply is too many");
+}
+
 #[test]
 fn words_of_any_bytes_are_sent_as_they_are() {
-    let sent = request("AUTH", &[Bytes::from_static(b"a b"), Bytes::from_static(b"\r\n\xff")]);
+    let sent = request(&[("AUTH", &[Bytes::from_static(b"a b"), Bytes::from_static(b"\r\n\xff")])]);
     assert_eq!(sent.unwrap()[..], b"*3\r\n$4\r\nAUTH\r\n$3\r\na b\r\n$3\r\n\r\n\xff\r\n"[..]);
 }

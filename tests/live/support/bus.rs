@@ -89,6 +89,11 @@ impl Bus {
     pub(crate) fn mend(&self) {
         self.0.iter().for_each(Proxy::mend);
     }
+
+    /// The same, and what was said meanwhile is lost.
+    pub(crate) fn reset(&self) {
+        self.0.iter().for_each(Proxy::reset);
+    }
 }
 
 /// Whether a node has a connection to another one's bus port itself.
@@ -101,6 +106,6 @@ impl Cluster {
     /// From now on, how long a node must be silent before another one takes it for failed.
     pub(crate) fn set_node_timeout(&self, timeout: Duration) {
         let ms = timeout.as_millis().to_string();
-        self.nodes().into_iter().for_each(|node| self.cmd(node, &["CONFIG", "SET", "cluster-node-timeout", &ms]));
+        self.running().into_iter().for_each(|node| self.cmd(node, &["CONFIG", "SET", "cluster-node-timeout", &ms]));
     }
 }

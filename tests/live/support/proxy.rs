@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -23,6 +24,8 @@ pub(crate) struct Proxy {
 struct Cut {
     pids: Mutex<BTreeSet<u32>>,
     mended: Condvar,
+    /// How often all connections were reset.
+    resets: AtomicU32,
 }
 
 impl Proxy {
@@ -54,6 +57,12 @@ impl Proxy {
         self.cut.lock().insert(pid);
     }
 
+    /// The same, by new connections: nothing that was held back arrives.
+    pub(crate) fn reset(&self) {
+        self.cut.resets.fetch_add(1, Ordering::SeqCst);
+        self.mend();
+    }
+
     /// Everybody is connected again.
     pub(crate) fn mend(&self) {
         self.cut.lock().clear();
@@ -78,6 +87,7 @@ impl Cut {
 /// Hands on in both directions what either end sends, until one of them ends.
 fn join(client: &TcpStream, server: &TcpStream, cut: &Arc<Cut>) -> std::io::Result<()> {
     let port = client.peer_addr()?.port();
+    let resets = cut.resets.load(Ordering::SeqCst);
     for (from, to) in [(client, server), (server, client)] {
         from.set_nodelay(true)?;
         let (mut from, mut to, cut) = (from.try_clone()?, to.try_clone()?, Arc::clone(cut));
@@ -85,6 +95,10 @@ fn join(client: &TcpStream, server: &TcpStream, cut: &Arc<Cut>) -> std::io::Resu
             let mut chunk = vec![0; 64 * 1024];
             while let Ok(length @ 1..) = from.read(&mut chunk) {
                 cut.wait(port);
+                if cut.resets.load(Ordering::SeqCst) > resets {
+                    let _ = from.shutdown(Shutdown::Both);
+                    break;
+                }
                 if to.write_all(&chunk[..length]).is_err() {
                     break;
                 }
