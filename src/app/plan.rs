@@ -52,7 +52,8 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
         let evictions = room.evicted.into_iter().map(|(node, bytes)| Eviction { node: node.to_string(), bytes });
         let functions = lacking.into_iter().map(|(node, lacking)| FunctionsDocument::of(node, lacking)).collect();
         let evictions = evictions.collect();
-        let document = Document { plan: plan_document(&plan), obstacles, evictions, functions, left_out };
+        let emptied = emptied.into_iter().map(|(node, fate)| EmptiedDocument::of(node, fate)).collect();
+        let document = Document { plan: plan_document(&plan), emptied, obstacles, evictions, functions, left_out };
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         let lookup = |slot: Slot| keys.get(&slot).copied();
@@ -61,8 +62,13 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
             let hash = plan.hash();
             match config.schedule.approval {
                 Approval::Automatic => println!("plan {hash}"),
-                Approval::Manual => println!(
+                Approval::Manual if topology.open.is_empty() => println!(
                     "plan {hash}; the daemon carries it out at `evenkeel approve {hash}`, while it is the same"
+                ),
+                // Of a daemon that carries one out, this is what it has not begun.
+                Approval::Manual => println!(
+                    "plan {hash}, which is not to be approved while slots are open: it will be another one when they are \
+                     finished"
                 ),
             }
         }
@@ -96,6 +102,8 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
 struct Document {
     #[serde(flatten)]
     plan: PlanDocument,
+    /// What becomes of the primaries that lose their last slot.
+    emptied: Vec<EmptiedDocument>,
     obstacles: Vec<ReasonDocument>,
     /// The targets that may drop keys to take their slots.
     evictions: Vec<Eviction>,
@@ -103,6 +111,26 @@ struct Document {
     functions: Vec<FunctionsDocument>,
     /// Primaries without slots that did not answer, in words: they take none.
     left_out: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct EmptiedDocument {
+    node: String,
+    /// `primary` or `replica`.
+    becomes: &'static str,
+    /// Whose replica.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
+}
+
+impl EmptiedDocument {
+    fn of(node: NodeId, fate: Emptied) -> Self {
+        let (becomes, of) = match fate {
+            Emptied::StaysEmptyPrimary => ("primary", None),
+            Emptied::BecomesReplica { of } => ("replica", Some(of.to_string())),
+        };
+        Self { node: node.to_string(), becomes, of }
+    }
 }
 
 #[derive(Serialize)]

@@ -20,10 +20,10 @@ use super::memory::Memory;
 use super::own::OwnSlots;
 use super::whose::{Whose, unmarked, whose};
 use super::{Fate, Look, Reason, RoomRules, SetAside, room};
-use crate::cluster::{Finding, NodeId, NodeInfo, OpenSlot, Shard, Slot, SlotSet, Topology};
+use crate::cluster::{Finding, NodeId, NodeInfo, OpenSlot, Shard, Slot, SlotSet, Topology, Unclear};
 use crate::journal::Pause;
 use crate::migration::{Pair, Predecessors};
-use crate::plan::{NodeName, Plan, Policy, Why};
+use crate::plan::{Move, NodeName, Plan, Policy, Why};
 use crate::throttle::{Limits, Order, admit};
 
 /// What evenkeel is run for.
@@ -116,6 +116,8 @@ pub(super) struct Decision {
     pub(super) start: Vec<Start>,
     /// Moves of the plan that wait for their turn.
     pub(super) waiting: usize,
+    /// Moves that may be begun, now or in their turn: none while an operator is waited for.
+    pub(super) permitted: Vec<Move>,
     /// The plan, if the picture allows one.
     pub(super) plan: Option<Plan>,
     /// Slots that are to move: those of what was approved, whatever the plan of the moment says, else those of the plan.
@@ -145,12 +147,21 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         return decision;
     }
     decision.resume = resumable(situation);
-    let Some(plan) = &decision.plan else { return decision };
+    let Some(plan) = &decision.plan else {
+        // While slots of ours move, nodes are of different minds because of us.
+        if situation.running.is_empty() && !situation.at_work && !tell_of_others(situation, &mut decision.reasons) {
+            decision.wants_checks = situation.checks.is_none() && decision.reasons.iter().any(is_of_others);
+        }
+        return decision;
+    };
     let moves = match situation.consent {
         Consent::NotAsked => plan.moves.as_slice(),
         Consent::Given(moves) => moves,
         Consent::Awaited => &[],
     };
+    if !held {
+        decision.permitted = moves.to_vec();
+    }
     if awaits_approval(situation, plan, &decision.wanted) {
         decision.reasons.push(Reason::AwaitingApproval { hash: plan.hash(), slots: plan.slots_moved() });
     }
@@ -174,20 +185,10 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     if !decision.resume.is_empty() {
         return decision;
     }
-    // Slots that are nobody's may be another evenkeel's, which is asked before anything is said of them.
-    let strange = decision.reasons.iter().any(is_of_others);
-    let others: Vec<Reason> = situation
-        .checks
-        .into_iter()
-        .flatten()
-        .filter(|found| matches!(found, Reason::OtherInstance { .. }))
-        .cloned()
-        .collect();
-    if strange && !others.is_empty() {
-        decision.reasons.retain(|reason| !is_of_others(reason));
-        decision.reasons.extend(others);
+    if tell_of_others(situation, &mut decision.reasons) {
         return decision;
     }
+    let strange = decision.reasons.iter().any(is_of_others);
     if startable.is_empty() && !strange {
         return decision;
     }
@@ -234,9 +235,24 @@ fn blocking(reasons: &[Reason]) -> Vec<&Reason> {
     reasons.iter().filter(|reason| !of_some(reason)).collect()
 }
 
-/// Whether it is about slots that somebody else moves, or has open.
+/// Whether it is about slots that somebody else moves, has open, or may have just given to another node.
 fn is_of_others(reason: &Reason) -> bool {
-    matches!(reason, Reason::ForeignOpenSlots { .. } | Reason::ForeignMove { .. })
+    matches!(
+        reason,
+        Reason::ForeignOpenSlots { .. } | Reason::ForeignMove { .. } | Reason::Unclear(Unclear::ViewsDisagree { .. })
+    )
+}
+
+/// Tells of another evenkeel, where the checks found one, in place of what it seems to be at. Says whether it did.
+fn tell_of_others(situation: &Situation<'_>, reasons: &mut Vec<Reason>) -> bool {
+    let found = situation.checks.into_iter().flatten();
+    let mut others = found.filter(|found| matches!(found, Reason::OtherInstance { .. })).cloned().peekable();
+    let tells = others.peek().is_some() && reasons.iter().any(is_of_others);
+    if tells {
+        reasons.retain(|reason| !is_of_others(reason));
+        reasons.extend(others);
+    }
+    tells
 }
 
 /// Whether an end of the pair moves slots by itself: while it does, it refuses every mark, of whatever slot.

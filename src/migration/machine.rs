@@ -87,6 +87,8 @@ pub struct Migration {
     /// Slots of which some node was asked to change the owner, by us or by a predecessor, and that the source has not
     /// been seen to give up. While there is one, a finalise that is held stays.
     told: SlotSet,
+    /// Slots that were found closed without having been moved.
+    closed: SlotSet,
     /// Slots that are not this move's to finish, and why.
     troubled: BTreeMap<Slot, Trouble>,
     /// An end was restarted while the finalise was held.
@@ -132,6 +134,7 @@ impl Migration {
             state: State::Looking,
             holds_finalise: false,
             told: SlotSet::new(),
+            closed: SlotSet::new(),
             troubled: BTreeMap::new(),
             changed: None,
             opened: SlotSet::new(),
@@ -177,6 +180,12 @@ impl Migration {
     #[must_use]
     pub fn slots(&self) -> &SlotSet {
         &self.slots
+    }
+
+    /// Slots that were found open and are the source's again, by this move or by somebody else.
+    #[must_use]
+    pub fn closed(&self) -> &SlotSet {
+        &self.closed
     }
 
     /// Slots that were found not to be this move's to finish, and why.
@@ -499,6 +508,7 @@ impl Migration {
             let stranded: SlotSet = unmarked.iter().filter(stranded).collect();
             let closed = unmarked.difference(&sorted.stale).difference(&stranded);
             self.slots = self.slots.difference(&closed);
+            self.closed.insert_all(&closed);
             if self.slots.is_empty() {
                 return State::Ended(self.finished());
             }

@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_rustls::TlsConnector;
 
 use super::conn::{Link, Login, Proof};
+use super::error::in_words;
 use super::permissions::lacking_at;
 use super::tls_fault::{self, Wished};
 use super::wire::Wire;
@@ -225,7 +226,7 @@ impl Dialer {
                 let causes = [(ErrorKind::Auth, Cause::Login), (ErrorKind::Timeout, Cause::Silence)];
                 let cause =
                     causes.iter().find(|(kind, _)| kind == error.kind()).map_or(Cause::Other, |(_, cause)| *cause);
-                return Err(self.sorted(&dialled, error.details().to_owned(), cause, name));
+                return Err(self.sorted(&dialled, in_words(error.details()), cause, name));
             }
             Err(_) => {
                 let why = format!("no answer within {:?}", settings.connect_timeout * 2);

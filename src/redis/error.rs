@@ -119,7 +119,7 @@ impl CallError {
     /// Its kinds do not tell an error reply from a dead connection; measured: what the server said begins with an
     /// error code in capitals, what the library says does not, and a time-out or IO error is always the library's.
     pub(super) fn from_fred(address: &Address, command: &'static str, error: &Error) -> Self {
-        let (address, text) = (address.clone(), error.details().to_owned());
+        let (address, text) = (address.clone(), in_words(error.details()));
         let of_library = matches!(
             error.kind(),
             ErrorKind::IO | ErrorKind::Timeout | ErrorKind::Canceled | ErrorKind::Protocol | ErrorKind::Backpressure
@@ -133,6 +133,16 @@ impl CallError {
     }
 }
 
+/// What the library says; an error of the operating system, of which it has the `Debug` form, in that one's words.
+pub(super) fn in_words(text: &str) -> String {
+    let of_system = || {
+        let (code, rest) = text.strip_prefix("Os { code: ")?.split_once(", ")?;
+        let message = rest.split_once("message: \"")?.1.strip_suffix("\" }")?;
+        Some(format!("{message} (os error {code})"))
+    };
+    of_system().unwrap_or_else(|| text.to_owned())
+}
+
 /// `ERR …`, `NOPERM …`, `IOERR …`: two capitals or more, then a space or the end.
 pub(super) fn begins_with_code(text: &str) -> bool {
     let code = text.split(' ').next().unwrap_or_default();
@@ -142,6 +152,14 @@ pub(super) fn begins_with_code(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_of_the_system_is_told_in_its_words() {
+        let refused = "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }";
+        assert_eq!(in_words(refused), "Connection refused (os error 111)");
+        assert_eq!(in_words("Os { code: 111 }"), "Os { code: 111 }");
+        assert_eq!(in_words("Request timed out."), "Request timed out.");
+    }
 
     #[test]
     fn an_error_reply_is_told_from_a_dead_connection_by_its_code() {

@@ -386,6 +386,28 @@ fn open_slots_are_no_humans_affair_while_another_evenkeel_is_at_work() {
 }
 
 #[test]
+fn views_that_disagree_are_another_evenkeels_affair_where_there_is_one_and_we_are_not_at_work() {
+    let story = format!("{THREE_AND_ONE}\na says b 5462-10922");
+    let other = || Some(vec![Reason::OtherInstance { name: "x".to_owned(), from: "y".to_owned() }]);
+    check(&story, Circumstances::default(), "[views_disagree]");
+    check(&story, Circumstances { checks: None, ..Circumstances::default() }, "checks; [views_disagree]");
+    check(&story, Circumstances { checks: other(), ..Circumstances::default() }, "[other_instance]");
+    check(&story, Circumstances { checks: other(), at_work: true, ..Circumstances::default() }, "[views_disagree]");
+}
+
+#[test]
+fn work_comprises_what_may_be_begun() {
+    let slots = |circumstances| {
+        let (decision, ..) = decision(THREE_AND_ONE, circumstances);
+        decision.permitted.iter().map(|planned| planned.slots.len()).sum::<usize>()
+    };
+    assert_eq!(slots(Circumstances::default()), 4096);
+    assert_eq!(slots(Circumstances { consent: Consent::Awaited, ..Circumstances::default() }), 0);
+    let paused = Some(Pause { since: std::time::SystemTime::UNIX_EPOCH, until: None });
+    assert_eq!(slots(Circumstances { paused, ..Circumstances::default() }), 0);
+}
+
+#[test]
 fn marks_that_tell_no_single_story_are_left_to_a_human() {
     let story = "a 0-5460 [5->-d]\nb 5461-10922 [5-<-a]\nc 10923-16383\nd [5-<-a]";
     let watched = Duration::from_hours(1);

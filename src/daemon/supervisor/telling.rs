@@ -11,18 +11,18 @@ use super::super::decide::Start;
 use super::super::{MoveStatus, Reason, SetAside, Sight, Status, View, Work};
 use super::{Picture, REMIND, Supervisor};
 use crate::cluster::{NodeId, Slot, SlotSet};
-use crate::plan::Plan;
+use crate::plan::Move;
 
 impl Supervisor {
-    pub(super) fn begin_work(&mut self, plan: Option<&Plan>, resume: &[Start]) {
-        let (slots, keys) = self.left(plan, resume);
+    pub(super) fn begin_work(&mut self, planned: &[Move], resume: &[Start]) {
+        let (slots, keys) = self.left(planned, resume);
         info!(slots, keys, "work begins; SIGTERM finishes what is open and stops");
         self.work = Some(Account::begin(slots, keys));
     }
 
-    /// The work goes on by this plan, of which no move has begun yet.
-    pub(super) fn revise_work(&mut self, plan: &Plan, resume: &[Start]) {
-        let (slots, keys) = self.left(Some(plan), resume);
+    /// The work goes on with these, none of which has begun yet.
+    pub(super) fn revise_work(&mut self, planned: &[Move], resume: &[Start]) {
+        let (slots, keys) = self.left(planned, resume);
         let meters = self.running.values().map(|running| (&*running.meter, running.bytes_estimated().unwrap_or(0)));
         if let Some(account) = &mut self.work {
             account.revise(slots, keys, meters);
@@ -30,7 +30,7 @@ impl Supervisor {
     }
 
     /// Slots that are still to move, those of the moves that run included, and about how many keys they hold.
-    fn left(&self, plan: Option<&Plan>, resume: &[Start]) -> (usize, u64) {
+    fn left(&self, planned: &[Move], resume: &[Start]) -> (usize, u64) {
         let per_slot = |node: NodeId| {
             let picture = self.picture.as_ref();
             let info = picture.and_then(|picture| picture.infos.get(&node));
@@ -38,7 +38,7 @@ impl Supervisor {
             let slots = picture.and_then(|picture| Some(picture.topology.shards.get(&node)?.slots.len()));
             keys as f64 / slots.unwrap_or(1).max(1) as f64
         };
-        let moves = plan.into_iter().flat_map(|plan| &plan.moves).map(|planned| (planned.source, planned.slots.len()));
+        let moves = planned.iter().map(|planned| (planned.source, planned.slots.len()));
         let running = self.running.values();
         let running = running.map(|it| (it.pair.source, it.slots.len().saturating_sub(it.meter.slots())));
         let all = moves.chain(running).chain(resume.iter().map(|start| (start.pair.source, start.slots.len())));

@@ -113,9 +113,9 @@ impl Supervisor {
         if !stale {
             let starting = decision.resume.iter().chain(&decision.start).map(|start| start.slots.len()).sum::<usize>();
             if starting > 0 && self.work.is_none() {
-                self.begin_work(decision.plan.as_ref(), &decision.resume);
-            } else if let Some(plan) = &decision.plan {
-                self.revise_work(plan, &decision.resume);
+                self.begin_work(&decision.permitted, &decision.resume);
+            } else if decision.plan.is_some() {
+                self.revise_work(&decision.permitted, &decision.resume);
             }
             if let Some(work) = self.work.as_mut().filter(|_| !decision.start.is_empty()) {
                 work.levelling = true;

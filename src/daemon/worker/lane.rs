@@ -329,12 +329,16 @@ impl<'a> Lane<'a> {
         }
         let unfinished = machine.slots().clone();
         let troubled: SlotSet = machine.troubled().keys().copied().collect();
-        let finished = slots.difference(&unfinished).difference(&troubled);
+        let finished = slots.difference(&unfinished).difference(&troubled).difference(machine.closed());
         let took = began.elapsed();
+        let Pair { source, target } = self.worker.pair;
         self.account(&machine, &finished, took).await;
+        if !machine.closed().is_empty() {
+            info!(%source, %target, slots = %machine.closed(), "slots closed again; the source keeps them");
+        }
         for (slot, trouble) in machine.troubled() {
             self.worker.metrics.trouble(trouble.name());
-            warn!(%slot, source = %self.worker.pair.source, target = %self.worker.pair.target, why = %trouble, "slot not moved");
+            warn!(%slot, %source, %target, why = %trouble, "slot not moved");
             self.report.troubled.insert(*slot, trouble.clone());
             if trouble.may_leave_open() {
                 self.report.left_open.insert(*slot);
@@ -345,9 +349,8 @@ impl<'a> Lane<'a> {
             Ending::NotStarted(why) => (why, false),
             Ending::Left(why) => (why, true),
         };
-        if why != Trouble::Interrupted {
+        if why != Trouble::Interrupted && !unfinished.is_empty() {
             self.worker.metrics.trouble(why.name());
-            let (source, target) = (self.worker.pair.source, self.worker.pair.target);
             warn!(slots = %unfinished, %source, %target, open, %why, "slots not finished");
         }
         self.report.troubled.extend(unfinished.iter().map(|slot| (slot, why.clone())));

@@ -11,8 +11,9 @@ use crate::plan::{Limit, Line, Move, Part, Plan, Trigger, Verdict, report};
 pub struct PlanDocument {
     /// Why there are moves, or none.
     pub verdict: PlanVerdict,
-    /// What stands for the moves: plans with the same moves have the same. `/api/v1/approve` takes it.
-    pub hash: String,
+    /// What stands for the moves: plans with the same moves have the same. `/api/v1/approve` takes it. `null` where there are
+    /// none.
+    pub hash: Option<String>,
     /// How many slots are still to move: those of `moves`, and those under way.
     pub slots_to_move: u32,
     /// Slots that are carried now, or are open and ours; none of them is in `moves`.
@@ -96,7 +97,7 @@ pub fn plan_document(plan: &Plan) -> PlanDocument {
             text: report::reasons(plan),
             threshold: limit(&plan.verdict).map(|limit| PlanThreshold { percent: limit.percent, slots: limit.slots }),
         },
-        hash: plan.hash(),
+        hash: (!plan.moves.is_empty()).then(|| plan.hash()),
         slots_to_move: plan.slots_to_move(),
         under_way: Slots::from(&plan.under_way),
         moves: plan.moves.iter().map(move_document).collect(),

@@ -285,6 +285,18 @@ fn a_target_mark_alone_is_cleared_row_5() {
 }
 
 #[test]
+fn slots_whose_marks_are_cleared_are_closed_and_were_not_moved() {
+    let mut driver =
+        begin("resume; slots 866-867; keys 866 a; importing 866; keys 867 b; importing 867; migrating 867");
+    let ended = |driver: &mut Driver| {
+        driver.model.gossip_to_source();
+        driver.turn(Fate::Answered).is_some()
+    };
+    assert!((0..50).any(|_| ended(&mut driver)), "it comes to an end");
+    assert_eq!((driver.machine.closed().to_string(), driver.machine.progress().slots), ("866".to_owned(), 1));
+}
+
+#[test]
 fn a_target_mark_with_keys_goes_forward_row_6() {
     check(
         "resume; slots 866; keys 866 a; moved 866 b; importing 866",

@@ -21,8 +21,8 @@ use crate::migration::{Blocked, CallLimit, End, Mark, MigrateReply, Migration, P
 const MEMORY_GOOD_FOR: Duration = Duration::from_millis(100);
 /// How long another move's call is waited for.
 const COURTESY: Duration = Duration::from_millis(50);
-/// How long replicas may be behind before that is told, and how often it is told again.
-const REPLICA_PATIENCE: Duration = Duration::from_secs(2);
+/// How long replicas may be behind, or the finalise be somebody else's, before that is told; and how often it is logged again.
+const PATIENCE: Duration = Duration::from_secs(2);
 const REMIND: Duration = Duration::from_mins(1);
 /// How long a target that refuses keys by itself, or has no limit, is taken to go on so.
 const POLICY_GOOD_FOR: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ impl<'a> Lane<'a> {
         let Pair { source, target } = self.worker.pair;
         let (meter, number) = (Arc::clone(&self.worker.meter), self.number);
         let mut in_step = self.ends.await_replicas().boxed();
-        let mut patience = REPLICA_PATIENCE;
+        let mut patience = PATIENCE;
         let reached = loop {
             tokio::select! {
                 reached = &mut in_step => break Some(reached),
@@ -278,12 +278,20 @@ impl Carrier for Lane<'_> {
         let began = Instant::now();
         let (grant, mut granted) = oneshot::channel();
         self.worker.tell(FromWorker::WantsFinalise { id: self.worker.id, grant }).await;
-        let permitted = tokio::select! {
-            permission = &mut granted => permission.is_ok(),
-            () = self.unwanted() => {
-                // It may have been granted at this very moment; then it is ours, and is used or given back.
-                granted.close();
-                granted.try_recv().is_ok()
+        let mut patience = std::pin::pin!(tokio::time::sleep(PATIENCE));
+        let mut is_told = false;
+        let permitted = loop {
+            tokio::select! {
+                permission = &mut granted => break permission.is_ok(),
+                () = self.unwanted() => {
+                    // It may have been granted at this very moment; then it is ours, and is used or given back.
+                    granted.close();
+                    break granted.try_recv().is_ok();
+                }
+                () = &mut patience, if !is_told => {
+                    self.worker.meter.waits_for(self.number, "its turn to finish slots, which one move has at a time");
+                    is_told = true;
+                }
             }
         };
         self.worker.meter.waits_for(self.number, "");
