@@ -15,6 +15,9 @@ pub(super) fn check(args: &ConfigCheckArgs) -> ExitStatus {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
+            if !args.no_files && file.exists() {
+                eprintln!("The files that it names are looked at once its text is in order.");
+            }
             return ExitStatus::Usage;
         }
     };

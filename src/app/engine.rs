@@ -63,7 +63,7 @@ impl Engine {
         tokio::spawn(watch_files(config.clone(), files_sender, poller_stop.clone()));
         let (lease, keeper) = Lease::keep(config.clone(), &instance, keeper_stop.clone());
         let nudge = Arc::new(Notify::new());
-        let first = Status::first(&config.borrow(), &instance);
+        let first = Status::first(&Arc::clone(&config.borrow()), &instance);
         let (status_sender, status) = watch::channel(Arc::new(first));
         let (alarmed, alarm) = watch::channel(false);
         let (rest_sender, rest) = watch::channel(None);

@@ -68,7 +68,7 @@ async fn print(status: watch::Receiver<Arc<Status>>) {
 }
 
 fn glance(status: &watch::Receiver<Arc<Status>>) -> (Work, String) {
-    let status = status.borrow();
+    let status = status.borrow().clone();
     let waits = status.moves.iter().map(|running| running.waits_for.clone()).find(|waits| !waits.is_empty());
     let reason = waits.or_else(|| status.reasons.first().map(ToString::to_string)).unwrap_or_default();
     (status.work, reason)

@@ -132,7 +132,7 @@ impl DoneDocument {
     fn text(&self) -> String {
         let row = self.row.map_or_else(String::new, |row| format!(" (row {row})"));
         let keys = plural(self.keys, "key");
-        format!("repaired {}{row}: {}; {keys} moved\n  why: {}\n", named(&self.slots), self.action, self.why)
+        format!("repaired {}{row}: {}; {keys} dealt with\n  why: {}\n", named(&self.slots), self.action, self.why)
     }
 }
 

@@ -17,17 +17,29 @@ impl CallCount {
     /// Subcommands have counters of their own from Redis 7.0 on: `cluster|setslot`.
     #[must_use]
     pub fn of(command: &str, commandstats: &str) -> Self {
-        // `cmdstat_migrate:calls=5,usec=1234,usec_per_call=246.80,…`
-        let counters = |line: &str| {
-            let fields = line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(':')?;
-            let number = |name: &str| {
-                let mut fields = fields.split(',').filter_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-                fields.next()?.trim_end().parse().ok()
-            };
-            Some(Self { calls: number("calls")?, time: Duration::from_micros(number("usec")?) })
+        let counters = |fields| {
+            Some(Self { calls: number(fields, "calls")?, time: Duration::from_micros(number(fields, "usec")?) })
         };
-        commandstats.lines().find_map(counters).unwrap_or_default()
+        fields_of(command, commandstats).and_then(counters).unwrap_or_default()
     }
+
+    /// How many calls of a command were not answered with an error.
+    #[must_use]
+    pub fn succeeded(command: &str, commandstats: &str) -> u64 {
+        let failed = fields_of(command, commandstats).and_then(|fields| number(fields, "failed_calls"));
+        Self::of(command, commandstats).calls.saturating_sub(failed.unwrap_or(0))
+    }
+}
+
+/// `calls=5,usec=1234,usec_per_call=246.80,…`
+fn fields_of<'a>(command: &str, commandstats: &'a str) -> Option<&'a str> {
+    let fields = |line: &'a str| line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(':');
+    commandstats.lines().find_map(fields)
+}
+
+fn number(fields: &str, name: &str) -> Option<u64> {
+    let mut fields = fields.split(',').filter_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+    fields.next()?.trim_end().parse().ok()
 }
 
 /// Commands that replicas, monitors and evenkeel itself send; those with subcommands stand for all of these.
@@ -105,5 +117,12 @@ mod tests {
         check("cluster|setslot", 12, 34);
         check("cluster", 0, 0);
         check("restore-asking", 0, 0);
+    }
+
+    #[test]
+    fn calls_that_were_answered_with_an_error_are_told_apart() {
+        let text = "cmdstat_migrate:calls=5,usec=1,usec_per_call=0.2,rejected_calls=9,failed_calls=3\r\n\
+                    cmdstat_restore-asking:calls=2,usec=1\r\n";
+        assert_eq!(["migrate", "restore-asking", "get"].map(|command| CallCount::succeeded(command, text)), [2, 2, 0]);
     }
 }

@@ -52,7 +52,8 @@ impl Approved {
             let (source, target) = (successor(planned.source), successor(planned.target));
             let is_there = |slot: &Slot| topology.owner(*slot) == Some(source);
             let slots: SlotSet = planned.slots.iter().filter(is_there).collect();
-            (!slots.is_empty()).then_some(Move { source, target, slots, why: planned.why })
+            // A source that has given away its last slot may be a replica of the target by now: these have arrived.
+            (!slots.is_empty() && source != target).then_some(Move { source, target, slots, why: planned.why })
         });
         left.collect()
     }
@@ -67,7 +68,7 @@ mod tests {
     use super::super::shard_inputs;
     use super::*;
     use crate::cluster::fixtures::{id, observation};
-    use crate::plan::{Policy, plan};
+    use crate::plan::{Policy, Why, plan};
 
     fn topology(story: &str) -> Topology {
         Topology::merge(&observation(story), &SlotSet::new())
@@ -82,6 +83,18 @@ mod tests {
         let successor = |node| if failed_over && node == id("a") { id("a1") } else { node };
         let left = approved.left(&now, successor);
         approved.is_for(&shard_inputs(&now), &left).then(|| left.iter().map(|it| it.slots.len()).sum())
+    }
+
+    #[test]
+    fn of_a_source_that_was_emptied_and_became_the_targets_replica_nothing_is_left() {
+        let shards = shard_inputs(&topology("a 0-8191\nb 8192-16383"));
+        let drained = Policy { nodes: vec![], ..Policy::default() };
+        let mut plan = plan(&shards, &drained).unwrap();
+        plan.moves = vec![Move { source: id("a"), target: id("b"), slots: "0-8191".parse().unwrap(), why: Why::Drain }];
+        let approved = Approved::new(&plan, &shards);
+        let now = topology("a of b\nb 0-16383");
+        let successor = |node| if node == id("a") { id("b") } else { node };
+        assert_eq!(approved.left(&now, successor), []);
     }
 
     #[test]

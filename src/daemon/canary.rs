@@ -132,6 +132,8 @@ async fn ask(
     counted: Option<ClientCount>,
     felt: watch::Sender<Felt>,
 ) {
+    // Nothing but small questions, one at a time, for as long as slots move.
+    let dialer = dialer.bare();
     loop {
         if let Ok(conn) = dialer.open(&address, hostname.as_deref(), node).await {
             ask_on(&conn, counted.filter(ClientCount::is_of_use), &felt).await;

@@ -168,8 +168,8 @@ pub enum ApproveError {
     /// There is no plan, or none with moves.
     #[error("there is no plan with moves at present; /api/v1/status says why")]
     NoPlan,
-    /// The plan is another one by now.
-    #[error("the plan is another one by now, with the hash {current}: look at it, and approve that")]
+    /// It is not the hash of the plan, which may have changed.
+    #[error("the plan of now has the hash {current}: look at it, and approve that")]
     Changed {
         /// Its hash.
         current: String,

@@ -160,7 +160,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         Consent::Awaited => &[],
     };
     if !held {
-        decision.permitted = moves.to_vec();
+        decision.permitted = moves.iter().map(|planned| not_begun(situation, planned)).collect();
     }
     if awaits_approval(situation, plan, &decision.wanted) {
         decision.reasons.push(Reason::AwaitingApproval { hash: plan.hash(), slots: plan.slots_moved() });
@@ -396,6 +396,13 @@ fn meets_open_slots(situation: &Situation<'_>, pair: Pair) -> bool {
 fn is_free(situation: &Situation<'_>, slot: Slot) -> bool {
     let runs = situation.running.iter().any(|running| running.slots.contains(slot));
     due(situation, slot) && !runs && !situation.own.contains(slot)
+}
+
+/// What of a planned move is neither under way nor open.
+fn not_begun(situation: &Situation<'_>, planned: &Move) -> Move {
+    let runs = |slot: Slot| situation.running.iter().any(|running| running.slots.contains(slot));
+    let slots = planned.slots.iter().filter(|&slot| !runs(slot) && !situation.own.contains(slot)).collect();
+    Move { slots, ..planned.clone() }
 }
 
 /// Whether a slot that was set aside may be tried again.

@@ -106,12 +106,12 @@ impl Lease {
 
     /// Whether a call that changes something may be sent now.
     pub(super) fn may_act(&self) -> bool {
-        self.tenure.borrow().may_act(Instant::now(), self.call_timeout)
+        self.tenure().may_act(Instant::now(), self.call_timeout)
     }
 
     /// Whether owners may be changed now.
     pub(super) fn may_finalise(&self) -> bool {
-        self.tenure.borrow().may_finalise(Instant::now(), self.call_timeout)
+        self.tenure().may_finalise(Instant::now(), self.call_timeout)
     }
 
     /// Whether this step of a move may be taken now.
@@ -147,7 +147,7 @@ impl Lease {
 
     /// Why nothing may be changed now; `None` while it may.
     pub(super) fn reason(&self) -> Option<super::Reason> {
-        self.tenure.borrow().reason(Instant::now(), self.call_timeout)
+        self.tenure().reason(Instant::now(), self.call_timeout)
     }
 
     /// Writes down that slots are about to be opened; `recorded` is answered when that is in the lease, and dropped

@@ -432,10 +432,11 @@ async fn read_node(conn: &Conn, patience: Patience) -> (NodeId, Address, Result<
     (conn.node(), conn.address().clone(), read)
 }
 
-/// The calls of the commands that move slots. Those of `SETSLOT` are counted apart from Redis 7.0 on only.
+/// The calls of the commands that move slots, as far as they did something: evenkeel asks for permissions by such as are
+/// certainly refused. Those of `SETSLOT` are counted apart from Redis 7.0 on only.
 fn count_mover_calls(commandstats: &str) -> u64 {
     let movers = ["migrate", "cluster|setslot", "restore-asking"];
-    movers.iter().map(|command| CallCount::of(command, commandstats).calls).sum()
+    movers.iter().map(|command| CallCount::succeeded(command, commandstats)).sum()
 }
 
 /// What the poller's task is told from outside.
@@ -480,7 +481,8 @@ pub async fn poll(
             poller.renew();
         }
         let rest = *orders.rest.borrow();
-        let last = sights.borrow().look.clone().filter(|last| Some(last.number) == rest);
+        let last = sights.borrow().look.clone();
+        let last = last.filter(|last| Some(last.number) == rest);
         let glance = match last {
             Some(last) => poller.glance(&last).await,
             None => None,

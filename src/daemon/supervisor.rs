@@ -446,7 +446,7 @@ impl Supervisor {
     fn on_tick(&mut self) {
         self.heed_lease();
         self.heed_files();
-        let grace = self.parts.config.borrow().schedule.stop_grace;
+        let grace = self.config().schedule.stop_grace;
         let hurry = self.parts.hurry.is_cancelled();
         if self.stopping_since.is_some_and(|since| hurry || since.elapsed() >= grace) {
             for running in self.running.values() {
@@ -486,7 +486,7 @@ impl Supervisor {
     /// Whether the end has come.
     fn end(&mut self) -> Option<Ended> {
         if let Some(since) = self.stopping_since {
-            let patience = self.parts.config.borrow().schedule.stop_grace + LAST_CALLS;
+            let patience = self.config().schedule.stop_grace + LAST_CALLS;
             return (self.running.is_empty() || since.elapsed() > patience).then(|| self.ended_as(false, true));
         }
         let ended = self.checks.as_ref().map(|(_, at)| *at);
@@ -510,6 +510,14 @@ impl Supervisor {
         }
     }
 
+    /// The configuration in force.
+    ///
+    /// A copy, as everywhere: what a watch channel lends is a lock for reading, and who takes that twice waits for ever where
+    /// somebody waits in between to write (seen in one of 500 kills of a daemon).
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.parts.config.borrow())
+    }
+
     /// A command with an end: whether waiting any longer is of no use.
     fn cannot_go_on(&mut self) -> bool {
         if self.reasons.is_empty() {
@@ -517,9 +525,9 @@ impl Supervisor {
             return false;
         }
         let waited = self.stuck_since.get_or_insert_with(Instant::now).elapsed();
-        let schedule = &self.parts.config.borrow().schedule;
+        let config = self.config();
         let for_lease = self.parts.lease.patience();
-        patience::is_over(&self.reasons, &self.set_aside, schedule, waited, for_lease, self.picture.is_none())
+        patience::is_over(&self.reasons, &self.set_aside, &config.schedule, waited, for_lease, self.picture.is_none())
     }
 }
 

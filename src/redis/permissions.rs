@@ -22,8 +22,8 @@ const PROBES: [Probe; 22] = [
     ("+cluster|getkeysinslot", "CLUSTER", &["GETKEYSINSLOT", "16384", "1"]),
     ("+cluster|countkeysinslot", "CLUSTER", &["COUNTKEYSINSLOT", "16384"]),
     ("+cluster|info", "CLUSTER", &["INFO"]),
-    // A port that is no number.
-    ("+migrate ~*", "MIGRATE", &["127.0.0.1", "no-port", "", "0", "1", "KEYS", "evenkeel"]),
+    // A time that is no number: without the key it would be answered with NOKEY, and be counted like a move.
+    ("+migrate ~*", "MIGRATE", &["127.0.0.1", "1", "", "0", "no-number", "KEYS", "evenkeel"]),
     ("+dump ~*", "DUMP", &["evenkeel"]),
     ("+asking", "ASKING", &[]),
     // For orders that are refused once they are late.

@@ -136,6 +136,41 @@ fn modules_name_only_what_lies_below_them() {
     assert!(of_tests.contains(&vec!["cluster".to_owned(), "fixtures".to_owned()]), "{of_tests:?}");
 }
 
+/// What a watch channel lends is a lock for reading. Whoever takes it twice in one statement, or in a function that it calls,
+/// waits for ever where somebody waits in between to write. So a line takes a copy of it, or one field, and calls nothing.
+fn keeps_a_lock(line: &str) -> bool {
+    let lends = ["borrow()", "borrow_and_update()"].map(|call| line.split_once(&format!(".{call}")));
+    let Some((before, after)) = lends.into_iter().flatten().next() else { return false };
+    let copies = before.contains("Arc::clone(&") || before.contains('*') || after.starts_with(".clone()");
+    !copies && (!after.starts_with('.') || after.replace(".clone()", "").contains('('))
+}
+
+#[test]
+fn no_lock_of_a_watch_channel_is_kept() {
+    let kept = sources().into_iter().flat_map(|(file, text)| {
+        let lines = text.lines().enumerate().filter(|(_, line)| keeps_a_lock(line));
+        lines.map(|(at, line)| format!("src/{file}:{}: {}", at + 1, line.trim())).collect::<Vec<_>>()
+    });
+    assert_eq!(kept.collect::<Vec<_>>(), Vec::<String>::new());
+    for line in [
+        "let status = status.borrow();",
+        "warnings: self.files.borrow().faults.iter().chain(self.more()).collect(),",
+        "let acts = self.config.borrow().mode == Mode::Act && self.may_act();",
+        "Status::first(&config.borrow(), &instance)",
+    ] {
+        assert!(keeps_a_lock(line), "{line}");
+    }
+    for line in [
+        "let config = Arc::clone(&self.config.borrow());",
+        "let sight = sights.borrow_and_update().clone();",
+        "let work = status.borrow().work;",
+        "let dialer = settings.borrow().dialer.clone();",
+        "if matches!(*self.published.borrow(), Tenure::Ours(_)) {",
+    ] {
+        assert!(!keeps_a_lock(line), "{line}");
+    }
+}
+
 fn check(file: &str, text: &str, expected: Expect) {
     expected.assert_eq(&judge(file, text).0.join("\n"));
 }

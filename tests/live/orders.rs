@@ -1,5 +1,7 @@
 //! When a daemon may move slots, and what an operator tells it: hours, approval of a plan, drains.
 
+use std::cell::Cell;
+
 use jiff::{Timestamp, ToSpan, Unit};
 use serde_json::Value;
 
@@ -46,7 +48,7 @@ fn a_plan_waits_for_its_approval_and_exactly_that_plan_is_carried_out() {
     let status = Evenkeel::new(&["status", "--url", &url]).run_to_end();
     status.assert(2, &["because: awaiting_approval: the plan, which moves 4096 slots", &hash]);
     let other = ["approve", "0123456789ab", "--url", &url];
-    Evenkeel::new(&other).run_to_end().assert(1, &["the plan is another one by now", &hash]);
+    Evenkeel::new(&other).run_to_end().assert(1, &["the plan of now has the hash", &hash]);
     assert_eq!(cluster.moving_calls(), 0, "calls that move slots before anybody approved them");
 
     daemon.is_told(&["approve", &hash], &["approved", "4096 slots"]);
@@ -104,6 +106,36 @@ fn a_slot_of_an_approved_plan_that_cannot_be_moved_is_set_aside_and_goes_when_it
     daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"approved\":null"));
     stop(daemon);
     tagged.verify(&cluster);
+}
+
+#[test]
+fn an_approved_drain_ends_when_the_node_is_empty_and_a_replica() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).config(&["--cluster-allow-replica-migration", "yes"]));
+    let [drained, ..] = cluster.primaries()[..] else { panic!("three primaries") };
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    let state = directory("state");
+    let config = hasty("approval = \"manual\"") + &format!("[state]\ndir = \"{}\"\n", state.path().display());
+    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &config)).spawn();
+    daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"reasons\":[]"));
+    let address = cluster.address(drained).to_string();
+    daemon.is_told(&["drain", &address], &["is to be drained"]);
+    await_reason(&daemon, "awaiting_approval");
+    let hash = json(&daemon, "/api/v1/plan")["hash"].as_str().expect("a plan has a hash").to_owned();
+    daemon.is_told(&["approve", &hash], &["approved"]);
+    let most = |status: &Value| status["work"]["slots_planned"].as_u64().expect("a number");
+    let planned = Cell::new(0);
+    daemon.await_http("/api/v1/status", SOON, |text| {
+        let status: Value = serde_json::from_str(text).expect("JSON");
+        planned.set(planned.get().max(most(&status)));
+        status["approved"].is_null() && status["reasons"] == Value::Array(Vec::new())
+    });
+    let owned = cluster.slots_of(drained).len() as u64;
+    assert_eq!((owned, planned.get()), (0, 5461), "slots that it owns, and of which the work was said to be");
+    let history = json(&daemon, "/api/v1/history");
+    let to_itself = history["moves"].as_array().expect("moves").iter().find(|it| it["source"] == it["target"]);
+    assert_eq!(to_itself, None);
+    stop(daemon);
+    data.verify_all(&cluster);
 }
 
 #[test]

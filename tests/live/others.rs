@@ -184,6 +184,34 @@ fn check_a_foreign_open_slot(flavour: Flavour) {
     end(daemon);
 }
 
+/// What evenkeel itself asks, of whether it may move slots, is nobody else's moving.
+fn check_an_idle_open_slot(flavour: Flavour) {
+    let cluster = Cluster::start(Spec::new(flavour));
+    let [first, second, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let tagged = Tagged::fill(&cluster, first, 0, 20);
+    cluster.open_slot(tagged.slot, first, second);
+    cluster.migrate_keys(tagged.slot, first, second, 5);
+    let once = "[schedule]\npoll = \"100ms\"\nadopt_after = \"3s\"\nforeign_quiet = \"1h\"\n";
+    let daemon = start_daemon(&settings(&cluster, once));
+    eventually("the slot is finished", SOON, || {
+        let open = cluster.open_slots()?;
+        if open.is_empty() { Ok(()) } else { Err(format!("{open:?}")) }
+    });
+    assert!(!daemon.stderr().contains("foreign_move"), "{}", daemon.stderr());
+    tagged.verify(&cluster);
+    end(daemon);
+}
+
+#[test]
+fn a_slot_that_nobody_touches_is_finished_after_its_time_on_redis_7_0() {
+    check_an_idle_open_slot(Flavour::Redis70);
+}
+
+#[test]
+fn a_slot_that_nobody_touches_is_finished_after_its_time_on_valkey_9_1() {
+    check_an_idle_open_slot(Flavour::Valkey91);
+}
+
 fn check_a_foreign_mover(flavour: Flavour) {
     let cluster = Cluster::start(Spec::new(flavour).empty_primaries(1));
     let [first, second, _] = cluster.primaries()[..] else { panic!("three primaries") };

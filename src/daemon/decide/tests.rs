@@ -405,6 +405,10 @@ fn work_comprises_what_may_be_begun() {
     assert_eq!(slots(Circumstances { consent: Consent::Awaited, ..Circumstances::default() }), 0);
     let paused = Some(Pause { since: std::time::SystemTime::UNIX_EPOCH, until: None });
     assert_eq!(slots(Circumstances { paused, ..Circumstances::default() }), 0);
+    // What was approved holds the slots that are under way too.
+    let moves = vec![plan::Move { source: id("a"), target: id("d"), slots: "0-9".parse().unwrap(), why: Why::Level }];
+    let running = vec!["a>d 0-3"];
+    assert_eq!(slots(Circumstances { consent: Consent::Given(moves), running, ..Circumstances::default() }), 6);
 }
 
 #[test]

@@ -24,6 +24,9 @@ use crate::migration::{Pair, Purpose, Trouble};
 use crate::plan::Why;
 use crate::throttle::GroupLimits;
 
+/// From so many keys on, what a node's data set takes is taken to be theirs.
+const KEYS_TO_ESTIMATE_BY: u64 = 1_000;
+
 impl Running {
     /// About how many bytes it has moved; `None` where the size of its source's keys is not known.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, never negative")]
@@ -36,6 +39,10 @@ impl Supervisor {
     /// Starts a worker for these slots.
     pub(super) fn spawn(&mut self, start: Start, purpose: Purpose, config: &Config) {
         let Some(picture) = self.picture.clone() else { return };
+        if start.pair.source == start.pair.target {
+            error!(node = %start.pair.source, slots = %start.slots, "a move from a node to itself is not begun: this is a bug");
+            return;
+        }
         let (observation, topology, ours) = (&picture.look.observation, &picture.topology, self.ours.subscribe());
         let ends = Connections::between(start.pair, observation, topology, &self.dialer, config, ours);
         let ends = match ends {
@@ -57,7 +64,8 @@ impl Supervisor {
         }
         let settings = self.checks.as_ref().map(|(found, _)| found.settings.clone()).unwrap_or_default();
         let bytes_per_key = info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64;
-        let known = info.is_some_and(|info| info.dataset_bytes > 0 && info.keys.values().any(|&keys| keys > 0));
+        // Of few keys the size of the data set tells little: buffers are in it too.
+        let known = info.is_some_and(|info| info.dataset_bytes > 0) && keys >= KEYS_TO_ESTIMATE_BY;
         let key_bytes = known.then_some(bytes_per_key);
         let counts = self.checks.as_ref().map(|(found, _)| &found.counts);
         let canaries = ends.addresses().map(|(node, address, name)| {
@@ -239,7 +247,7 @@ impl Supervisor {
         if matches!(trouble, Trouble::Interrupted | Trouble::FailedOver) {
             return;
         }
-        let config = Arc::clone(&self.parts.config.borrow());
+        let config = self.config();
         let after = SetAside::after(self.set_aside.get(&slot), trouble, open, &config.migration, now);
         self.set_aside.insert(slot, after);
     }

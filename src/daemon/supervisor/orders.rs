@@ -141,10 +141,10 @@ impl Supervisor {
     }
 
     fn approve(&mut self, hash: &str) -> Result<Agreed, ApproveError> {
-        if self.parts.config.borrow().schedule.approval == Approval::Automatic {
+        if self.config().schedule.approval == Approval::Automatic {
             return Err(ApproveError::NotAsked);
         }
-        let observing = self.parts.config.borrow().schedule.mode == Mode::Observe;
+        let observing = self.config().schedule.mode == Mode::Observe;
         if observing || self.lease_reason().is_some() {
             return Err(ApproveError::NotActing);
         }
@@ -165,7 +165,7 @@ impl Supervisor {
     /// Whether the plan of the moment may be carried out; an approval that has come to its end, or whose cluster is not the
     /// one of then, is forgotten.
     pub(super) fn consent(&mut self, topology: &Topology) -> Consent {
-        let asked = self.parts.config.borrow().schedule.approval == Approval::Manual;
+        let asked = self.config().schedule.approval == Approval::Manual;
         if self.parts.goal != Goal::Keep || !asked {
             self.approved = None;
             return Consent::NotAsked;
@@ -191,7 +191,8 @@ impl Supervisor {
 
     /// Why it is not the time to move slots, if it is not.
     pub(super) fn outside_windows(&self) -> Option<Reason> {
-        let windows = &self.parts.config.borrow().schedule.windows;
+        let config = self.config();
+        let windows = &config.schedule.windows;
         let now = jiff::Timestamp::now();
         if self.parts.goal != Goal::Keep || windows.iter().any(|window| window.contains(now)) {
             return None;

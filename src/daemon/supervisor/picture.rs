@@ -97,7 +97,7 @@ impl Supervisor {
     fn close_leftovers(&mut self) {
         let Some(Picture { look, topology, .. }) = self.picture.clone() else { return };
         let found = self.leftovers.on_look(&self.own, &topology, self.memory.lineage());
-        let acts = self.parts.config.borrow().schedule.mode == Mode::Act && self.lease_reason().is_none();
+        let acts = self.config().schedule.mode == Mode::Act && self.lease_reason().is_none();
         if found.is_empty() || !acts {
             return;
         }

@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::super::account::Account;
 use super::super::decide::Start;
+use super::super::files::Files;
 use super::super::{MoveStatus, Reason, SetAside, Sight, Status, View, Work};
 use super::{Picture, REMIND, Supervisor};
 use crate::cluster::{NodeId, Slot, SlotSet};
@@ -16,7 +17,7 @@ use crate::plan::Move;
 impl Supervisor {
     pub(super) fn begin_work(&mut self, planned: &[Move], resume: &[Start]) {
         let (slots, keys) = self.left(planned, resume);
-        info!(slots, keys, "work begins; SIGTERM finishes what is open and stops");
+        info!(slots, keys_estimated = keys, "work begins; SIGTERM finishes what is open and stops");
         self.work = Some(Account::begin(slots, keys));
     }
 
@@ -87,15 +88,17 @@ impl Supervisor {
     }
 
     /// What is wrong and stops nothing.
-    fn warnings(&self, sight: &Sight) -> Vec<String> {
+    fn warnings(&self, files: &Files, sight: &Sight) -> Vec<String> {
         let left_out = self.picture.iter().flat_map(|picture| picture.topology.left_out());
         let left_out = left_out.map(|silent| format!("left out of the plan: {silent}"));
-        self.parts.files.borrow().faults.iter().chain(&sight.warnings).cloned().chain(left_out).collect()
+        files.faults.iter().chain(&sight.warnings).cloned().chain(left_out).collect()
     }
 
     pub(super) fn publish(&self) {
-        let config = self.parts.config.borrow();
-        let sight = self.parts.sights.borrow();
+        let config = self.config();
+        let sight = self.parts.sights.borrow().clone();
+        let files = self.parts.files.borrow().clone();
+        let config_error = self.parts.config_error.borrow().clone();
         let view = self.picture.as_ref().map(|Picture { look, topology, infos, glance }| {
             let glance = glance.as_ref();
             let began = glance.map_or(look.began, |glance| glance.began);
@@ -139,9 +142,9 @@ impl Supervisor {
             drains: self.told_drains.clone(),
             approved: self.approved.as_ref().map(|approved| approved.hash().to_owned()),
             lease: self.parts.lease.tenure(),
-            certificates: self.parts.files.borrow().certificates.clone(),
-            warnings: self.warnings(&sight),
-            config_error: self.parts.config_error.borrow().clone(),
+            warnings: self.warnings(&files, &sight),
+            certificates: files.certificates,
+            config_error,
             config_generation: self.config_generation,
         }));
     }

@@ -36,7 +36,7 @@ impl Supervisor {
         }
         // What is shown must be true now; it may have been said by a look of some seconds ago. Who only looks says nothing of
         // it.
-        let acts = self.parts.config.borrow().schedule.mode == Mode::Act;
+        let acts = self.config().schedule.mode == Mode::Act;
         let now = self.lease_reason().filter(|_| acts).map(|reason| reason.name());
         let shown = self.reasons.iter().map(Reason::name).find(|name| ["lease_held", "lease_lost"].contains(name));
         if now != shown {

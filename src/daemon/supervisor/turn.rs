@@ -20,7 +20,7 @@ impl Supervisor {
     /// Decides about the newest look and carries it out.
     pub(super) fn turn(&mut self) {
         let Some(Picture { look, topology, .. }) = self.picture.clone() else { return };
-        let config = Arc::clone(&self.parts.config.borrow());
+        let config = self.config();
         // One that a failover has just ended keeps the nodes of now from other work until its slots are taken up again.
         let of_now = |node| self.memory.lineage().successor(node, &topology);
         let running: Vec<RunningMove> = self

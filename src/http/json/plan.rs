@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::Slots;
 use crate::plan::{Limit, Line, Move, Part, Plan, Trigger, Verdict, report};
+use crate::wording::plural;
 
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -33,7 +34,7 @@ pub struct PlanDocument {
 /// Why there are moves, or none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PlanVerdict {
-    /// `moves`, `balanced`, `already_there` or `asked`.
+    /// `moves`, `under_way`, `balanced`, `already_there` or `asked`.
     pub name: String,
     /// Sentences for people, at least one.
     pub text: Vec<String>,
@@ -93,8 +94,8 @@ pub struct PlanNode {
 pub fn plan_document(plan: &Plan) -> PlanDocument {
     PlanDocument {
         verdict: PlanVerdict {
-            name: verdict_name(&plan.verdict).to_owned(),
-            text: report::reasons(plan),
+            name: if all_under_way(plan) { "under_way" } else { verdict_name(&plan.verdict) }.to_owned(),
+            text: if all_under_way(plan) { under_way(plan) } else { report::reasons(plan) },
             threshold: limit(&plan.verdict).map(|limit| PlanThreshold { percent: limit.percent, slots: limit.slots }),
         },
         hash: (!plan.moves.is_empty()).then(|| plan.hash()),
@@ -106,6 +107,15 @@ pub fn plan_document(plan: &Plan) -> PlanDocument {
         ranges_now: plan.ranges_now,
         ranges_after: plan.ranges_after,
     }
+}
+
+/// Whether nothing is left to plan, and slots have not arrived yet.
+fn all_under_way(plan: &Plan) -> bool {
+    plan.moves.is_empty() && !plan.under_way.is_empty()
+}
+
+fn under_way(plan: &Plan) -> Vec<String> {
+    vec![format!("nothing else is to move once {} under way have arrived", plural(plan.under_way.len(), "slot"))]
 }
 
 fn move_document(m: &Move) -> MoveDocument {

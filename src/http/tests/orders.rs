@@ -361,7 +361,7 @@ async fn a_plan_is_approved_as_it_was_looked_at_or_not_at_all() {
         expect![[r#"
         409 application/json
         {
-          "error": "the plan is another one by now, with the hash 0123456789ab: look at it, and approve that"
+          "error": "the plan of now has the hash 0123456789ab: look at it, and approve that"
         }
     "#]],
     )

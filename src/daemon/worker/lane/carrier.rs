@@ -69,7 +69,7 @@ impl<'a> Lane<'a> {
     async fn target_is_free(&self) {
         let (target, meter) = (self.worker.pair.target, &self.worker.meter);
         let mut held = self.worker.held_targets.clone();
-        if held.borrow_and_update().contains(&target) {
+        if held.borrow_and_update().clone().contains(&target) {
             meter.waits_for(
                 self.number,
                 &format!("the node that {target} took over from to answer, to end, or to be forgotten"),
