@@ -1,12 +1,13 @@
 //! What an application feels while slots move: clients that ask at fixed times, whatever became of the request before.
 //!
 //! Threads and blocking sockets, one connection a node, redirections followed by hand: so little of its own that what is
-//! measured is the servers'. A request that could not be sent in time because the one before took long counts from the
+//! measured is the servers'. They share what they know of the slots' owners, as the connections of an application do: read when
+//! they start, and corrected by every `MOVED`. A request that could not be sent in time because the one before took long counts from the
 //! time at which it was due.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -56,13 +57,19 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// So many requests a second by all of them together; none where that is zero.
-    pub(crate) fn start(seed: &Address, rate: u32, items: &[Item]) -> Self {
+    /// So many requests a second by all of them together, to the nodes at these addresses; none where that is zero.
+    pub(crate) fn start(nodes: &[Address], rate: u32, items: &[Item]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let clients = if rate == 0 { 0 } else { CLIENTS };
+        let owners = Arc::new(RwLock::new(if rate == 0 { BTreeMap::new() } else { owners(&nodes[0]) }));
         let threads = (0..clients).map(|number| {
             let every = Duration::from_secs(CLIENTS as u64) / rate;
-            let client = One::new(seed.clone(), number, items.iter().skip(number).step_by(CLIENTS).copied().collect());
+            let items = items.iter().skip(number).step_by(CLIENTS).copied().collect();
+            let mut client = One::new(nodes[0].clone(), number, items, Arc::clone(&owners));
+            // Before slots move, as those of an application that has been running for a while.
+            for node in nodes {
+                client.connection(node).expect("every node answers");
+            }
             let stop = Arc::clone(&stop);
             thread::spawn(move || client.run(every, &stop))
         });
@@ -80,12 +87,31 @@ impl Clients {
     }
 }
 
+/// Who owns which slot, as one node says.
+fn owners(seed: &Address) -> BTreeMap<Slot, Address> {
+    type Range = (u16, u16, (String, u16));
+    let client = Client::open((seed.host.as_str(), seed.port)).expect("a plain address");
+    let mut connection = client.get_connection().expect("the seed answers");
+    let answer: Vec<Vec<Value>> =
+        redis::cmd("CLUSTER").arg("SLOTS").query(&mut connection).expect("it knows the slots");
+    let mut owners = BTreeMap::new();
+    for range in answer {
+        // Beside the owner there may be replicas, and of each node more than its address.
+        let [first, last, Value::Array(owner), ..] = &range[..] else { panic!("no range of slots: {range:?}") };
+        let owner = Value::Array(owner.iter().take(2).cloned().collect());
+        let range = Value::Array(vec![first.clone(), last.clone(), owner]);
+        let (first, last, (host, port)): Range = redis::from_redis_value(range).expect("numbers and an address");
+        owners.extend((first..=last).filter_map(Slot::new).map(|slot| (slot, Address::new(host.clone(), port))));
+    }
+    owners
+}
+
 /// One client.
 struct One {
     seed: Address,
     number: usize,
     items: Vec<Item>,
-    owners: BTreeMap<Slot, Address>,
+    owners: Arc<RwLock<BTreeMap<Slot, Address>>>,
     connections: BTreeMap<Address, Connection>,
     /// What each key of its own was last set to.
     written: Vec<usize>,
@@ -93,8 +119,8 @@ struct One {
 
 impl One {
     /// A client that reads these, and writes to keys of its own.
-    fn new(seed: Address, number: usize, items: Vec<Item>) -> Self {
-        Self { seed, number, items, owners: BTreeMap::new(), connections: BTreeMap::new(), written: vec![0; 1_000] }
+    fn new(seed: Address, number: usize, items: Vec<Item>, owners: Arc<RwLock<BTreeMap<Slot, Address>>>) -> Self {
+        Self { seed, number, items, owners, connections: BTreeMap::new(), written: vec![0; 1_000] }
     }
 
     fn run(mut self, every: Duration, stop: &AtomicBool) -> Felt {
@@ -162,7 +188,8 @@ impl One {
     /// Sends a command to where its key is.
     fn ask(&mut self, key: &str, command: &Cmd) -> RedisResult<Value> {
         let slot = Slot::of_key(key.as_bytes());
-        let mut to = self.owners.get(&slot).unwrap_or(&self.seed).clone();
+        let known = self.owners.read().unwrap_or_else(PoisonError::into_inner).get(&slot).cloned();
+        let mut to = known.unwrap_or_else(|| self.seed.clone());
         let mut asking = false;
         for _ in 0..REDIRECTIONS {
             let connection = self.connection(&to)?;
@@ -179,7 +206,7 @@ impl One {
             let node: Address = address.parse().map_err(|_| RedisError::from((ErrorKind::Client, "no address")))?;
             asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
             if !asking {
-                self.owners.insert(slot, node.clone());
+                self.owners.write().unwrap_or_else(PoisonError::into_inner).insert(slot, node.clone());
             }
             to = node;
         }

@@ -95,7 +95,7 @@ fn run(options: &Options, flavour: Flavour, load: Load, tool: Tool) -> Run {
     let meter = Meter::start(&cluster);
     for pass in 0..options.passes {
         let back = pass % 2 == 1;
-        let clients = Clients::start(network.seed(), options.rate, &items);
+        let clients = Clients::start(&network.addresses(), options.rate, &items);
         let weight = (options.passes > 1).then(|| (cluster.empty_primaries()[0], if back { BACK } else { 1.0 }));
         let once = tool.run(&cluster, &network, &items, weight);
         let felt = clients.stop();

@@ -52,6 +52,11 @@ impl Network {
         self.0.values().next().expect("a cluster has nodes")
     }
 
+    /// Where all nodes are reached.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        self.0.values().cloned().collect()
+    }
+
     /// Where a node is reached.
     pub(crate) fn address(&self, node: Node) -> &Address {
         &self.0[&node]
