@@ -17,6 +17,8 @@ use crate::redis::{CallError, Conn};
 
 /// Keys that one call looks at: 0.4 ms (Valkey 9.1) to 0.6 ms (Redis 6.2) of the source, measured.
 const KEYS_AT_ONCE: u32 = 300;
+/// The same where clients would wait for it.
+const KEYS_BESIDE_CLIENTS: u32 = 100;
 /// Of a slot with more keys than this only so many are looked at: to have all their names at once costs the source
 /// some milliseconds, and there is no way to have them in parts before some have moved.
 const KEYS_OF_A_SLOT: u32 = 20_000;
@@ -136,6 +138,7 @@ impl Connections {
         rules: &Rules,
         counts: &BTreeMap<Slot, u64>,
         dataset: u64,
+        has_clients: bool,
     ) -> Result<Vec<BigKey>, Fault> {
         let least = rules.least_bytes();
         if dataset < least {
@@ -145,7 +148,8 @@ impl Connections {
         let mut found = Vec::new();
         let databases = self.control(End::Source).await?.databases().await.map_err(no_answer(End::Source))?;
         for db in databases {
-            match find(self.source_data(db).await?, db, counts, least).await {
+            let at_once = if has_clients { KEYS_BESIDE_CLIENTS } else { KEYS_AT_ONCE };
+            match find(self.source_data(db).await?, db, counts, least, at_once).await {
                 Ok(big) => found.extend(big),
                 Err(error @ CallError::NoAnswer { .. }) => return Err(no_answer(End::Source)(error)),
                 Err(error @ (CallError::Refused { .. } | CallError::Unexpected { .. })) => {
@@ -160,16 +164,22 @@ impl Connections {
 }
 
 /// In slots of few keys first which slots have any, and then which of the keys of those it is.
-async fn find(conn: &Conn, db: u32, counts: &BTreeMap<Slot, u64>, least: u64) -> Result<Vec<BigKey>, CallError> {
+async fn find(
+    conn: &Conn,
+    db: u32,
+    counts: &BTreeMap<Slot, u64>,
+    least: u64,
+    at_once: u32,
+) -> Result<Vec<BigKey>, CallError> {
     let mut suspects: SlotSet =
-        counts.iter().filter(|(_, keys)| **keys > KEYS_AT_ONCE.into()).map(|(slot, _)| *slot).collect();
-    for slots in rounds(counts) {
-        suspects = suspects.union(&conn.slots_with_big_keys(&slots, least, KEYS_AT_ONCE).await?);
+        counts.iter().filter(|(_, keys)| **keys > at_once.into()).map(|(slot, _)| *slot).collect();
+    for slots in rounds(counts, at_once) {
+        suspects = suspects.union(&conn.slots_with_big_keys(&slots, least, at_once).await?);
     }
     let mut found = Vec::new();
     for slot in suspects.iter() {
         for (slot, keys) in conn.list_keys(&[slot], KEYS_OF_A_SLOT).await? {
-            for keys in keys.chunks(KEYS_AT_ONCE as usize) {
+            for keys in keys.chunks(at_once as usize) {
                 let big = conn.big_keys(keys, least).await?;
                 found.extend(big.into_iter().map(|(key, size)| BigKey { db, slot, key, size }));
             }
@@ -179,15 +189,15 @@ async fn find(conn: &Conn, db: u32, counts: &BTreeMap<Slot, u64>, least: u64) ->
 }
 
 /// The slots that have few keys, in rounds of as many keys as one call may look at.
-fn rounds(counts: &BTreeMap<Slot, u64>) -> Vec<SlotSet> {
+fn rounds(counts: &BTreeMap<Slot, u64>, at_once: u32) -> Vec<SlotSet> {
     let mut rounds: Vec<SlotSet> = Vec::new();
     let mut room = 0;
-    for (&slot, &keys) in counts.iter().filter(|(_, keys)| (1..=KEYS_AT_ONCE.into()).contains(*keys)) {
+    for (&slot, &keys) in counts.iter().filter(|(_, keys)| (1..=at_once.into()).contains(*keys)) {
         match rounds.last_mut() {
             Some(round) if keys <= room => drop(round.insert(slot)),
             Some(_) | None => {
                 rounds.push(SlotSet::from_iter([slot]));
-                room = KEYS_AT_ONCE.into();
+                room = at_once.into();
             }
         }
         room -= keys;
@@ -258,7 +268,7 @@ mod tests {
     fn one_call_looks_at_so_many_keys_and_never_at_a_slot_that_has_more() {
         let check = |counts: &[(u16, u64)], expect: &[&str]| {
             let counts = counts.iter().map(|&(number, keys)| (slot(number), keys)).collect();
-            let rounds: Vec<String> = rounds(&counts).iter().map(ToString::to_string).collect();
+            let rounds: Vec<String> = rounds(&counts, KEYS_AT_ONCE).iter().map(ToString::to_string).collect();
             assert_eq!(rounds, expect);
         };
         check(&[(1, 200), (2, 100), (3, 1)], &["1-2", "3"]);

@@ -8,7 +8,7 @@ mod replies;
 use std::collections::BTreeMap;
 
 use super::facts::Sorted;
-use super::transfer::Transfer;
+use super::transfer::{LIST_AT_ONCE, Transfer};
 use super::{
     Batch, CallLimit, End, Ending, Ends, ForeignMark, HeavyKeys, Mark, Pair, Predecessors, Progress, Purpose, Reply,
     Standing, Step, Trouble, UnexpectedReply,
@@ -104,6 +104,7 @@ pub struct Migration {
     /// so that these may be copies.
     copies: Option<SlotSet>,
     heavy: HeavyKeys,
+    list_at_once: u64,
     /// Keys that a call of ours without an answer may have left on both ends.
     suspect: Option<Batch>,
     /// The slots are to be closed again, because of this.
@@ -142,6 +143,7 @@ impl Migration {
             unbroken: purpose == Purpose::Move,
             copies: None,
             heavy: HeavyKeys::new(),
+            list_at_once: LIST_AT_ONCE,
             suspect: None,
             withdrawing: None,
             interrupted: None,
@@ -165,6 +167,12 @@ impl Migration {
     #[must_use]
     pub fn with_heavy(self, heavy: HeavyKeys) -> Self {
         Self { heavy, ..self }
+    }
+
+    /// The same move, of which one listing brings so many keys at the most, or those of one slot.
+    #[must_use]
+    pub fn listing_at_once(self, keys: u64) -> Self {
+        Self { list_at_once: keys, ..self }
     }
 
     /// The same move, between nodes of which one has been the other's replica.
@@ -540,7 +548,7 @@ impl Migration {
         }
         self.seen_open = self.seen_open.union(&self.slots);
         let counts: BTreeMap<Slot, u64> = self.slots.iter().map(|slot| (slot, ends.source.keys_of(slot))).collect();
-        let mut transfer = Transfer::new(&counts, &ends.source.databases).with_heavy(&self.heavy);
+        let mut transfer = Transfer::new(&counts, &ends.source.databases, self.list_at_once).with_heavy(&self.heavy);
         if let Some(batch) = self.suspect.take().filter(|batch| self.slots.contains(batch.slot)) {
             // At once, before any client can delete one of these at the source and read the copy at the target. Only
             // a source that was the same and marked throughout is surely newer than the copy that this very call left.

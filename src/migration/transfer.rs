@@ -12,8 +12,9 @@ pub type Key = Bytes;
 
 /// How many keys one listing asks of a slot. A slot that answers with fewer has none beyond them.
 const LIST_PER_SLOT: u32 = 1_000;
-/// How many keys the listings of one round trip may bring: about a millisecond of a slow source's time.
-const LIST_AT_ONCE: u64 = 1_000;
+/// How many keys the listings of one round trip may bring, unless the machine is told otherwise: about a millisecond of a
+/// slow source's time.
+pub(super) const LIST_AT_ONCE: u64 = 1_000;
 
 /// Keys of one slot and database that are moved by one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,14 +64,15 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// Everything that the source counted, in every database where it has keys.
-    pub(super) fn new(keys: &BTreeMap<Slot, u64>, databases: &[u32]) -> Self {
+    /// Everything that the source counted, in every database where it has keys; one listing brings so many keys at the most,
+    /// or those of one slot.
+    pub(super) fn new(keys: &BTreeMap<Slot, u64>, databases: &[u32], at_once: u64) -> Self {
         let mut lists = VecDeque::new();
         for &db in databases {
             let (mut slots, mut expected) = (Vec::new(), 0);
             for (&slot, &keys) in keys.iter().filter(|&(_, &keys)| keys > 0) {
                 expected += keys.min(LIST_PER_SLOT.into());
-                if expected > LIST_AT_ONCE && !slots.is_empty() {
+                if expected > at_once && !slots.is_empty() {
                     lists.push_back((db, std::mem::take(&mut slots)));
                     expected = keys.min(LIST_PER_SLOT.into());
                 }
@@ -167,7 +169,7 @@ mod tests {
     #[test]
     fn listings_are_bounded_and_skip_slots_without_keys() {
         let counts = BTreeMap::from([(slot(1), 500), (slot(2), 0), (slot(3), 500), (slot(4), 5_000), (slot(5), 1)]);
-        let mut transfer = Transfer::new(&counts, &[0, 3]);
+        let mut transfer = Transfer::new(&counts, &[0, 3], LIST_AT_ONCE);
         let mut seen = Vec::new();
         while let Some((db, slots, _)) = transfer.next_list() {
             seen.push((db, slots.iter().map(|slot| slot.number()).collect::<Vec<_>>()));
@@ -184,7 +186,7 @@ mod tests {
     #[test]
     fn a_few_last_keys_make_no_call_of_their_own() {
         let check = |count: usize, expect: &[usize]| {
-            let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), count as u64)]), &[0]);
+            let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), count as u64)]), &[0], LIST_AT_ONCE);
             transfer.on_listed(vec![(slot(7), keys(count))]);
             let next = || transfer.next_batch(CallLimit { last: 125, ..limit(100) });
             let calls: Vec<usize> = std::iter::from_fn(next).map(|batch| batch.keys.len()).collect();
@@ -201,7 +203,7 @@ mod tests {
             let all = keys(5);
             let heavy =
                 heavy.iter().map(|&(db, key, us)| ((db, all[key].clone()), Duration::from_micros(us))).collect();
-            let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), 5)]), &[0]).with_heavy(&heavy);
+            let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), 5)]), &[0], LIST_AT_ONCE).with_heavy(&heavy);
             transfer.on_listed(vec![(slot(7), all.clone())]);
             let mut calls = Vec::new();
             while let Some(batch) = transfer.next_batch(limit(most)) {
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_full_answer_is_listed_again_and_batches_keep_to_the_limit() {
-        let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), 1_200)]), &[0]);
+        let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), 1_200)]), &[0], LIST_AT_ONCE);
         transfer.on_listed(vec![(slot(7), keys(1_000))]);
         let mut moved = 0;
         while let Some(batch) = transfer.next_batch(limit(300)) {

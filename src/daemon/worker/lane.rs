@@ -25,6 +25,8 @@ use crate::throttle::next_group;
 const LANES: u32 = 2;
 /// Slots that are counted ahead of the group that is opened next.
 const COUNT_AHEAD: usize = 1_024;
+/// How many keys one listing brings where clients would wait for it: 0.2 ms of a source's time.
+const LIST_BESIDE_CLIENTS: u64 = 250;
 
 /// What the lanes of a move share.
 #[derive(Debug)]
@@ -275,7 +277,8 @@ impl<'a> Lane<'a> {
         let mut group: SlotSet = counts.keys().copied().collect();
         let crowd = self.crowd().await;
         let rules = &self.worker.big_keys;
-        let found = self.ends.big_keys(rules, &counts, self.worker.dataset).await?;
+        let has_clients = self.worker.pacer().has_clients();
+        let found = self.ends.big_keys(rules, &counts, self.worker.dataset, has_clients).await?;
         drop(crowd);
         let mut judged = rules.judge(&found, Timestamp::now());
         if found.iter().any(|big| rules.is_big(big) && !judged.refused.contains_key(&big.slot)) {
@@ -321,6 +324,9 @@ impl<'a> Lane<'a> {
         }
         .with_heavy(self.ends.heavy.clone())
         .between_kin(self.worker.kin);
+        if self.worker.pacer().has_clients() {
+            machine = machine.listing_at_once(LIST_BESIDE_CLIENTS);
+        }
         let ending = drive(&mut machine, self).await;
         self.turn = None;
         if machine.holds_finalise() {
