@@ -88,8 +88,7 @@ mod tests {
     #[test]
     fn of_a_source_that_was_emptied_and_became_the_targets_replica_nothing_is_left() {
         let shards = shard_inputs(&topology("a 0-8191\nb 8192-16383"));
-        let drained = Policy { nodes: vec![], ..Policy::default() };
-        let mut plan = plan(&shards, &drained).unwrap();
+        let mut plan = plan(&shards, &Policy::default()).unwrap();
         plan.moves = vec![Move { source: id("a"), target: id("b"), slots: "0-8191".parse().unwrap(), why: Why::Drain }];
         let approved = Approved::new(&plan, &shards);
         let now = topology("a of b\nb 0-16383");

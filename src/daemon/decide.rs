@@ -394,14 +394,17 @@ fn meets_open_slots(situation: &Situation<'_>, pair: Pair) -> bool {
 /// The plan has such slots where they are going, but between the nodes that they were opened between: in the moment of a
 /// failover these are not the ones of the plan.
 fn is_free(situation: &Situation<'_>, slot: Slot) -> bool {
-    let runs = situation.running.iter().any(|running| running.slots.contains(slot));
-    due(situation, slot) && !runs && !situation.own.contains(slot)
+    due(situation, slot) && !is_begun(situation, slot)
+}
+
+/// Whether a slot is under way, or open and ours.
+fn is_begun(situation: &Situation<'_>, slot: Slot) -> bool {
+    situation.own.contains(slot) || situation.running.iter().any(|running| running.slots.contains(slot))
 }
 
 /// What of a planned move is neither under way nor open.
 fn not_begun(situation: &Situation<'_>, planned: &Move) -> Move {
-    let runs = |slot: Slot| situation.running.iter().any(|running| running.slots.contains(slot));
-    let slots = planned.slots.iter().filter(|&slot| !runs(slot) && !situation.own.contains(slot)).collect();
+    let slots = planned.slots.iter().filter(|&slot| !is_begun(situation, slot)).collect();
     Move { slots, ..planned.clone() }
 }
 

@@ -55,10 +55,7 @@ const FUNCTIONS: [Probe; 2] =
     [("+function|list", "FUNCTION", &["LIST"]), ("+function|load", "FUNCTION", &["LOAD", "no library"])];
 
 /// What a Valkey needs to take a group of slots at once: there is no slot 16384.
-const OF_VALKEY: [Probe; 2] = [
-    ("+cluster|delslots", "CLUSTER", &["DELSLOTS", "16384"]),
-    ("+cluster|addslots", "CLUSTER", &["ADDSLOTS", "16384"]),
-];
+const OF_VALKEY: [Probe; 2] = [("+cluster|delslots", "CLUSTER", &["DELSLOTS", "16384"]), ADD_SLOTS];
 
 /// What a repair needs to give a slot that nobody owns to a node.
 const ADD_SLOTS: Probe = ("+cluster|addslots", "CLUSTER", &["ADDSLOTS", "16384"]);
