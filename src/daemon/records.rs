@@ -72,6 +72,11 @@ impl Records {
         }
     }
 
+    /// Records how far a move has come.
+    pub(super) async fn so_far(&self, moved: Moved) {
+        self.note(move |journal| journal.so_far(moved)).await;
+    }
+
     /// Records how a move ended.
     pub(super) async fn moved(&self, moved: Moved) {
         self.note(move |journal| journal.moved(moved)).await;

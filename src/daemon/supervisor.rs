@@ -328,7 +328,12 @@ impl Supervisor {
                 self.imports.add(pair.target, &slots, Instant::now());
                 // What cannot be recorded is not opened: the worker sees the dropped answer and ends.
                 match self.record_opened(opened.clone()).await {
-                    Ok(()) => self.parts.lease.opened(opened, recorded).await,
+                    Ok(()) => {
+                        if let Some(begun) = self.running.get(&id).filter(|running| running.finished.is_empty()) {
+                            self.parts.records.so_far(begun.so_far(SlotSet::new())).await;
+                        }
+                        self.parts.lease.opened(opened, recorded).await;
+                    }
                     Err(error) => {
                         error!(%error, "the journal cannot be written; nothing new is opened");
                         self.own(|own| own.remove(&slots));
@@ -344,6 +349,8 @@ impl Supervisor {
                 if let Some(running) = self.running.get_mut(&id) {
                     running.finished = running.finished.union(&slots);
                     self.given.add(running.pair.source, &slots, Instant::now());
+                    let so_far = running.so_far(slots);
+                    self.parts.records.so_far(so_far).await;
                 }
             }
             FromWorker::SetApart { id, slots } => self.on_set_apart(id, &slots),

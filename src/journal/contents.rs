@@ -1,5 +1,5 @@
-//! What the records of a journal amount to: the slots that are open, what silent nodes may import, the latest moves, a pause,
-//! drains. No file here.
+//! What the records of a journal amount to: the slots that are open, what silent nodes may import, the latest moves and those
+//! that have not ended, a pause, drains. No file here.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,6 +18,8 @@ pub(super) struct Contents {
     /// No set is empty.
     imports: BTreeMap<NodeId, SlotSet>,
     history: VecDeque<Moved>,
+    /// Moves that have not ended, as far as they are known to have come, by source and target.
+    under_way: BTreeMap<(NodeId, NodeId), Moved>,
     pause: Option<Pause>,
     drains: BTreeMap<NodeId, Drain>,
 }
@@ -32,17 +34,36 @@ impl Contents {
             Record::Closed { slots } => self.close(&slots),
             Record::Imports { node, slots } if slots.is_empty() => drop(self.imports.remove(&node)),
             Record::Imports { node, slots } => drop(self.imports.insert(node, slots)),
+            Record::SoFar(mut moved) => {
+                let before = self.under_way.remove(&(moved.source, moved.target));
+                moved.slots = before.map_or_else(SlotSet::new, |before| before.slots).union(&moved.slots);
+                self.under_way.insert((moved.source, moved.target), moved);
+            }
             Record::Moved(moved) => {
-                if self.history.len() == HISTORY_MAX {
-                    self.history.pop_front();
-                }
-                self.history.push_back(moved);
+                self.under_way.remove(&(moved.source, moved.target));
+                self.remember(moved);
             }
             Record::Paused(pause) => self.pause = Some(pause),
             Record::Resumed {} => self.pause = None,
             Record::Drained(drain) => drop(self.drains.insert(drain.node, drain)),
             Record::Undrained { node } => drop(self.drains.remove(&node)),
         }
+    }
+
+    /// Moves that have not ended are history: whoever made them is no more.
+    pub(super) fn end_all(&mut self) {
+        let mut cut_off: Vec<Moved> = std::mem::take(&mut self.under_way).into_values().collect();
+        cut_off.sort_by_key(|moved| moved.at);
+        for moved in cut_off {
+            self.remember(moved);
+        }
+    }
+
+    fn remember(&mut self, moved: Moved) {
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(moved);
     }
 
     fn close(&mut self, slots: &SlotSet) {
@@ -84,7 +105,10 @@ impl Contents {
         let opened = self.opened.iter().cloned().map(Record::Opened);
         let imports = self.imports.iter().map(|(&node, slots)| Record::Imports { node, slots: slots.clone() });
         let told = self.pause.map(Record::Paused).into_iter().chain(self.drains.values().copied().map(Record::Drained));
-        opened.chain(imports).chain(self.history.iter().cloned().map(Record::Moved)).chain(told)
+        let history = self.history.iter().cloned().map(Record::Moved);
+        // Behind the moves that ended, which would end them.
+        let under_way = self.under_way.values().cloned().map(Record::SoFar);
+        opened.chain(imports).chain(history).chain(under_way).chain(told)
     }
 }
 

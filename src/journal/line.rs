@@ -11,8 +11,8 @@ use crate::cluster::{NodeId, SlotSet};
 
 /// The version that is written, and the newest that is read. Each reads what the ones before it wrote.
 ///
-/// 2 added `paused` and `resumed`, 3 `drained` and `undrained`, 4 `bytes_estimated`, 5 `imports`.
-pub(super) const VERSION: u32 = 5;
+/// 2 added `paused` and `resumed`, 3 `drained` and `undrained`, 4 `bytes_estimated`, 5 `imports`, 6 `so_far`.
+pub(super) const VERSION: u32 = 6;
 
 /// One line after the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub(super) enum Record {
         #[serde(with = "text")]
         slots: SlotSet,
     },
+    /// How far a move has come: the slots since the last such record, and all else since it began; as it is told of when no
+    /// other record comes.
+    SoFar(#[serde(with = "MovedLine")] Moved),
     /// A move ended.
     Moved(#[serde(with = "MovedLine")] Moved),
     /// An operator told the daemon to begin nothing new.

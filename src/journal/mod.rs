@@ -66,7 +66,7 @@ pub struct Process {
     pub run_id: String,
 }
 
-/// A move that ended, for the history.
+/// A move, for the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
     /// The slots of the move.
@@ -83,9 +83,9 @@ pub struct Moved {
     pub bytes_estimated: Option<u64>,
     /// From the first step to the last.
     pub took: Duration,
-    /// `done`, `not_started`, or `left: ` and the reason.
+    /// `done`, `not_started`, `left` or `killed`, and `: ` with the reason.
     pub outcome: String,
-    /// When it ended.
+    /// When it ended, or was last heard of.
     pub at: SystemTime,
 }
 
@@ -177,7 +177,8 @@ impl Journal {
             }
             ReadError::Damaged { line, why } => JournalError::Damaged { path: file.path().to_owned(), line, why },
         })?;
-        let contents: Contents = read.records.into_iter().collect();
+        let mut contents: Contents = read.records.into_iter().collect();
+        contents.end_all();
         file.begin_anew(&contents)?;
         Ok(Self { file, contents, torn: read.torn })
     }
@@ -239,12 +240,18 @@ impl Journal {
         self.record(Record::Imports { node, slots: SlotSet::new() }, Durability::SystemCache)
     }
 
+    /// Records how far a move has come, for the history if this process dies before the move ends: its slots are those since
+    /// the last such record of this source and target, all else is since it began. May be lost with the machine's power.
+    pub fn so_far(&mut self, moved: Moved) -> Result<(), JournalError> {
+        self.record(Record::SoFar(moved), Durability::SystemCache)
+    }
+
     /// Records the end of a move for the history; closes nothing. May be lost with the machine's power.
     pub fn moved(&mut self, moved: Moved) -> Result<(), JournalError> {
         self.record(Record::Moved(moved), Durability::SystemCache)
     }
 
-    /// The last 1,000 moves that ended, newest last.
+    /// The last 1,000 moves that ended, or whose process did, newest last.
     pub fn history(&self) -> impl Iterator<Item = &Moved> {
         self.contents.history()
     }

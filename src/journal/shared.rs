@@ -20,6 +20,7 @@ pub fn read_open_slots(text: &str) -> Result<Vec<Opened>, String> {
         Record::Opened(opened) => Ok(opened),
         Record::Closed { .. }
         | Record::Imports { .. }
+        | Record::SoFar(_)
         | Record::Moved(_)
         | Record::Paused(_)
         | Record::Resumed {}

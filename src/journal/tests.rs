@@ -45,7 +45,8 @@ fn named(name: &str) -> NodeId {
     node(name.chars().next().unwrap())
 }
 
-/// Does what a line of a story says: `open 0-9 a b`, `close 0-4`, `move 0-9 a b`, `die`, `die in mid-write`,
+/// Does what a line of a story says: `open 0-9 a b`, `close 0-4`, `move 0-9 a b`,
+/// `so-far 0-9 a b`, `die`, `die in mid-write`,
 /// `pause`, `pause 60`, `resume`, `drain a`,
 /// `undrain a`, `import 0-9 a`, `import-nothing a`, `spoil write` (the next one fails, half-way), `fill disk` (so does everything until `free disk`).
 fn act(journal: Option<Journal>, dir: &Path, line: &str) -> (Journal, Result<(), JournalError>) {
@@ -54,6 +55,7 @@ fn act(journal: Option<Journal>, dir: &Path, line: &str) -> (Journal, Result<(),
         ("open", text) => journal.opened(opened(text)),
         ("close", text) => journal.closed(&slots(text)),
         ("move", text) => journal.moved(moved(text)),
+        ("so-far", text) => journal.so_far(moved(text)),
         ("pause", "") => journal.paused(Some(Pause { since: UNIX_EPOCH, until: None })),
         ("pause", seconds) => {
             let until = UNIX_EPOCH + Duration::from_secs(seconds.parse().unwrap());
@@ -162,6 +164,36 @@ fn a_move_is_history_and_closes_nothing() {
     check(&["open 0-9 a b", "move 0-9 a b", "close 0-9", "die", "move 3 b a"], "; 2 moved");
 }
 
+/// The slots of the history after these lines and a death, oldest first.
+fn check_history(story: &[&str], expect: &str) {
+    let dir = tempdir().unwrap();
+    let mut journal = None;
+    for line in story.iter().chain(&["die"]) {
+        journal = Some(act(journal, dir.path(), line.trim_start_matches('!')).0);
+    }
+    let of_move = |moved: &Moved| {
+        let name = |node: NodeId| node.to_string()[..1].to_owned();
+        format!("{} {}>{}", moved.slots, name(moved.source), name(moved.target))
+    };
+    let history: Vec<String> = journal.unwrap().history().map(of_move).collect();
+    assert_eq!(history.join(", "), expect, "{story:?}");
+}
+
+#[test]
+fn a_move_that_died_with_its_process_is_history_as_far_as_it_had_come() {
+    check_history(&["so-far 0-9 a b"], "0-9 a>b");
+    check_history(&["so-far 0-9 a b", "so-far 20 a b", "so-far 5 b c"], "0-9,20 a>b, 5 b>c");
+    check_history(&["so-far 0-9 a b", "move 0-9 a b"], "0-9 a>b");
+    check_history(&["so-far 0-9 a b", "move 0-9 a b", "so-far 20 a b"], "0-9 a>b, 20 a>b");
+    check_history(&["so-far 0-9 a b", "die", "so-far 20 a b", "die", "move 21 a b"], "0-9 a>b, 20 a>b, 21 a>b");
+    check_history(
+        &["move 7 b c", "so-far 0-9 a b", "spoil write", "!so-far 20 a b", "so-far 21 a b"],
+        "7 b>c, 0-9,21 a>b",
+    );
+    // A file that is begun anew keeps what has not ended, and its last record alone ends it.
+    check_history(&["move 1 a b", "so-far 0-9 a b", "spoil write", "!move 0-9 a b", "pause"], "1 a>b, 0-9 a>b");
+}
+
 #[test]
 fn a_pause_is_there_until_it_is_ended_whoever_runs() {
     check(&["pause"], "; 0 moved; paused");
@@ -200,7 +232,7 @@ fn a_journal_of_an_older_version_is_read_and_written_anew() {
     fs::write(&path, format!("{{\"evenkeel_journal\":1}}\n{closed}")).unwrap();
     drop(Journal::open(dir.path()).unwrap());
     assert_eq!(fs::read_to_string(&path).unwrap(), line::header());
-    assert_eq!(line::header(), "{\"evenkeel_journal\":5}\n");
+    assert_eq!(line::header(), "{\"evenkeel_journal\":6}\n");
 }
 
 #[test]
@@ -299,8 +331,8 @@ fn fault(text: &str) -> String {
 
 #[test]
 fn a_journal_of_a_newer_version_is_left_alone() {
-    expect!["FILE is a journal of version 6, this evenkeel reads up to 5: run the newer evenkeel, or move the file away (open slots then count as somebody else's until they are adopted)"]
-    .assert_eq(&fault("{\"evenkeel_journal\":6,\"by\":\"3.0\"}\n{\"later\":{}}\n"));
+    expect!["FILE is a journal of version 7, this evenkeel reads up to 6: run the newer evenkeel, or move the file away (open slots then count as somebody else's until they are adopted)"]
+    .assert_eq(&fault("{\"evenkeel_journal\":7,\"by\":\"3.0\"}\n{\"later\":{}}\n"));
 }
 
 #[test]
@@ -318,7 +350,7 @@ fn a_damaged_line_is_named_and_the_file_left_alone() {
     );
     check(format!("{header}\n{good}"), "line 2 of FILE is damaged (EOF");
     check(good, "line 1 of FILE is damaged (it is not the first line of a journal of evenkeel)");
-    check(header.replace('5', "0"), "line 1 of FILE is damaged (it is not the first line");
+    check(header.replace('6', "0"), "line 1 of FILE is damaged (it is not the first line");
     check("dear diary".to_owned(), "line 1 of FILE is damaged (it is not the first line");
 }
 
@@ -330,7 +362,7 @@ fn the_file_is_text_that_an_operator_can_read() {
     journal.closed(&slots("3-16383")).unwrap();
     journal.moved(Moved { outcome: "left: no answer".to_owned(), ..moved("3-9,866 a b") }).unwrap();
     expect![[r#"
-        {"evenkeel_journal":5}
+        {"evenkeel_journal":6}
         {"opened":{"at":"2026-03-01T12:00:00.25Z","slots":"0-9,866","source":{"node":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","run_id":"run-a"},"target":{"node":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","run_id":"run-b"}}}
         {"closed":{"slots":"3-9,866"}}
         {"moved":{"at":"2026-03-01T12:00:00.25Z","slots":"3-9,866","source":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","target":"bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb","why":"level by weight","keys":1200,"bytes_estimated":98304,"took":"2s 41ms","outcome":"left: no answer"}}
@@ -407,10 +439,11 @@ fn any_record() -> impl Strategy<Value = Record> {
         Record::Opened(Opened { slots, source, target, source_replicas, target_replicas, at })
     });
     let closed = any_slots().prop_map(|slots| Record::Closed { slots });
-    let moved = (any_slots(), any::<(String, u64, Option<u64>, Duration, String)>(), at());
-    let moved = moved.prop_map(|(slots, (why, keys, bytes_estimated, took, outcome), at)| {
+    let moved = (any_slots(), any::<(String, u64, Option<u64>, Duration, String)>(), at(), any::<bool>());
+    let moved = moved.prop_map(|(slots, (why, keys, bytes_estimated, took, outcome), at, ended)| {
         let (source, target) = (node('a'), node('b'));
-        Record::Moved(Moved { slots, source, target, why, keys, bytes_estimated, took, outcome, at })
+        let moved = Moved { slots, source, target, why, keys, bytes_estimated, took, outcome, at };
+        if ended { Record::Moved(moved) } else { Record::SoFar(moved) }
     });
     prop_oneof![opened, closed, moved]
 }

@@ -33,6 +33,25 @@ impl Running {
     pub(super) fn bytes_estimated(&self) -> Option<u64> {
         self.key_bytes.map(|bytes| (self.meter.keys() as f64 * bytes) as u64)
     }
+
+    /// What the history is told when nothing more is heard of it, these slots being those that it was not told of yet.
+    pub(super) fn so_far(&self, slots: SlotSet) -> Moved {
+        self.moved(slots, "killed: evenkeel ended before the move did".to_owned())
+    }
+
+    fn moved(&self, slots: SlotSet, outcome: String) -> Moved {
+        Moved {
+            slots,
+            source: self.pair.source,
+            target: self.pair.target,
+            why: self.why.map_or("resume", Why::name).to_owned(),
+            keys: self.meter.keys(),
+            bytes_estimated: self.bytes_estimated(),
+            took: self.since.elapsed(),
+            outcome,
+            at: SystemTime::now(),
+        }
+    }
 }
 
 impl Supervisor {
@@ -207,18 +226,7 @@ impl Supervisor {
         };
         self.parts.metrics.move_ended(outcome);
         let trouble = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
-        let keys = running.meter.keys();
-        let moved = Moved {
-            slots: running.finished.clone(),
-            source: running.pair.source,
-            target: running.pair.target,
-            why: running.why.map_or("resume", Why::name).to_owned(),
-            keys,
-            bytes_estimated: running.bytes_estimated(),
-            took: running.since.elapsed(),
-            outcome: format!("{}{trouble}", outcome.name()),
-            at: SystemTime::now(),
-        };
+        let moved = running.moved(running.finished.clone(), format!("{}{trouble}", outcome.name()));
         self.remember(moved.clone());
         self.parts.records.moved(moved).await;
     }

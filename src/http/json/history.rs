@@ -17,7 +17,7 @@ pub struct HistoryDocument {
 /// A move that ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EndedMove {
-    /// When it ended; `null` for a time that RFC 3339 cannot write.
+    /// When it ended, or was last heard of; `null` for a time that RFC 3339 cannot write.
     pub ended_at: Option<String>,
     /// How long it took.
     pub took_s: f64,
@@ -34,7 +34,8 @@ pub struct EndedMove {
     pub bytes_estimated: Option<u64>,
     /// `drain`, `pinned`, `level`, `asked`, or `resume` for open slots that were finished; `plan` in records of old.
     pub why: String,
-    /// `done`, `not_started` (nothing is open, but not every slot was moved) or `left` (some slots stayed open).
+    /// `done`, `not_started` (nothing is open, but not every slot was moved), `left` (some slots stayed open) or `killed`
+    /// (evenkeel ended before the move did; slots and keys are those that were on record by then).
     pub outcome: String,
     /// Why not every slot was moved, for people; `null` where all were.
     pub trouble: Option<String>,
