@@ -5,8 +5,8 @@
 //! `EVENKEEL_FAILPOINTS_DIR` and wait until `assign_target.after.go` is there too; it takes both away when it goes on.
 //! `…=halt@3` is the same, but that everybody else who passes any point waits too, and that the file is there when nobody
 //! is in the middle of a step. Several are separated by commas, and of several for one point the second begins to count
-//! when the first has been obeyed. All of this is there only with the cargo feature `failpoints`, which a release build
-//! refuses.
+//! when the first has been obeyed. `plan=spoil` has every plan say a wrong thing before it is checked, as a bug in the
+//! planner would. All of this is there only with the cargo feature `failpoints`, which a release build refuses.
 
 use std::fmt;
 
@@ -176,7 +176,7 @@ impl fmt::Display for Point {
     }
 }
 
-pub(super) use orders::{busy, pass, pass_before};
+pub(super) use orders::{busy, pass, pass_before, spoil};
 
 /// What this process was told to do at which point.
 #[cfg(feature = "failpoints")]
@@ -190,6 +190,7 @@ mod orders {
 
     use super::{Moment, Phase, Point, Step};
     use crate::daemon::drive::Carrier;
+    use crate::plan::Plan;
 
     #[cfg(not(debug_assertions))]
     compile_error!("a build for production has no failpoints");
@@ -217,10 +218,25 @@ mod orders {
     }
 
     static ORDERS: LazyLock<Mutex<Vec<Order>>> = LazyLock::new(|| {
-        let text = std::env::var("EVENKEEL_FAILPOINTS").unwrap_or_default();
-        let orders = text.split(',').filter(|order| !order.is_empty());
+        let text = told();
+        let orders = text.split(',').filter(|order| !order.is_empty() && *order != SPOIL);
         Mutex::new(orders.map(|order| parse(order).unwrap_or_else(|| panic!("no failpoint: {order}"))).collect())
     });
+
+    /// The order that concerns no point of a move.
+    const SPOIL: &str = "plan=spoil";
+
+    fn told() -> String {
+        std::env::var("EVENKEEL_FAILPOINTS").unwrap_or_default()
+    }
+
+    /// Turns the first move of a plan round, where that was ordered.
+    pub(in crate::daemon) fn spoil(plan: &mut Plan) {
+        static ORDERED: LazyLock<bool> = LazyLock::new(|| told().split(',').any(|order| order == SPOIL));
+        if let (true, Some(first)) = (*ORDERED, plan.moves.first_mut()) {
+            std::mem::swap(&mut first.source, &mut first.target);
+        }
+    }
 
     fn parse(order: &str) -> Option<Order> {
         let (name, action) = order.split_once('=')?;
@@ -316,6 +332,9 @@ mod orders {
 
     use super::{Moment, Phase, Step};
     use crate::daemon::drive::Carrier;
+    use crate::plan::Plan;
+
+    pub(in crate::daemon) fn spoil(_: &mut Plan) {}
 
     /// Nothing.
     pub(in crate::daemon) struct Busy;

@@ -82,6 +82,32 @@ fn what_an_operator_gets_wrong_is_a_reason_and_moves_nothing() {
 }
 
 #[test]
+fn a_plan_that_its_checker_finds_wrong_moves_nothing() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let config = settings(&cluster, QUICK);
+    // A move that goes the wrong way, as a bug in the planner could have it.
+    let spoiled = |args: &[&str]| Evenkeel::new(args).config(&config).env("EVENKEEL_FAILPOINTS", "plan=spoil");
+    let daemon = spoiled(&["run"]).spawn();
+    let status = await_reason(&daemon, "plan_unsound");
+    assert!(status.contains("it breaks its own rules (please report this): "), "{status}");
+    let looks = |status: &str| {
+        status.split_once("\"number\":").and_then(|(_, rest)| rest.split(',').next()?.parse::<u64>().ok())
+    };
+    let at = looks(&status).expect("looks are numbered");
+    daemon
+        .await_http("/api/v1/status", SOON, |status| looks(status) > Some(at + 10) && status.contains("plan_unsound"));
+    drop(daemon);
+    spoiled(&["rebalance"]).run_to_end().assert(1, &["please report this"]);
+    let empty = cluster.empty_primaries()[0];
+    spoiled(&["move", "--slots", "0", "--to", &cluster.node_id(empty).to_string()])
+        .run_to_end()
+        .assert(1, &["please report this"]);
+    assert!(cluster.slots_of(empty).is_empty());
+    assert_eq!(cluster.open_slots(), Ok(Vec::new()));
+    cluster.evenkeel(&["rebalance"]).run_to_end().assert(0, &["done: "]);
+}
+
+#[test]
 fn what_is_wrong_with_the_servers_is_a_reason_and_a_dead_replica_elsewhere_is_none() {
     let spec = Spec::new(Flavour::Redis70).primaries(4).empty_primaries(1).node_timeout(Duration::from_millis(1_500));
     let mut cluster = Cluster::start(spec.config(&["--cluster-require-full-coverage", "no"]));

@@ -4,6 +4,7 @@ use super::{Goal, Situation};
 use crate::cluster::{Failing, NodeId, Shard, SlotSet, Topology};
 use crate::daemon::Reason;
 use crate::daemon::drains::empties;
+use crate::daemon::failpoints;
 use crate::plan::{self, Member, NodeName, NodeTarget, Plan, ShardInput};
 
 /// The plan for the cluster as it will be once the running moves are done, looked over by a checker that shares no code
@@ -17,7 +18,8 @@ pub(super) fn make_plan(situation: &Situation<'_>) -> Result<Option<Plan>, Vec<R
     let (mut plan, violations) = if let Goal::Move { slots, to } = situation.goal {
         let refuse = |fault| vec![Reason::Targets(fault)];
         let to = plan::resolve(&shards, to).map_err(refuse)?;
-        let plan = plan::explicit(&shards, slots, to).map_err(refuse)?;
+        let mut plan = plan::explicit(&shards, slots, to).map_err(refuse)?;
+        failpoints::spoil(&mut plan);
         let violations = plan::check::check_explicit(&shards, slots, to, &plan);
         (plan, violations)
     } else {
@@ -28,7 +30,8 @@ pub(super) fn make_plan(situation: &Situation<'_>) -> Result<Option<Plan>, Vec<R
             (policy.threshold_percent, policy.threshold_slots) = (0.0, 1);
         }
         let refuse = |faults: Vec<plan::TargetFault>| faults.into_iter().map(Reason::Targets).collect::<Vec<_>>();
-        let plan = plan::plan(&shards, &policy).map_err(refuse)?;
+        let mut plan = plan::plan(&shards, &policy).map_err(refuse)?;
+        failpoints::spoil(&mut plan);
         let violations = plan::check::check(&shards, &policy, &plan);
         (plan, violations)
     };
