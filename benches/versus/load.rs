@@ -12,6 +12,8 @@ use super::support::{Cluster, Node};
 const BATCH_BYTES: usize = 256 * 1024;
 /// Keys of a slot of the load `dense`.
 const DENSE: usize = 10_000;
+/// Keys of a slot of the load `mixed`: more than redis-cli puts into one call.
+const MIXED_A_SLOT: usize = 20;
 /// Elements of a hash or a sorted set.
 const ELEMENTS: usize = 100;
 /// The smallest value of the load `mixed`, and how often it may double: to a mebibyte.
@@ -28,7 +30,7 @@ pub(crate) enum Load {
     Dense,
     /// Strings of 1,024 bytes, a tenth as many.
     Kilobyte,
-    /// Strings of 64 bytes to a mebibyte, each doubling as frequent as the next, one for 250 small ones.
+    /// Strings of 64 bytes to a mebibyte, each doubling as frequent as the next, twenty in a slot, one for 100 small ones.
     Mixed,
     /// Hashes and sorted sets of 100 elements in turn, one for 50 small ones.
     Collections,
@@ -42,7 +44,7 @@ impl Load {
             Self::Small | Self::Dense => keys,
             Self::Kilobyte => keys / 10,
             Self::Collections => keys / 50,
-            Self::Mixed => keys / 250,
+            Self::Mixed => keys / 100,
         };
         (0..count).map(|number| Item { load: self, number }).collect()
     }
@@ -55,7 +57,9 @@ impl Load {
             Self::Small => format!("4,096 slots of a cluster of {count} strings of 64 bytes"),
             Self::Dense => format!("4,096 slots of a cluster of {count} strings of 64 bytes, {DENSE} a slot"),
             Self::Kilobyte => format!("4,096 slots of a cluster of {count} strings of 1 KB"),
-            Self::Mixed => format!("4,096 slots of a cluster of {count} strings of 64 bytes to 1 MB"),
+            Self::Mixed => {
+                format!("4,096 slots of a cluster of {count} strings of 64 bytes to 1 MB, {MIXED_A_SLOT} a slot")
+            }
             Self::Collections => {
                 format!("4,096 slots of a cluster of {count} hashes and sorted sets of {ELEMENTS} elements")
             }
@@ -87,11 +91,15 @@ impl Item {
     /// Its name. Without a tag numbered names fall into all slots alike.
     pub(crate) fn key(self) -> String {
         match self.load {
-            Load::Dense => format!("{{tag:{}}}:{}", self.number / DENSE, self.number % DENSE),
-            Load::Empty | Load::Small | Load::Kilobyte | Load::Mixed | Load::Collections => {
-                format!("key:{}", self.number)
-            }
+            Load::Dense => self.tagged(DENSE),
+            Load::Mixed => self.tagged(MIXED_A_SLOT),
+            Load::Empty | Load::Small | Load::Kilobyte | Load::Collections => format!("key:{}", self.number),
         }
+    }
+
+    /// A name that shares its slot with so many others.
+    fn tagged(self, a_slot: usize) -> String {
+        format!("{{tag:{}}}:{}", self.number / a_slot, self.number % a_slot)
     }
 
     /// The command that reads it, or the size of it.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::{NodeId, Shard, Topology};
 
-/// The replicas of each primary, as of the last look in which it answered.
+/// The replicas of each primary, as of the last look in which it answered and had slots that nobody disputed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lineage {
     replicas: BTreeMap<NodeId, BTreeSet<NodeId>>,
@@ -19,15 +19,19 @@ impl Lineage {
     /// Takes a look in.
     pub(super) fn on_look(&mut self, topology: &Topology) {
         for (&primary, shard) in topology.shards.iter().filter(|(_, shard)| shard.answered()) {
-            self.remember(primary, shard.replicas.iter().map(|replica| replica.id));
+            let mut replicas: BTreeSet<NodeId> = shard.replicas.iter().map(|replica| replica.id).collect();
+            if shard.slots.is_empty() || !topology.unclear.is_empty() {
+                // It may have been replaced a moment ago, and die before it follows its successor.
+                replicas.extend(self.replicas_of(primary).filter(|node| topology.shards.contains_key(node)));
+            }
+            self.remember(primary, replicas);
         }
         let known = |node: &NodeId| topology.shard_of(*node).is_some();
         self.kin.retain(|(one, other)| known(one) && known(other));
     }
 
     /// What a record of an earlier process says of a primary.
-    pub(super) fn remember(&mut self, primary: NodeId, replicas: impl Iterator<Item = NodeId>) {
-        let replicas: BTreeSet<NodeId> = replicas.collect();
+    pub(super) fn remember(&mut self, primary: NodeId, replicas: BTreeSet<NodeId>) {
         self.kin.extend(replicas.iter().map(|&replica| (primary, replica)));
         self.replicas.insert(primary, replicas);
     }
@@ -51,12 +55,12 @@ impl Lineage {
         self.replicas.contains_key(&primary)
     }
 
-    /// The replicas that a primary had when it last answered.
+    /// The replicas that a primary had when it was last seen to be one.
     pub(super) fn replicas_of(&self, primary: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         self.replicas.get(&primary).into_iter().flatten().copied()
     }
 
-    /// The primaries that this node was a replica of when they last answered.
+    /// The primaries that this node was a replica of when they were last seen to be such.
     pub(super) fn predecessors_of(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         self.replicas.iter().filter(move |(_, replicas)| replicas.contains(&node)).map(|(&primary, _)| primary)
     }
@@ -141,6 +145,17 @@ mod tests {
             "a",
             "a2",
         );
+    }
+
+    #[test]
+    fn a_primary_that_dies_before_it_follows_its_successor_has_one_all_the_same() {
+        let after = "a silent refused\na1 0-8191\nb 8192-16383\nb1 of b";
+        check(&[BEFORE, "a\na1 0-8191\nb 8192-16383\nb1 of b", after], "a", "a1");
+        let unaware = "a\na1 0-8191\nb 8192-16383\nb1 of b\na says a 0-8191\na says a1 of a";
+        check(&[BEFORE, unaware, after], "a", "a1");
+        // One that got slots of its own since is replaced by none of its former replicas.
+        let apart = "a 0-10\na1 11-8191\nb 8192-16383\nb1 of b";
+        check(&[BEFORE, "a\na1 0-8191\nb 8192-16383\nb1 of b", apart, after], "a", "a");
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Memory {
 
     /// What a record of an earlier process says of a primary's replicas.
     pub(super) fn remember_replicas(&mut self, primary: NodeId, replicas: &[NodeId]) {
-        self.lineage.remember(primary, replicas.iter().copied());
+        self.lineage.remember(primary, replicas.iter().copied().collect());
     }
 
     /// Takes in who has which replicas now, before anything is judged.
