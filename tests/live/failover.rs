@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use evenkeel::cluster::NodeId;
 
-use crate::support::{Cluster, Daemon, Evenkeel, Flavour, Node, SOON, Spec, Tagged, directory, eventually, settings};
+use crate::support::{
+    Bus, Cluster, Daemon, Evenkeel, Flavour, Node, SOON, Spec, Tagged, directory, eventually, settings,
+};
 
 /// Failovers take a node time-out and an election; the machine may be busy.
 /// How soon a target serves again once its source's replica has taken over: a look, and three calls at each end.
@@ -34,7 +36,10 @@ struct Story {
 
 impl Story {
     fn begin(flavour: Flavour) -> Self {
-        let cluster = Cluster::start(Spec::new(flavour).replicas(1));
+        Self::begin_on(Cluster::start(Spec::new(flavour).replicas(1)), flavour)
+    }
+
+    fn begin_on(cluster: Cluster, flavour: Flavour) -> Self {
         let [source, target, _] = cluster.primaries()[..] else { panic!("three primaries") };
         let tagged = Tagged::fill(&cluster, source, 0, 10_000);
         cluster.await_replicas_in_step();
@@ -101,6 +106,23 @@ fn check_a_dead_source(flavour: Flavour) {
         if info.contains("cluster_state:ok") { Ok(()) } else { Err(info) }
     });
     eprintln!("the target served {:?} after its source's replica had taken over", took_over.elapsed());
+    let target = story.target;
+    story.await_finished(&[target]);
+}
+
+/// It is looked at between its replica's promotion and its death: then it calls itself a primary, and its replica is none of
+/// its replicas any more. A Redis 8.2 that crashed in a failover was seen so.
+#[test]
+fn a_source_that_dies_before_it_follows_its_successor_is_followed_all_the_same_on_redis_7_0() {
+    let flavour = Flavour::Redis70;
+    let (cluster, bus) = Bus::around(&Spec::new(flavour).replicas(1));
+    let story = Story::begin_on(cluster, flavour);
+    let heir = story.cluster.replicas_of(story.source)[0];
+    bus.isolate(&story.cluster, story.source);
+    story.cluster.cmd::<()>(heir, &["CLUSTER", "FAILOVER", "TAKEOVER"]);
+    story.await_primary(heir);
+    story.daemon.await_http("/api/v1/status", SOON, |status| status.contains("views_disagree"));
+    story.cluster.kill9(story.source);
     let target = story.target;
     story.await_finished(&[target]);
 }

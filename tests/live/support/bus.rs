@@ -86,6 +86,18 @@ impl Bus {
         }
     }
 
+    /// The same, of this node alone: it hears nobody and nobody hears it, while all others hear each other.
+    pub(crate) fn isolate(&self, cluster: &Cluster, node: Node) {
+        cluster.set_node_timeout(A_LONG_TIME);
+        for (other, proxy) in cluster.nodes().into_iter().zip(&self.0) {
+            if other == node {
+                cluster.nodes().into_iter().for_each(|other| proxy.cut(cluster.pid(other)));
+            } else {
+                proxy.cut(cluster.pid(node));
+            }
+        }
+    }
+
     pub(crate) fn mend(&self) {
         self.0.iter().for_each(Proxy::mend);
     }
