@@ -46,8 +46,8 @@ impl Engine {
     pub(super) async fn start(config: Config, goal: Goal) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new(&config.cluster.name).context("the metrics cannot be registered")?);
-        let records = Records::open(config.state.dir.clone()).await?;
         let instance = instance();
+        let records = Records::open(config.state.dir.clone(), &instance).await?;
         let intent = if config.schedule.mode == Mode::Act { Intent::Acting } else { Intent::Observing };
         let dialer = Dialer::new(&config, intent, &instance);
         let settings =

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
@@ -15,6 +16,10 @@ use crate::redis::{CallError, Conn, Dialer, Wanted, missing_permissions};
 
 /// Primaries that are asked side by side.
 const SIDE_BY_SIDE: usize = 32;
+/// How long one may take to say who is connected to it.
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+/// How the names of connections of an evenkeel that acts begin; its instance follows.
+pub(super) const ACTING: &str = "evenkeel:acting:";
 
 /// What the checks brought.
 #[derive(Debug, Default)]
@@ -29,13 +34,7 @@ pub(super) struct Found {
 
 /// Asks every primary, and every replica what our user may do there.
 pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<Config>) -> Found {
-    let primaries: Vec<(NodeId, Address, Option<String>)> = topology
-        .shards
-        .values()
-        .filter(|shard| shard.usable())
-        .filter_map(|shard| Some((shard.primary.id, shard.primary.address.clone()?, shard.primary.hostname.clone())))
-        .collect();
-    let asks = primaries.into_iter().map(|(node, address, hostname)| {
+    let asks = usable(&topology).into_iter().map(|(node, address, hostname)| {
         let (dialer, config) = (&dialer, &config);
         async move {
             let conn = match dialer.open(&address, hostname.as_deref(), node).await {
@@ -68,6 +67,33 @@ pub(super) async fn check(dialer: Dialer, topology: Arc<Topology>, config: Arc<C
     }
     found.reasons = permissions::together(found.reasons);
     found
+}
+
+/// Another acting evenkeel that has the right of way, and from where it is connected, but for `gone`, whose connections only
+/// a server believes in that has not noticed its end. Primaries that cannot be asked within a second are passed over.
+pub(super) async fn older(dialer: &Dialer, topology: &Topology, gone: Option<&str>) -> Option<(String, String)> {
+    let asks = usable(topology).into_iter().map(|(node, address, hostname)| async move {
+        let names = async {
+            let conn = dialer.open(&address, hostname.as_deref(), node).await.ok()?;
+            conn.client_names().await.ok()
+        };
+        let names = tokio::time::timeout(ASK_WITHIN, names).await.ok().flatten()?;
+        let is_gone = |name: &str| gone.is_some_and(|gone| name.strip_prefix(ACTING) == Some(gone));
+        names.into_iter().find(|(name, _)| goes_first(name, dialer.name()) && !is_gone(name))
+    });
+    let mut answers = stream::iter(asks).buffer_unordered(SIDE_BY_SIDE);
+    while let Some(answer) = answers.next().await {
+        if answer.is_some() {
+            return answer;
+        }
+    }
+    None
+}
+
+/// The primaries that answer and may be moved to and from, with how they are dialled.
+fn usable(topology: &Topology) -> Vec<(NodeId, Address, Option<String>)> {
+    let usable = topology.shards.values().filter(|shard| shard.usable()).map(|shard| &shard.primary);
+    usable.filter_map(|primary| Some((primary.id, primary.address.clone()?, primary.hostname.clone()))).collect()
 }
 
 /// What one node says.
@@ -105,7 +131,6 @@ pub(super) async fn check_node(
 /// The name ends with the instance, which begins with the time at which it was started: the older one goes on, so that
 /// of two that see each other exactly one waits. See [`crate::app`] for how instances are named.
 fn goes_first(name: &str, ours: &str) -> bool {
-    const ACTING: &str = "evenkeel:acting:";
     let instance = |name: &str| name.strip_prefix(ACTING).map(started);
     match (instance(name), ours.strip_prefix(ACTING).map(started)) {
         (Some(theirs), Some(own)) => theirs < own,

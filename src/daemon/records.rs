@@ -15,18 +15,31 @@ use crate::journal::{Drain, Journal, JournalError, Moved, Opened, Pause};
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     journal: Option<Arc<Mutex<Journal>>>,
+    predecessor: Option<String>,
 }
 
 impl Records {
-    /// Opens the journal of this directory. Configured and not usable is an error: it would be missed when needed.
-    pub async fn open(dir: Option<PathBuf>) -> anyhow::Result<Self> {
+    /// Opens the journal of this directory for an instance of this name. Configured and not usable is an error: it would be
+    /// missed when needed.
+    pub async fn open(dir: Option<PathBuf>, instance: &str) -> anyhow::Result<Self> {
         let Some(dir) = dir else { return Ok(Self::default()) };
-        let opened = tokio::task::spawn_blocking(move || Journal::open(&dir)).await;
-        let journal = opened.context("opening the journal ended by a bug")??;
+        let instance = instance.to_owned();
+        let open = move || {
+            let mut journal = Journal::open(&dir)?;
+            let predecessor = journal.sign(&instance)?;
+            Ok::<_, JournalError>((journal, predecessor))
+        };
+        let opened = tokio::task::spawn_blocking(open).await;
+        let (journal, predecessor) = opened.context("opening the journal ended by a bug")??;
         if journal.torn() {
             warn!("the journal's last line was cut short, by a crash while it was written, and is dropped");
         }
-        Ok(Self { journal: Some(Arc::new(Mutex::new(journal))) })
+        Ok(Self { journal: Some(Arc::new(Mutex::new(journal))), predecessor })
+    }
+
+    /// The instance that had this journal before; nothing of it is alive.
+    pub(super) fn predecessor(&self) -> Option<&str> {
+        self.predecessor.as_deref()
     }
 
     /// What is on record as opened and not as closed.

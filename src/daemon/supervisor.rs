@@ -52,7 +52,8 @@ use crate::redis::{Dialer, Intent};
 const MAILBOX: usize = 256;
 /// Between turns that nothing else causes: long enough to cost nothing, short enough for timers.
 const TICK: Duration = Duration::from_millis(200);
-/// How long what the checks found stays true; a permission that is missing is asked for again at every poll.
+/// How long what the checks found stays true; for a permission that is missing and another instance that acts it is looked
+/// again at every poll.
 const CHECKS_GOOD_FOR: Duration = Duration::from_secs(30);
 /// How long finished moves are remembered, so that a look that began before their end is read rightly.
 const REMEMBER: Duration = Duration::from_mins(1);
@@ -284,7 +285,10 @@ impl Supervisor {
                 message = self.mailbox.1.recv() => if let Some(message) = message { self.on_message(message).await },
                 changed = sights.changed() => {
                     let sight = sights.borrow_and_update().clone();
-                    if changed.is_ok() { self.on_sight(&sight) }
+                    if changed.is_ok() {
+                        self.leave_records_to_others(&sight).await;
+                        self.on_sight(&sight);
+                    }
                 }
                 changed = config.changed() => if changed.is_ok() {
                     let new = Arc::clone(&config.borrow_and_update());

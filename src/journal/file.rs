@@ -1,7 +1,7 @@
 //! The journal's file: locked, appended to, begun anew when it grows too long or a write fails.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::JournalError;
@@ -25,8 +25,9 @@ pub(super) enum Durability {
 pub(super) struct JournalFile {
     dir: PathBuf,
     path: PathBuf,
-    /// Its lock ends when it is closed. Not the journal itself, which is replaced by another file again and again.
-    _lock: File,
+    /// Its lock ends when it is closed. Not the journal itself, which is replaced by another file again and again. It holds the
+    /// name of who has it, or had it last.
+    lock: File,
     /// Where the next line goes. `None` when it is not known what the file ends with, because a write or a sync failed:
     /// the next record then begins the file anew. Half a line may be there, and after a failed sync even lines from
     /// before may be missing on disk without another error, so that cutting the half line off would not be enough.
@@ -40,7 +41,7 @@ impl JournalFile {
     pub(super) fn lock(dir: &Path) -> Result<Self, JournalError> {
         make(dir).map_err(unusable("make", dir))?;
         let path = dir.join("lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let lock = lock.map_err(unusable("open", &path))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -48,7 +49,21 @@ impl JournalFile {
             Err(TryLockError::Error(error)) => return Err(unusable("lock", &path)(error)),
         }
         let path = dir.join("journal.jsonl");
-        Ok(Self { dir: dir.to_owned(), path, _lock: lock, end: None, len: 0, compact_at: 0 })
+        Ok(Self { dir: dir.to_owned(), path, lock, end: None, len: 0, compact_at: 0 })
+    }
+
+    /// Leaves this name for whoever has the directory next. Says which one was left by who had it before.
+    pub(super) fn sign(&mut self, name: &str) -> Result<Option<String>, JournalError> {
+        let sign = |lock: &mut File| {
+            let mut before = String::new();
+            lock.rewind()?;
+            lock.read_to_string(&mut before)?;
+            lock.set_len(0)?;
+            lock.rewind()?;
+            lock.write_all(name.as_bytes())?;
+            Ok((!before.is_empty()).then_some(before))
+        };
+        sign(&mut self.lock).map_err(unusable("write", &self.dir.join("lock")))
     }
 
     /// Where the journal is.

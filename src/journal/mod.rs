@@ -183,6 +183,12 @@ impl Journal {
         Ok(Self { file, contents, torn: read.torn })
     }
 
+    /// Leaves the name of this process for the next one that has the directory. Says which name the one before left, if any
+    /// did.
+    pub fn sign(&mut self, name: &str) -> Result<Option<String>, JournalError> {
+        self.file.sign(name)
+    }
+
     /// Whether the file ended in half a line when it was opened: the process that wrote it died in the middle. The half
     /// line is dropped; its writer never went on to act on it.
     pub fn torn(&self) -> bool {

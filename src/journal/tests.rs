@@ -300,6 +300,15 @@ fn two_processes_never_share_a_directory() {
 }
 
 #[test]
+fn each_process_learns_the_name_of_the_one_before() {
+    let dir = tempdir().unwrap();
+    let sign = |name| Journal::open(dir.path()).unwrap().sign(name).unwrap();
+    assert_eq!(sign("the first, of a long name"), None);
+    assert_eq!(sign("second").as_deref(), Some("the first, of a long name"));
+    assert_eq!(sign("third").as_deref(), Some("second"));
+}
+
+#[test]
 fn a_directory_that_cannot_be_used_is_named() {
     let dir = tempdir().unwrap();
     let check = |dir: &Path, what: &str| {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use evenkeel::cluster::Slot;
 
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Points, SOON, Spec, Tagged, Verifier, eventually,
-    settings,
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Points, SOON, Spec, Tagged, Verifier, directory,
+    eventually, settings,
 };
 
 fn start_daemon(config: &str) -> Daemon {
@@ -69,6 +69,37 @@ fn a_command_beside_a_daemon_at_work_is_told_of_the_daemon_and_not_of_its_slots(
     points.go("migrate.before");
     await_status(&daemon, "\"reasons\":[],\"moves\":[]");
     end(daemon);
+    data.verify_all(&cluster);
+}
+
+/// Two must not finish one slot, whoever has it on record.
+#[test]
+fn slots_on_record_that_another_evenkeel_has_adopted_are_left_to_it() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let data = Data::fill_database(&cluster, 2_000, 0);
+    let state = directory("state");
+    let with_journal = settings(&cluster, &format!("{HASTY}[state]\ndir = \"{}\"\n", state.path().display()));
+    let (points, call) = Points::order(Evenkeel::new(&["run"]).config(&with_journal), "migrate.before=pause@20");
+    let mut first = call.spawn();
+    points.await_reached("migrate.before");
+    let call = Evenkeel::new(&["run"]).config(&settings(&cluster, HASTY));
+    let (points, call) = Points::order(call, "migrate.before=pause@1");
+    let second = call.spawn();
+    await_status(&second, "\"other_instance\"");
+    first.kill9();
+    points.await_reached("migrate.before");
+
+    let third = Evenkeel::new(&["run"]).config(&with_journal).spawn();
+    await_status(&third, "\"other_instance\"");
+    let left = "another evenkeel has come meanwhile; open slots of an earlier run are left to it";
+    assert!(third.stderr().contains(left), "{}", third.stderr());
+    points.go("migrate.before");
+    for daemon in [&second, &third] {
+        await_status(daemon, "\"reasons\":[],\"moves\":[]");
+    }
+    assert!(!third.stderr().contains("slots moved"), "{}", third.stderr());
+    end(second);
+    end(third);
     data.verify_all(&cluster);
 }
 

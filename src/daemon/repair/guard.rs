@@ -114,7 +114,7 @@ async fn check_node(
     }
     // A daemon that was started later would give way at its next check only: it must not be there at all.
     let ours = doctor.dialer().name();
-    let other = |(name, _): &(String, String)| name.starts_with("evenkeel:acting:") && name != ours;
+    let other = |(name, _): &(String, String)| name.starts_with(checks::ACTING) && name != ours;
     if let Some((name, from)) = conn.client_names().await?.into_iter().find(other) {
         return Ok(Some(Reason::OtherInstance { name, from }));
     }

@@ -2,13 +2,32 @@
 
 use std::collections::BTreeMap;
 
-use tracing::error;
+use tracing::{error, warn};
 
+use super::super::{Sight, checks};
 use super::Supervisor;
-use crate::cluster::{NodeId, SlotSet};
+use crate::cluster::{NodeId, SlotSet, Topology};
+use crate::config::Mode;
 use crate::journal::{JournalError, Opened};
 
 impl Supervisor {
+    /// At the first look: whether another evenkeel was started while nobody had this journal. It may be at work on the slots that
+    /// are on record as open, and two must not finish one slot: they are somebody else's then, and adopted when nobody touches
+    /// them. Where there is a lease that says who acts.
+    pub(super) async fn leave_records_to_others(&mut self, sight: &Sight) {
+        let Some(look) = sight.look.as_ref().filter(|_| !self.records_taken) else { return };
+        let config = self.config();
+        let slots = self.parts.records.opened_slots().iter().fold(SlotSet::new(), |all, one| all.union(&one.slots));
+        if slots.is_empty() || config.lease.is_configured() || config.schedule.mode != Mode::Act {
+            return;
+        }
+        let topology = Topology::merge(&look.observation, &SlotSet::new());
+        if let Some((name, from)) = checks::older(&self.dialer, &topology, self.parts.records.predecessor()).await {
+            warn!(name, from, %slots, "another evenkeel has come meanwhile; open slots of an earlier run are left to it");
+            self.records_taken = true;
+        }
+    }
+
     /// Records that slots are about to be opened, and first which nodes that do not answer may have other marks of them.
     pub(super) async fn record_opened(&self, opened: Opened) -> Result<(), JournalError> {
         self.parts.records.may_import(self.imports_elsewhere(&opened.slots)).await?;

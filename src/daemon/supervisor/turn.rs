@@ -93,8 +93,10 @@ impl Supervisor {
     /// Whether what the checks found may be so no more, or no more so.
     fn checks_are_old(&self, poll: Duration) -> bool {
         self.checks.as_ref().is_none_or(|(found, at)| {
-            let lacks = found.reasons.iter().any(|reason| matches!(reason, Reason::PermissionMissing { .. }));
-            let good_for = if lacks { poll.min(CHECKS_GOOD_FOR) } else { CHECKS_GOOD_FOR };
+            let may_end_soon =
+                |reason: &Reason| matches!(reason, Reason::PermissionMissing { .. } | Reason::OtherInstance { .. });
+            let good_for =
+                if found.reasons.iter().any(may_end_soon) { poll.min(CHECKS_GOOD_FOR) } else { CHECKS_GOOD_FOR };
             let at_work = self.work.is_some() && found.reasons.is_empty();
             !at_work && at.elapsed() >= good_for
         })
