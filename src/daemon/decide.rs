@@ -443,7 +443,9 @@ fn set_aside(situation: &Situation<'_>, wanted: &SlotSet) -> Option<Reason> {
     let waiting: Vec<_> =
         situation.set_aside.iter().filter(|(slot, _)| !due(situation, **slot) && wanted(slot)).collect();
     let (_, first) = waiting.first()?;
-    Some(Reason::SetAside { slots: waiting.iter().map(|(slot, _)| **slot).collect(), why: first.why.clone() })
+    let given_up = waiting.iter().all(|(_, aside)| aside.next_try.is_none());
+    let slots = waiting.iter().map(|(slot, _)| **slot).collect();
+    Some(Reason::SetAside { slots, why: first.why.clone(), given_up })
 }
 
 /// What stands in the way of one move.

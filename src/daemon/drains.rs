@@ -19,8 +19,8 @@ pub struct Drains {
 enum Drain {
     /// The shard, by every member that it was seen to have: a failover makes one of them the primary.
     Of(BTreeSet<NodeId>),
-    /// The named node has gone over to another shard.
-    Done,
+    /// The named node has gone over to another shard, and so may have others of these that were in one with it.
+    Done(BTreeSet<NodeId>),
 }
 
 impl Drains {
@@ -46,6 +46,8 @@ impl Drains {
 
     /// The same, with these nodes drained by an operator's word, which goes before whatever the policy says of their
     /// shards. One that is not in the cluster is passed over: it may be switched off for good.
+    ///
+    /// What the policy says of a node that was so drained does not go with it into the shard that it joins as a replica.
     #[must_use]
     pub fn with_told<'a>(
         &mut self,
@@ -62,7 +64,13 @@ impl Drains {
         let mut in_force = self.in_force(&both, shards);
         for entry in &told {
             let shard = shards.iter().find(|shard| shard.members.iter().any(|member| entry.node.names(member)));
-            if in_force.nodes.contains(entry) {
+            if let Some(Drain::Done(gone)) = self.by_name.get(&entry.node) {
+                let follows = |shard: &ShardInput, name: &NodeName| {
+                    let mut replicas = shard.members.iter().filter(|member| member.id != shard.primary);
+                    replicas.any(|member| gone.contains(&member.id) && name.names(member))
+                };
+                in_force.nodes.retain(|other| !shards.iter().any(|shard| follows(shard, &other.node)));
+            } else if in_force.nodes.contains(entry) {
                 let of_shard = |name: &NodeName| shard.is_some_and(|it| it.members.iter().any(|it| name.names(it)));
                 in_force.nodes.retain(|other| other == entry || !of_shard(&other.node));
             }
@@ -73,22 +81,21 @@ impl Drains {
     fn is_done(&mut self, name: &NodeName, shards: &[ShardInput]) -> bool {
         let named = |shard: &&ShardInput| shard.members.iter().any(|member| name.names(member));
         let found: Vec<&ShardInput> = shards.iter().filter(named).collect();
-        let [shard] = found[..] else { return matches!(self.by_name.get(name), Some(Drain::Done)) };
+        let [shard] = found[..] else { return matches!(self.by_name.get(name), Some(Drain::Done(_))) };
         let members = shard.members.iter().map(|member| member.id);
-        match self.by_name.get_mut(name) {
+        let (drain, done) = match self.by_name.remove(name) {
             Some(Drain::Of(known)) if known.contains(&shard.primary) => {
-                known.extend(members);
-                false
+                (Drain::Of(known.into_iter().chain(members).collect()), false)
             }
-            None if names_primary(name, shard) => {
-                self.by_name.insert(name.clone(), Drain::Of(members.collect()));
-                false
+            None if names_primary(name, shard) => (Drain::Of(members.collect()), false),
+            Some(Drain::Of(known) | Drain::Done(known)) => (Drain::Done(known), true),
+            None => {
+                let named = shard.members.iter().filter(|member| name.names(member)).map(|member| member.id);
+                (Drain::Done(named.collect()), true)
             }
-            Some(Drain::Of(_) | Drain::Done) | None => {
-                self.by_name.insert(name.clone(), Drain::Done);
-                true
-            }
-        }
+        };
+        self.by_name.insert(name.clone(), drain);
+        done
     }
 }
 
@@ -136,7 +143,13 @@ mod tests {
         let drained = NodeTarget { drain: true, ..NodeTarget::new(NodeName::Id(id("a"))) };
         assert_eq!(nodes(BEFORE), [entry("b"), drained.clone()]);
         assert_eq!(nodes(FAILED_OVER), [entry("b"), drained]);
-        assert_eq!(nodes(DRAINED), [entry("a1"), entry("b")]);
+        assert_eq!(nodes(DRAINED), [entry("b")]);
+        assert_eq!(nodes("a1 0-8191\na of a1\nb 8192-16383"), [entry("a1"), entry("b")], "it has come back");
+        // To the next process, too, what it was drained of is not what its new shard is to have.
+        let policy = Policy { nodes: vec![entry("a")], ..Policy::default() };
+        let shards = shard_inputs(&Topology::merge(&observation(DRAINED), &SlotSet::new()));
+        assert_eq!(Drains::default().with_told(&policy, [id("a")].iter(), &shards).nodes, []);
+        assert_eq!(Drains::default().with_told(&policy, [].iter(), &shards).nodes, policy.nodes);
     }
 
     const BEFORE: &str = "a 0-8191\na1 of a\nb 8192-16383";

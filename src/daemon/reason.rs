@@ -166,6 +166,8 @@ pub enum Reason {
         slots: SlotSet,
         /// Why the first of them could not.
         why: String,
+        /// None of them is tried again before a human says so.
+        given_up: bool,
     },
     /// evenkeel was asked to stop.
     Stopping,
@@ -309,6 +311,7 @@ impl Reason {
             | Self::TargetFull { .. }
             | Self::SavesFailing { .. }
             | Self::TooFewReplicas { .. }
+            | Self::SetAside { given_up: true, .. }
             | Self::Stopping => false,
             Self::NoView { .. }
             | Self::Unclear(_)
@@ -319,7 +322,7 @@ impl Reason {
             | Self::LeaseLost { .. }
             | Self::NodeNotUsable { .. }
             | Self::ChecksFailed { .. }
-            | Self::SetAside { .. } => true,
+            | Self::SetAside { given_up: false, .. } => true,
         }
     }
 }
@@ -411,9 +414,10 @@ impl fmt::Display for Reason {
             ),
             Self::NodeNotUsable { node, why } => write!(f, "{} cannot take part in a move: {why}", node.short()),
             Self::ChecksFailed { why } => write!(f, "the checks before the first move failed: {why}"),
-            Self::SetAside { slots, why } => {
+            Self::SetAside { slots, why, given_up } => {
                 let slots = Slots(slots);
-                write!(f, "{slots} {} set aside: {why}", slots.are())
+                let until = if *given_up { " until `evenkeel retry`" } else { "" };
+                write!(f, "{slots} {} set aside{until}: {why}", slots.are())
             }
             Self::Stopping => f.write_str("asked to stop"),
         }

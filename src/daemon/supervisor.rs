@@ -163,6 +163,7 @@ pub struct Supervisor {
     /// Successors of a target that may not have heard yet what it was told.
     held_targets: watch::Sender<BTreeSet<NodeId>>,
     records_taken: bool,
+    progress_recorded: Instant,
     /// Since when the lease is ours whose last holder's open slots were taken over.
     inherited: Option<Instant>,
     finalise: Finalise<oneshot::Sender<()>>,
@@ -245,6 +246,7 @@ impl Supervisor {
             ours: watch::Sender::new(Arc::default()),
             held_targets: watch::Sender::new(BTreeSet::new()),
             records_taken: false,
+            progress_recorded: Instant::now(),
             inherited: None,
             finalise: Finalise::new(),
             set_aside: BTreeMap::new(),
@@ -303,6 +305,7 @@ impl Supervisor {
                 () = self.parts.stop.cancelled(), if self.stopping_since.is_none() => self.begin_stop(),
                 _ = tick.tick() => {
                     self.end_pause().await;
+                    self.record_progress().await;
                     self.parts.records.import_nothing(self.imports.take_clear()).await;
                     self.on_tick();
                 }
@@ -332,12 +335,7 @@ impl Supervisor {
                 self.imports.add(pair.target, &slots, Instant::now());
                 // What cannot be recorded is not opened: the worker sees the dropped answer and ends.
                 match self.record_opened(opened.clone()).await {
-                    Ok(()) => {
-                        if let Some(begun) = self.running.get(&id).filter(|running| running.finished.is_empty()) {
-                            self.parts.records.so_far(begun.so_far(SlotSet::new())).await;
-                        }
-                        self.parts.lease.opened(opened, recorded).await;
-                    }
+                    Ok(()) => self.parts.lease.opened(opened, recorded).await,
                     Err(error) => {
                         error!(%error, "the journal cannot be written; nothing new is opened");
                         self.own(|own| own.remove(&slots));

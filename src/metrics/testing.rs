@@ -80,7 +80,11 @@ pub(crate) fn working(now: Now) -> Status {
             number: 7,
         }),
         plan: Some(Arc::new(plan)),
-        reasons: vec![Reason::SetAside { slots: "5".parse().unwrap(), why: "it would not".to_owned() }],
+        reasons: vec![Reason::SetAside {
+            slots: "5".parse().unwrap(),
+            why: "it would not".to_owned(),
+            given_up: false,
+        }],
         moves: vec![MoveStatus {
             pair: Pair { source: id(1), target: id(3) },
             purpose: Purpose::Move,

@@ -126,14 +126,6 @@ impl Supervisor {
         let (pair, slots, why) = (start.pair, start.slots, start.why);
         let span = info_span!("move", id = id.0, source = %pair.source.short(), target = %pair.target.short());
         let (supervisor, lost) = (self.mailbox.0.clone(), slots.clone());
-        self.tasks.spawn(async move {
-            // A task of its own, so that a panic ends the move and not the bookkeeping.
-            let report = tokio::spawn(worker.run(ends).instrument(span)).await.unwrap_or_else(|error| {
-                error!(%error, "a move ended by a bug");
-                Report { left_open: lost, troubled: BTreeMap::new(), not_begun: SlotSet::new() }
-            });
-            let _ = supervisor.send(FromWorker::Ended { id, report }).await;
-        });
         let (finished, set_apart, since) = (SlotSet::new(), SlotSet::new(), Instant::now());
         let running = Running {
             pair,
@@ -149,7 +141,17 @@ impl Supervisor {
             leave,
             failed_over,
         };
+        let (records, begun) = (self.parts.records.clone(), running.so_far(SlotSet::new()));
         self.running.insert(id, running);
+        self.tasks.spawn(async move {
+            records.so_far(begun).await;
+            // A task of its own, so that a panic ends the move and not the bookkeeping.
+            let report = tokio::spawn(worker.run(ends).instrument(span)).await.unwrap_or_else(|error| {
+                error!(%error, "a move ended by a bug");
+                Report { left_open: lost, troubled: BTreeMap::new(), not_begun: SlotSet::new() }
+            });
+            let _ = supervisor.send(FromWorker::Ended { id, report }).await;
+        });
     }
 
     /// What is put on record before a running move opens these slots.

@@ -1,7 +1,9 @@
 //! What a later process must know of slots, written down before they go on.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::super::{Sight, checks};
@@ -9,6 +11,9 @@ use super::Supervisor;
 use crate::cluster::{NodeId, SlotSet, Topology};
 use crate::config::Mode;
 use crate::journal::{JournalError, Opened};
+
+/// Keys that a killed process moved after this are in no history.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 impl Supervisor {
     /// At the first look: whether another evenkeel was started while nobody had this journal. It may be at work on the slots that
@@ -40,6 +45,16 @@ impl Supervisor {
             Ok(()) => self.parts.records.closed(slots).await,
             // They stay on record as open: the next process looks at them, and at their targets.
             Err(error) => error!(%error, "the journal cannot be written"),
+        }
+    }
+
+    /// Now and then, how many keys the moves have brought over: of a slot that takes long the end may never come.
+    pub(super) async fn record_progress(&mut self) {
+        if self.progress_recorded.elapsed() >= PROGRESS_EVERY {
+            self.progress_recorded = Instant::now();
+            for running in self.running.values() {
+                self.parts.records.so_far(running.so_far(SlotSet::new())).await;
+            }
         }
     }
 
