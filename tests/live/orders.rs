@@ -181,10 +181,12 @@ fn a_drained_node_that_has_become_a_replica_is_told_of_as_one_and_comes_back() {
     let cluster = Cluster::start(Spec::new(Flavour::Redis70));
     let [drained, other, third] = cluster.primaries()[..] else { panic!("three primaries") };
     let data = Data::fill_database(&cluster, 2_000, 0);
-    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, HASTY)).spawn();
+    let (id, address) = (cluster.node_id(drained).to_string(), cluster.address(drained).to_string());
+    // Meant for this node, and not for whoever takes it as a replica.
+    let more_of_it = format!("[[targets.nodes]]\nnode = \"{address}\"\nweight = 3.0\n");
+    let daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &format!("{HASTY}{more_of_it}"))).spawn();
     daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"reasons\":[]"));
     let url = format!("http://{}", daemon.address());
-    let (id, address) = (cluster.node_id(drained).to_string(), cluster.address(drained).to_string());
     let name = format!("{address} ({})", &id[..8]);
     daemon.is_told(&["drain", &address], &["is to be drained"]);
     let at_rest = |status: &str| status.contains("\"replica_of\":\"") && status.contains("\"reasons\":[]");
@@ -192,6 +194,7 @@ fn a_drained_node_that_has_become_a_replica_is_told_of_as_one_and_comes_back() {
     daemon.await_http("/api/v1/plan", SOON, |plan| plan.contains("\"slots_to_move\":0"));
     let status: Value = serde_json::from_str(&status).expect("JSON");
     let primary = status["drains"][0]["replica_of"].as_str().expect("it was drained").to_owned();
+    cluster.assert_settled(&[other, third].map(|node| (node, 8192)));
     let host =
         [other, third].into_iter().find(|&node| cluster.node_id(node).to_string() == primary).expect("one took all");
     let text = format!("{name}; it is a replica of {} ({}) now", cluster.address(host), &primary[..8]);
@@ -200,6 +203,7 @@ fn a_drained_node_that_has_become_a_replica_is_told_of_as_one_and_comes_back() {
     let refused = format!("{name} was drained, and has become a replica of {} since", &primary[..8]);
     Evenkeel::new(&["drain", &address, "--url", &url]).run_to_end().assert(1, &[&refused]);
 
+    daemon.rewrite_config(&settings(&cluster, HASTY));
     let told = format!("{name} is drained no more; it is a replica of {} now", &primary[..8]);
     daemon.is_told(&["undrain", &address], &[&told]);
     let refused = format!(
