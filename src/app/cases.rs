@@ -144,7 +144,11 @@ fn choices(verdict: &Verdict, slots: &SlotSet) -> Vec<String> {
             format!("{repair} --prefer target also lets those replace the owner's"),
         ],
         Verdict::Human { row: 20, .. } => {
-            vec!["bring the node back; or give its slots up with CLUSTER ADDSLOTS, which abandons its keys".to_owned()]
+            vec![
+                "bring the node back; or give its keys up: CLUSTER FORGET of it at every other node, within a minute, and then \
+                 evenkeel repair, which gives its slots to the others"
+                    .to_owned(),
+            ]
         }
         Verdict::Human { .. } => vec![
             "look at the keys with CLUSTER GETKEYSINSLOT at each node, and decide whose are right; evenkeel does \

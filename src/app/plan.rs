@@ -63,7 +63,7 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
             match config.schedule.approval {
                 Approval::Automatic => println!("plan {hash}"),
                 Approval::Manual if topology.open.is_empty() => println!(
-                    "plan {hash}; the daemon carries it out at `evenkeel approve {hash}`, while it is the same"
+                    "plan {hash}; a daemon that waits for approval carries it out at `evenkeel approve {hash}`, while it is the same"
                 ),
                 // Of a daemon that carries one out, this is what it has not begun.
                 Approval::Manual => println!(

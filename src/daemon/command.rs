@@ -165,6 +165,12 @@ pub enum ApproveError {
     /// This daemon observes, or another one has the lease.
     #[error("this evenkeel moves nothing itself: it observes, or does not have the lease; /api/v1/status says which")]
     NotActing,
+    /// Another one is carried out, and nothing is left to be planned beside it.
+    #[error("the plan {approved} was approved and is being carried out; no other one waits for approval")]
+    UnderWay {
+        /// Its hash.
+        approved: String,
+    },
     /// There is no plan, or none with moves.
     #[error("there is no plan with moves at present; /api/v1/status says why")]
     NoPlan,

@@ -234,6 +234,7 @@ impl Reason {
                 let nodes: Vec<String> = nodes.iter().map(|(node, _)| node.short()).collect();
                 format!("{}: {}", nodes.join(" "), rules.join(" "))
             }
+            Self::AwaitingApproval { hash, .. } => hash.clone(),
             Self::VersionSkew { source, target, .. } => format!("{} {}", source.short(), target.short()),
             Self::TimeoutTooLong { node, .. }
             | Self::TargetFull { node, .. }
@@ -246,7 +247,6 @@ impl Reason {
             | Self::Observing
             | Self::Paused(_)
             | Self::OutsideWindows { .. }
-            | Self::AwaitingApproval { .. }
             | Self::OtherInstance { .. }
             | Self::LeaseHeld { .. }
             | Self::LeaseLost { .. }

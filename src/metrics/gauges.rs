@@ -66,6 +66,11 @@ fn process(families: &Families, status: &Status, now: Now) -> Result<(), Error> 
         "evenkeel_config_reload_failed",
         "1 while the configuration file was refused and an older one is in use.",
         flag(status.config_error.is_some()),
+    )?;
+    families.gauge(
+        "evenkeel_warnings",
+        "What the status warns of: nodes that are left out of the plan, passwords and certificates that are not taken.",
+        count(status.warnings.len() as u64),
     )
 }
 
@@ -244,7 +249,7 @@ fn work(families: &Families, status: &Status) -> Result<(), Error> {
     )?;
     families.gauges(
         "evenkeel_work_keys",
-        "Keys of the present work: planned (moved ones included; NaN until they have been counted) and moved.",
+        "Keys of the present work: planned (moved ones included; an estimate by the sources' keys a slot, NaN until there is one) and moved.",
         ["state"],
         states(or_unless_active(work.keys_planned.map(count)), work.keys_moved),
     )?;

@@ -137,8 +137,10 @@ fn the_names_are_those_that_dashboards_know() {
             Slots whose move both source and target confirmed.
         histogram evenkeel_step_duration_seconds{step}
             How long one step of a move took, waiting included.
+        gauge evenkeel_warnings{}
+            What the status warns of: nodes that are left out of the plan, passwords and certificates that are not taken.
         gauge evenkeel_work_keys{state}
-            Keys of the present work: planned (moved ones included; NaN until they have been counted) and moved.
+            Keys of the present work: planned (moved ones included; an estimate by the sources' keys a slot, NaN until there is one) and moved.
         gauge evenkeel_work_seconds_left{}
             Time that the present work still takes at the rate so far; 0 at rest, NaN until anything has moved.
         gauge evenkeel_work_slots{state}

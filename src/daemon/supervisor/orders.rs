@@ -121,7 +121,10 @@ impl Supervisor {
 
     /// Moves that are not the plan's any more open nothing further; what was approved, or looked at, was another plan.
     fn plan_anew(&mut self) {
-        (self.approved, self.plan) = (None, None);
+        if let Some(approved) = self.approved.take() {
+            info!(hash = approved.hash(), "the targets have changed: the approved plan is carried out no further");
+        }
+        self.plan = None;
         self.finish_what_is_open();
         self.look_anew();
     }
@@ -148,7 +151,13 @@ impl Supervisor {
         if observing || self.lease_reason().is_some() {
             return Err(ApproveError::NotActing);
         }
-        let plan = self.plan.clone().filter(|plan| !plan.moves.is_empty()).ok_or(ApproveError::NoPlan)?;
+        if let Some(approved) = self.approved.as_ref().filter(|approved| approved.hash() == hash) {
+            return Ok(Agreed { hash: hash.to_owned(), slots: approved.slots() });
+        }
+        let plan = self.plan.clone().filter(|plan| !plan.moves.is_empty()).ok_or_else(|| match &self.approved {
+            Some(approved) => ApproveError::UnderWay { approved: approved.hash().to_owned() },
+            None => ApproveError::NoPlan,
+        })?;
         let shards = self.known_shards().map_err(|_| ApproveError::NoPlan)?;
         let current = plan.hash();
         if current != hash {

@@ -69,7 +69,9 @@ impl fmt::Display for SlotFacts {
             let mut says = Vec::new();
             match voice.owner {
                 Some(owner) if owner == *node => says.push(format!("claims it at epoch {}", voice.epoch)),
-                Some(owner) if self.claimants() != [owner] => says.push(format!("gives it to {}", owner.short())),
+                Some(owner) if self.claimants() != [owner] => {
+                    says.push(format!("names {} as its owner", owner.short()));
+                }
                 None if !self.claimants().is_empty() => says.push("knows no owner".to_owned()),
                 Some(_) | None => {}
             }

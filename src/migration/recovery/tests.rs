@@ -229,7 +229,10 @@ fn the_facts_are_told_in_one_line() {
         tell("a owns ->b 3 keys epoch 4\nb <-a 2 keys\nc"),
         "a claims it at epoch 4, is giving it to b, holds 3 keys; b is taking it from a, holds 2 keys"
     );
-    assert_eq!(tell("a owns\nb\nc names b"), "a claims it at epoch 1, holds 0 keys; c gives it to b, holds 0 keys");
+    assert_eq!(
+        tell("a owns\nb\nc names b"),
+        "a claims it at epoch 1, holds 0 keys; c names b as its owner, holds 0 keys"
+    );
     assert_eq!(tell("a names nobody\nb names nobody\ne silent"), "e does not answer");
     assert_eq!(tell("a names nobody\nb names nobody"), "nobody owns it and nobody holds a key of it");
 }
