@@ -28,8 +28,10 @@ impl Process {
         fs::create_dir_all(directory)?;
         let log = File::create(directory.join(LOG))?;
         let mut command = if death_signal_works() {
+            // A demonstration that dies before this is arranged is nobody's parent afterwards.
+            let script = format!(r#"[ "$PPID" = {} ] && exec "$0" "$@""#, std::process::id());
             let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            command.args(["--pdeathsig", "KILL", "--", "sh", "-c", &script]).arg(program);
             command
         } else {
             Command::new(program)

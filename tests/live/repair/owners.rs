@@ -194,3 +194,24 @@ fn without_a_primary_that_is_lost_nothing_is_decided() {
     cluster.evenkeel(&["repair"]).run_to_end().assert(1, &["(row 20)", "a human must decide", "bring the node back"]);
     assert_eq!((setslots(calls()), cluster.open_slots()), (before, left));
 }
+
+/// Whoever gives up a primary that is gone has the others forget it, as `check` says; then its slots are nobody's, many at once.
+#[test]
+fn slots_of_a_primary_that_is_given_up_go_to_the_others_in_one_go() {
+    let spec = Spec::new(Flavour::Redis70).primaries(4).node_timeout(Duration::from_secs(1));
+    let cluster = Cluster::start(spec);
+    let gone = cluster.primaries()[3];
+    let id = cluster.node_id(gone).to_string();
+    cluster.kill9(gone);
+    eventually("the others have given it up", SOON, || {
+        let check = cluster.evenkeel(&["check"]).run_to_end();
+        if check.stdout.contains("CLUSTER FORGET of it at every other node") { Ok(()) } else { Err(check.stdout) }
+    });
+    for node in cluster.running() {
+        cluster.cmd::<()>(node, &["CLUSTER", "FORGET", &id]);
+    }
+    cluster.evenkeel(&["repair"]).run_to_end().assert(0, &["(row 15): ADDSLOTS"]);
+    let owned: usize = cluster.agreed_owners().expect("all agree").values().map(SlotSet::len).sum();
+    assert_eq!(owned, Slot::COUNT);
+    cluster.evenkeel(&["check"]).run_to_end().assert(0, &["16384 of 16384 slots covered"]);
+}
