@@ -17,7 +17,7 @@ use crate::redis::{CallError, Conn};
 
 /// How long a look at one key holds the source: 1.3 µs (Valkey 9.1) to 2 µs (Redis 6.2), measured.
 const LOOK_AT_A_KEY: Duration = Duration::from_micros(2);
-/// Keys that one call looks at where clients would wait for it.
+/// Keys of several slots that one call looks at where clients would wait for it.
 const KEYS_BESIDE_CLIENTS: u32 = 100;
 /// Of a slot with more keys than this only so many are looked at: to have all their names at once costs the source
 /// some milliseconds, and there is no way to have them in parts before some have moved.
@@ -48,7 +48,7 @@ pub(super) struct Rules {
     /// No key may hold its node longer, whatever the policy: a node that keeps silent for half its time-out is on its
     /// way to being failed over.
     ceiling: Duration,
-    /// Keys that one call looks at where no client waits for it.
+    /// Keys of one slot that one call looks at, and of several where no client waits for it.
     keys_at_once: u32,
     /// `cluster-node-timeout`, where it is known.
     pub(super) node_timeout: Option<Duration>,
@@ -152,8 +152,8 @@ impl Connections {
         let mut found = Vec::new();
         let databases = self.control(End::Source).await?.databases().await.map_err(no_answer(End::Source))?;
         for db in databases {
-            let at_once = if has_clients { KEYS_BESIDE_CLIENTS } else { rules.keys_at_once };
-            match find(self.source_data(db).await?, db, counts, least, at_once).await {
+            let together = if has_clients { KEYS_BESIDE_CLIENTS } else { rules.keys_at_once };
+            match find(self.source_data(db).await?, db, counts, least, (together, rules.keys_at_once)).await {
                 Ok(big) => found.extend(big),
                 Err(error @ CallError::NoAnswer { .. }) => return Err(no_answer(End::Source)(error)),
                 Err(error @ (CallError::Refused { .. } | CallError::Unexpected { .. })) => {
@@ -167,17 +167,18 @@ impl Connections {
     }
 }
 
-/// In slots of few keys first which slots have any, and then which of the keys of those it is.
+/// In slots of few keys first which slots have any, and then which of the keys of those it is. One call looks at so many keys
+/// of several slots `together`, and `at_once` of one.
 async fn find(
     conn: &Conn,
     db: u32,
     counts: &BTreeMap<Slot, u64>,
     least: u64,
-    at_once: u32,
+    (together, at_once): (u32, u32),
 ) -> Result<Vec<BigKey>, CallError> {
     let mut suspects: SlotSet =
         counts.iter().filter(|(_, keys)| **keys > at_once.into()).map(|(slot, _)| *slot).collect();
-    for slots in rounds(counts, at_once) {
+    for slots in rounds(counts, together, at_once) {
         suspects = suspects.union(&conn.slots_with_big_keys(&slots, least, at_once).await?);
     }
     let mut found = Vec::new();
@@ -192,8 +193,8 @@ async fn find(
     Ok(found)
 }
 
-/// The slots that have few keys, in rounds of as many keys as one call may look at.
-fn rounds(counts: &BTreeMap<Slot, u64>, at_once: u32) -> Vec<SlotSet> {
+/// The slots that have few keys, in rounds of as many keys as one call may look at; a slot with more of them has one of its own.
+fn rounds(counts: &BTreeMap<Slot, u64>, together: u32, at_once: u32) -> Vec<SlotSet> {
     let mut rounds: Vec<SlotSet> = Vec::new();
     let mut room = 0;
     for (&slot, &keys) in counts.iter().filter(|(_, keys)| (1..=at_once.into()).contains(*keys)) {
@@ -201,10 +202,10 @@ fn rounds(counts: &BTreeMap<Slot, u64>, at_once: u32) -> Vec<SlotSet> {
             Some(round) if keys <= room => drop(round.insert(slot)),
             Some(_) | None => {
                 rounds.push(SlotSet::from_iter([slot]));
-                room = at_once.into();
+                room = together.into();
             }
         }
-        room -= keys;
+        room = room.saturating_sub(keys);
     }
     rounds
 }
@@ -284,11 +285,11 @@ mod tests {
     fn one_call_looks_at_so_many_keys_and_never_at_a_slot_that_has_more() {
         let check = |counts: &[(u16, u64)], expect: &[&str]| {
             let counts = counts.iter().map(|&(number, keys)| (slot(number), keys)).collect();
-            let rounds: Vec<String> = rounds(&counts, 300).iter().map(ToString::to_string).collect();
+            let rounds: Vec<String> = rounds(&counts, 200, 300).iter().map(ToString::to_string).collect();
             assert_eq!(rounds, expect);
         };
-        check(&[(1, 200), (2, 100), (3, 1)], &["1-2", "3"]);
-        check(&[(1, 0), (2, 301), (3, 300)], &["3"]);
+        check(&[(1, 120), (2, 80), (3, 1)], &["1-2", "3"]);
+        check(&[(1, 0), (2, 301), (3, 300), (4, 1)], &["3", "4"]);
         check(&[], &[]);
     }
 }
