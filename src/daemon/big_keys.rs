@@ -12,8 +12,8 @@ use super::SettingsByNode;
 use super::ends::{Connections, Fault, no_answer};
 use crate::cluster::{NodeId, Product, Slot, SlotSet};
 use crate::config::{BigKeys, MigrationConfig, Window};
-use crate::migration::{End, HeavyKeys, Key, KeySize, Pair, Trouble, least_bytes};
-use crate::redis::{CallError, Conn};
+use crate::migration::{End, HeavyKeys, Key, KeySize, ListedKeys, Pair, Trouble, least_bytes};
+use crate::redis::{CallError, Conn, SlotLook};
 
 /// How long a look at one key holds the source: 1.3 µs (Valkey 9.1) to 2 µs (Redis 6.2), measured.
 const LOOK_AT_A_KEY: Duration = Duration::from_micros(2);
@@ -54,6 +54,14 @@ pub(super) struct Rules {
     pub(super) node_timeout: Option<Duration>,
     /// How many bytes of one key the target takes.
     payload_max: u64,
+}
+
+/// What a look at the keys of slots brought.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) big: Vec<BigKey>,
+    /// The names of all keys that were looked at.
+    pub(super) listed: ListedKeys,
 }
 
 /// What is to become of the big keys that were found.
@@ -132,8 +140,8 @@ impl Rules {
 }
 
 impl Connections {
-    /// The big keys of slots that are to be opened, by how many keys each of them holds; `dataset` is how many bytes the
-    /// source holds altogether.
+    /// The big keys of slots that are to be opened, by how many keys each of them holds, and the names of the others;
+    /// `dataset` is how many bytes the source holds altogether.
     ///
     /// What is added between this and the move is not seen, nor what lies beyond the first 20,000 keys of a slot. A
     /// server that runs no scripts is moved from all the same.
@@ -143,54 +151,63 @@ impl Connections {
         counts: &BTreeMap<Slot, u64>,
         dataset: u64,
         has_clients: bool,
-    ) -> Result<Vec<BigKey>, Fault> {
+    ) -> Result<Found, Fault> {
         let least = rules.least_bytes();
         if dataset < least {
-            return Ok(Vec::new());
+            return Ok(Found::default());
         }
         let began = Instant::now();
-        let mut found = Vec::new();
+        let mut found = Found::default();
         let databases = self.control(End::Source).await?.databases().await.map_err(no_answer(End::Source))?;
         for db in databases {
             let together = if has_clients { KEYS_BESIDE_CLIENTS } else { rules.keys_at_once };
-            match find(self.source_data(db).await?, db, counts, least, (together, rules.keys_at_once)).await {
-                Ok(big) => found.extend(big),
+            let conn = self.source_data(db).await?;
+            match find(conn, db, counts, least, (together, rules.keys_at_once), &mut found).await {
+                Ok(()) => {}
                 Err(error @ CallError::NoAnswer { .. }) => return Err(no_answer(End::Source)(error)),
                 Err(error @ (CallError::Refused { .. } | CallError::Unexpected { .. })) => {
                     warn!(%error, "big keys cannot be looked for, and are moved like others");
-                    return Ok(Vec::new());
+                    return Ok(Found::default());
                 }
             }
         }
-        debug!(slots = counts.len(), found = found.len(), took_us = began.elapsed().as_micros(), "looked for big keys");
+        debug!(
+            slots = counts.len(),
+            found = found.big.len(),
+            took_us = began.elapsed().as_micros(),
+            "looked for big keys"
+        );
         Ok(found)
     }
 }
 
-/// In slots of few keys first which slots have any, and then which of the keys of those it is. One call looks at so many keys
-/// of several slots `together`, and `at_once` of one.
+/// One call looks at so many keys of several slots `together`, and `at_once` of one.
 async fn find(
     conn: &Conn,
     db: u32,
     counts: &BTreeMap<Slot, u64>,
     least: u64,
     (together, at_once): (u32, u32),
-) -> Result<Vec<BigKey>, CallError> {
-    let mut suspects: SlotSet =
-        counts.iter().filter(|(_, keys)| **keys > at_once.into()).map(|(slot, _)| *slot).collect();
+    found: &mut Found,
+) -> Result<(), CallError> {
+    let mut looks = Vec::new();
     for slots in rounds(counts, together, at_once) {
-        suspects = suspects.union(&conn.slots_with_big_keys(&slots, least, at_once).await?);
+        looks.extend(conn.look_at_slots(&slots, least, at_once).await?);
     }
-    let mut found = Vec::new();
-    for slot in suspects.iter() {
+    for (&slot, _) in counts.iter().filter(|(_, keys)| **keys > at_once.into()) {
         for (slot, keys) in conn.list_keys(&[slot], KEYS_OF_A_SLOT).await? {
+            let mut big = Vec::new();
             for keys in keys.chunks(at_once as usize) {
-                let big = conn.big_keys(keys, least).await?;
-                found.extend(big.into_iter().map(|(key, size)| BigKey { db, slot, key, size }));
+                big.extend(conn.big_keys(keys, least).await?);
             }
+            looks.push(SlotLook { slot, keys, big });
         }
     }
-    Ok(found)
+    for SlotLook { slot, keys, big } in looks {
+        found.big.extend(big.into_iter().map(|(key, size)| BigKey { db, slot, key, size }));
+        found.listed.insert((db, slot), keys);
+    }
+    Ok(())
 }
 
 /// The slots that have few keys, in rounds of as many keys as one call may look at; a slot with more of them has one of its own.

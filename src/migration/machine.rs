@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use super::facts::Sorted;
 use super::transfer::{LIST_AT_ONCE, Transfer};
 use super::{
-    Batch, CallLimit, End, Ending, Ends, ForeignMark, HeavyKeys, Mark, Pair, Predecessors, Progress, Purpose, Reply,
-    Standing, Step, Trouble, UnexpectedReply,
+    Batch, CallLimit, End, Ending, Ends, ForeignMark, HeavyKeys, ListedKeys, Mark, Pair, Predecessors, Progress,
+    Purpose, Reply, Standing, Step, Trouble, UnexpectedReply,
 };
 use crate::cluster::{NodeId, Slot, SlotSet};
 
@@ -104,6 +104,8 @@ pub struct Migration {
     /// so that these may be copies.
     copies: Option<SlotSet>,
     heavy: HeavyKeys,
+    /// Names that are known before the slots are open, until they are.
+    listed: ListedKeys,
     list_at_once: u64,
     /// Keys that a call of ours without an answer may have left on both ends.
     suspect: Option<Batch>,
@@ -143,6 +145,7 @@ impl Migration {
             unbroken: purpose == Purpose::Move,
             copies: None,
             heavy: HeavyKeys::new(),
+            listed: ListedKeys::new(),
             list_at_once: LIST_AT_ONCE,
             suspect: None,
             withdrawing: None,
@@ -167,6 +170,12 @@ impl Migration {
     #[must_use]
     pub fn with_heavy(self, heavy: HeavyKeys) -> Self {
         Self { heavy, ..self }
+    }
+
+    /// The same move, which need not list these keys.
+    #[must_use]
+    pub fn with_listed(self, listed: ListedKeys) -> Self {
+        Self { listed, ..self }
     }
 
     /// The same move, of which one listing brings so many keys at the most, or those of one slot.
@@ -548,7 +557,9 @@ impl Migration {
         }
         self.seen_open = self.seen_open.union(&self.slots);
         let counts: BTreeMap<Slot, u64> = self.slots.iter().map(|slot| (slot, ends.source.keys_of(slot))).collect();
-        let mut transfer = Transfer::new(&counts, &ends.source.databases, self.list_at_once).with_heavy(&self.heavy);
+        let listed = std::mem::take(&mut self.listed);
+        let mut transfer =
+            Transfer::new(&counts, &ends.source.databases, self.list_at_once, listed).with_heavy(&self.heavy);
         if let Some(batch) = self.suspect.take().filter(|batch| self.slots.contains(batch.slot)) {
             // At once, before any client can delete one of these at the source and read the copy at the target. Only
             // a source that was the same and marked throughout is surely newer than the copy that this very call left.

@@ -18,7 +18,7 @@ pub use machine::Migration;
 pub use recovery::{Order, SlotFacts, Verdict, Voice, Witnesses, recover};
 pub use reply::{Blocked, MigrateReply, SetSlotReply};
 pub use step::{Ending, Progress, Purpose, Reply, Step, UnexpectedReply};
-pub use transfer::{Batch, CallLimit, Comparison, HeavyKeys, Key};
+pub use transfer::{Batch, CallLimit, Comparison, HeavyKeys, Key, ListedKeys};
 pub use trouble::Trouble;
 
 use std::collections::BTreeSet;

@@ -44,6 +44,9 @@ pub struct CallLimit {
 /// Keys that take long, by database and name, with how long each is expected to hold the source.
 pub type HeavyKeys = BTreeMap<(u32, Key), Duration>;
 
+/// Names of keys, by database and slot, as they were listed before the slots were opened.
+pub type ListedKeys = BTreeMap<(u32, Slot), Vec<Key>>;
+
 /// How the copies of keys at both ends compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
@@ -66,11 +69,19 @@ pub(super) struct Transfer {
 impl Transfer {
     /// Everything that the source counted, in every database where it has keys; one listing brings so many keys at the most,
     /// or those of one slot.
-    pub(super) fn new(keys: &BTreeMap<Slot, u64>, databases: &[u32], at_once: u64) -> Self {
+    ///
+    /// What is listed already is moved first, and a slot of which that is as many keys as it was counted to have is not listed
+    /// again. If one of them has gone since, and another come, the count at the end finds that one.
+    pub(super) fn new(keys: &BTreeMap<Slot, u64>, databases: &[u32], at_once: u64, listed: ListedKeys) -> Self {
+        let mut known: BTreeMap<Slot, u64> = BTreeMap::new();
+        for ((_, slot), keys) in &listed {
+            *known.entry(*slot).or_default() += keys.len() as u64;
+        }
+        let is_unknown = |slot: Slot, keys: u64| keys > 0 && known.get(&slot) != Some(&keys);
         let mut lists = VecDeque::new();
         for &db in databases {
             let (mut slots, mut expected) = (Vec::new(), 0);
-            for (&slot, &keys) in keys.iter().filter(|&(_, &keys)| keys > 0) {
+            for (&slot, &keys) in keys.iter().filter(|&(&slot, &keys)| is_unknown(slot, keys)) {
                 expected += keys.min(LIST_PER_SLOT.into());
                 if expected > at_once && !slots.is_empty() {
                     lists.push_back((db, std::mem::take(&mut slots)));
@@ -82,7 +93,9 @@ impl Transfer {
                 lists.push_back((db, slots));
             }
         }
-        Self { lists, ..Self::default() }
+        let held = listed.into_iter().filter(|((_, slot), names)| !names.is_empty() && keys.contains_key(slot));
+        let held = held.map(|((db, slot), keys)| Batch { db, slot, keys, replace: false }).collect();
+        Self { lists, held, ..Self::default() }
     }
 
     /// Takes of these keys no more into one call than its limit allows.
@@ -169,7 +182,7 @@ mod tests {
     #[test]
     fn listings_are_bounded_and_skip_slots_without_keys() {
         let counts = BTreeMap::from([(slot(1), 500), (slot(2), 0), (slot(3), 500), (slot(4), 5_000), (slot(5), 1)]);
-        let mut transfer = Transfer::new(&counts, &[0, 3], LIST_AT_ONCE);
+        let mut transfer = Transfer::new(&counts, &[0, 3], LIST_AT_ONCE, ListedKeys::new());
         let mut seen = Vec::new();
         while let Some((db, slots, _)) = transfer.next_list() {
             seen.push((db, slots.iter().map(|slot| slot.number()).collect::<Vec<_>>()));
@@ -179,6 +192,30 @@ mod tests {
         assert_eq!(seen, [of(0), of(3)].concat());
     }
 
+    #[test]
+    fn what_was_listed_before_is_moved_first_and_listed_again_only_where_the_count_is_another() {
+        let check =
+            |listed: &[(u32, u16, usize)], counts: &[(u16, u64)], moved: &[(u32, u16, usize)], lists: &[(u32, u16)]| {
+                let listed = listed.iter().map(|&(db, number, count)| ((db, slot(number)), keys(count))).collect();
+                let counts = counts.iter().map(|&(number, keys)| (slot(number), keys)).collect();
+                let mut transfer = Transfer::new(&counts, &[0, 3], LIST_AT_ONCE, listed);
+                let next = || transfer.next_batch(limit(1_000));
+                let batches: Vec<_> = std::iter::from_fn(next).map(|b| (b.db, b.slot.number(), b.keys.len())).collect();
+                let mut again = Vec::new();
+                while let Some((db, slots, _)) = transfer.next_list() {
+                    again.extend(slots.iter().map(|slot| (db, slot.number())));
+                    transfer.on_listed(Vec::new());
+                }
+                assert_eq!((batches.as_slice(), again.as_slice()), (moved, lists));
+            };
+        check(&[(0, 1, 5), (0, 2, 7)], &[(1, 5), (2, 7)], &[(0, 1, 5), (0, 2, 7)], &[]);
+        check(&[(0, 1, 5), (3, 1, 2)], &[(1, 7)], &[(0, 1, 5), (3, 1, 2)], &[]);
+        check(&[(0, 1, 5)], &[(1, 6)], &[(0, 1, 5)], &[(0, 1), (3, 1)]);
+        check(&[(0, 1, 5)], &[(1, 4)], &[(0, 1, 5)], &[(0, 1), (3, 1)]);
+        // Not of this move.
+        check(&[(0, 9, 5)], &[(1, 1), (2, 0)], &[], &[(0, 1), (3, 1)]);
+    }
+
     fn limit(keys: usize) -> CallLimit {
         CallLimit { keys, last: keys, block: Duration::from_millis(2) }
     }
@@ -186,7 +223,8 @@ mod tests {
     #[test]
     fn a_few_last_keys_make_no_call_of_their_own() {
         let check = |count: usize, expect: &[usize]| {
-            let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), count as u64)]), &[0], LIST_AT_ONCE);
+            let mut transfer =
+                Transfer::new(&BTreeMap::from([(slot(7), count as u64)]), &[0], LIST_AT_ONCE, ListedKeys::new());
             transfer.on_listed(vec![(slot(7), keys(count))]);
             let next = || transfer.next_batch(CallLimit { last: 125, ..limit(100) });
             let calls: Vec<usize> = std::iter::from_fn(next).map(|batch| batch.keys.len()).collect();
@@ -203,7 +241,8 @@ mod tests {
             let all = keys(5);
             let heavy =
                 heavy.iter().map(|&(db, key, us)| ((db, all[key].clone()), Duration::from_micros(us))).collect();
-            let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), 5)]), &[0], LIST_AT_ONCE).with_heavy(&heavy);
+            let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), 5)]), &[0], LIST_AT_ONCE, ListedKeys::new())
+                .with_heavy(&heavy);
             transfer.on_listed(vec![(slot(7), all.clone())]);
             let mut calls = Vec::new();
             while let Some(batch) = transfer.next_batch(limit(most)) {
@@ -222,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_full_answer_is_listed_again_and_batches_keep_to_the_limit() {
-        let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), 1_200)]), &[0], LIST_AT_ONCE);
+        let mut transfer = Transfer::new(&BTreeMap::from([(slot(7), 1_200)]), &[0], LIST_AT_ONCE, ListedKeys::new());
         transfer.on_listed(vec![(slot(7), keys(1_000))]);
         let mut moved = 0;
         while let Some(batch) = transfer.next_batch(limit(300)) {

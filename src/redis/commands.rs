@@ -142,7 +142,8 @@ impl Conn {
         slots.iter().copied().zip(replies).map(|(slot, value)| Ok((slot, keys(value)?))).collect()
     }
 
-    fn key(&self, value: Value) -> Result<Key, CallError> {
+    /// A key's name in a list of such.
+    pub(super) fn key(&self, value: Value) -> Result<Key, CallError> {
         match value {
             Value::Bytes(key) => Ok(key),
             Value::Null | Value::Integer(_) | Value::Array(_) => {

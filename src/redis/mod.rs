@@ -21,6 +21,7 @@ mod wire;
 pub const LOG_TARGET: &str = "fred";
 
 pub use assign::ServerTime;
+pub use big_keys::SlotLook;
 pub use commands::{Counted, MigrateCall, MigrateLogin};
 pub use conn::{Conn, Value};
 pub use dial::{Dialer, Intent};

@@ -15,10 +15,11 @@ use tracing::{debug, info, warn};
 use super::{FromWorker, Report, Worker};
 use crate::cluster::{Slot, SlotSet};
 use crate::config::Functions;
+use crate::daemon::big_keys::Found;
 use crate::daemon::drive::drive;
 use crate::daemon::ends::{Connections, Fault};
 use crate::daemon::room;
-use crate::migration::{Blocked, Ending, Migration, Pair, Purpose, Trouble};
+use crate::migration::{Blocked, Ending, ListedKeys, Migration, Pair, Purpose, Trouble};
 use crate::throttle::next_group;
 
 /// Lanes of a move, each of which needs a part of the source's turn at least.
@@ -85,6 +86,8 @@ pub(super) struct Lane<'a> {
     pub(super) ends: Connections,
     /// Held from the first listing of this lane's group until its keys are drained.
     turn: Option<SemaphorePermit<'a>>,
+    /// Names of keys of the next group.
+    listed: ListedKeys,
     /// Keys of this lane's group that have not moved, as they were counted.
     outstanding: u64,
     /// When the target's memory is to be read again, at the latest.
@@ -96,8 +99,18 @@ pub(super) struct Lane<'a> {
 
 impl<'a> Lane<'a> {
     pub(super) fn new(worker: &'a Worker, shared: &'a Shared, ends: Connections, number: usize) -> Self {
-        let (memory_due, told, report) = (Instant::now(), SlotSet::new(), Report::default());
-        Self { worker, shared, number, ends, turn: None, outstanding: 0, memory_due, told, report }
+        Self {
+            worker,
+            shared,
+            number,
+            ends,
+            turn: None,
+            listed: ListedKeys::new(),
+            outstanding: 0,
+            memory_due: Instant::now(),
+            told: SlotSet::new(),
+            report: Report::default(),
+        }
     }
 
     /// Ends it: what it has to report.
@@ -278,8 +291,9 @@ impl<'a> Lane<'a> {
         let crowd = self.crowd().await;
         let rules = &self.worker.big_keys;
         let has_clients = self.worker.pacer().has_clients();
-        let found = self.ends.big_keys(rules, &counts, self.worker.dataset, has_clients).await?;
+        let Found { big: found, listed } = self.ends.big_keys(rules, &counts, self.worker.dataset, has_clients).await?;
         drop(crowd);
+        self.listed = listed;
         let mut judged = rules.judge(&found, Timestamp::now());
         if found.iter().any(|big| rules.is_big(big) && !judged.refused.contains_key(&big.slot)) {
             // They have their hours: keys of the other lane, which may take long, are not to come between this and their move.
@@ -323,6 +337,7 @@ impl<'a> Lane<'a> {
             }
         }
         .with_heavy(self.ends.heavy.clone())
+        .with_listed(std::mem::take(&mut self.listed))
         .between_kin(self.worker.kin);
         if self.worker.pacer().has_clients() {
             machine = machine.listing_at_once(LIST_BESIDE_CLIENTS);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evenkeel::cluster::{Slot, SlotSet};
-use evenkeel::migration::{CallLimit, End, Ending, Key, Mark, Migration, Predecessors, Purpose, Reply, Step};
+use evenkeel::migration::{
+    CallLimit, End, Ending, Key, ListedKeys, Mark, Migration, Predecessors, Purpose, Reply, Step,
+};
 
 use super::model::{Call, Model, Place};
 
@@ -79,6 +81,11 @@ impl Driver {
     /// Between nodes of which one has been the other's replica.
     pub(crate) fn between_kin(self) -> Self {
         Self { machine: self.machine.between_kin(true), ..self }
+    }
+
+    /// With a machine that knows these names before it opens anything.
+    pub(crate) fn with_listed(self, listed: ListedKeys) -> Self {
+        Self { machine: self.machine.with_listed(listed), ..self }
     }
 
     /// With a machine that recovers what failovers left: marks may name the nodes of before.

@@ -1,9 +1,10 @@
 //! Whatever goes wrong, and whenever: no key is lost, and the slots are finished in the end.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use evenkeel::cluster::{Slot, SlotSet};
-use evenkeel::migration::{End, Ending, Key, Purpose, SetSlotReply, Trouble};
+use evenkeel::migration::{End, Ending, Key, ListedKeys, Purpose, SetSlotReply, Trouble};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -45,6 +46,8 @@ struct Run {
     last: bool,
     /// Keys at the source to begin with: place, key.
     keys: Vec<(usize, usize)>,
+    /// Names that were listed before the slots were opened, of keys that may have gone since.
+    listed: Vec<(usize, usize)>,
     /// A key at the target that nobody reads.
     stray: Option<(usize, usize)>,
     events: Vec<Event>,
@@ -105,10 +108,19 @@ fn run() -> impl Strategy<Value = Run> {
         1..=SLOTS,
         any::<bool>(),
         prop::collection::vec((0..PLACES, 0..KEYS), 0..10),
+        prop::collection::vec((0..PLACES, 0..KEYS), 0..6),
         prop::option::weighted(0.1, (0..PLACES, 0..KEYS)),
         prop::collection::vec(event(), 0..80),
     )
-        .prop_map(|(kind, slots, last, keys, stray, events)| Run { kind, slots, last, keys, stray, events })
+        .prop_map(|(kind, slots, last, keys, listed, stray, events)| Run {
+            kind,
+            slots,
+            last,
+            keys,
+            listed,
+            stray,
+            events,
+        })
 }
 
 /// The run up to its last event; every assertion is the driver's and the model's.
@@ -122,7 +134,13 @@ fn play(run: &Run) -> Driver {
     if let Some((at, name)) = run.stray.filter(|(at, _)| places.contains(&place(*at))) {
         model.target.put(place(at), &key(name), Some(u64::MAX));
     }
-    let mut driver = Driver::new(model, slots, Purpose::Move, places.clone(), (0..KEYS).map(key).collect());
+    let mut listed = ListedKeys::new();
+    for (at, name) in run.listed.iter().copied().collect::<BTreeSet<_>>() {
+        let (slot, db) = place(at);
+        listed.entry((db, slot)).or_default().push(key(name));
+    }
+    let driver = Driver::new(model, slots, Purpose::Move, places.clone(), (0..KEYS).map(key).collect());
+    let mut driver = driver.with_listed(listed);
     for event in &run.events {
         match event {
             Event::Turn(fate) => {

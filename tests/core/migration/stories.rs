@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use evenkeel::cluster::{NodeId, SlotSet};
-use evenkeel::migration::{Batch, End, Ending, Key, Mark, Predecessors, Purpose, SetSlotReply, Step, Trouble};
+use evenkeel::migration::{
+    Batch, End, Ending, Key, ListedKeys, Mark, Predecessors, Purpose, SetSlotReply, Step, Trouble,
+};
 use expect_test::{Expect, expect};
 
 use super::driver::{Driver, Fate};
@@ -80,6 +82,7 @@ fn begin(story: &str) -> Driver {
     let kind = if has("valkey") { Kind::Valkey } else { Kind::Redis };
     let mut model = Model::new(kind, &slots, has("last"));
     let mut used = BTreeSet::new();
+    let mut listed = ListedKeys::new();
     for item in &items {
         let keys = || item[2..].iter().map(|&key| (place(item[1]), Key::from(key.to_owned())));
         match item[0] {
@@ -95,6 +98,11 @@ fn begin(story: &str) -> Driver {
                         model.source.put(place, &key, None);
                     }
                     used.insert((place, key));
+                }
+            }
+            "listed" => {
+                for ((slot, db), key) in keys() {
+                    listed.entry((db, slot)).or_default().push(key);
                 }
             }
             "stray" => keys().for_each(|(place, key)| model.target.put(place, &key, Some(u64::MAX))),
@@ -122,6 +130,7 @@ fn begin(story: &str) -> Driver {
     let failed_over = has("failover") || has("recorded");
     let every_step = !has("resume") && !has("race") && !failed_over;
     let driver = Driver::new(model, slots, purpose, places, keys).checking_every_step(every_step);
+    let driver = driver.with_listed(listed);
     let driver = if has("kin") { driver.between_kin() } else { driver };
     if failed_over { driver.recovering(before(), has("recorded")) } else { driver }
 }
@@ -221,6 +230,31 @@ fn empty_slots_are_moved_as_one_group() {
             look; source assigned 866-868
             look; yield; done"#]],
     );
+}
+
+#[test]
+fn keys_whose_names_are_known_are_not_listed_again_unless_the_count_is_another() {
+    check("slots 866; keys 866 a b; keys 866/3 c; listed 866 a b; listed 866/3 c", expect![[r#"
+        look; target importing 866; source migrating 866
+        look; move 866 a,b; move 866/3 c; take
+        look; target assigned 866
+        look; source assigned 866
+        look; yield; done"#]]);
+    check("slots 866; keys 866 a b c; listed 866 a b", expect![[r#"
+        look; target importing 866; source migrating 866
+        look; move 866 a,b; list 866; move 866 c; take
+        look; target assigned 866
+        look; source assigned 866
+        look; yield; done"#]]);
+    // One has gone since, and another has come.
+    check("slots 866; keys 866 a b; listed 866 a x", expect![[r#"
+        look; target importing 866; source migrating 866
+        look; move 866 a,x; take
+        look; yield
+        look; list 866; move 866 b; take
+        look; target assigned 866
+        look; source assigned 866
+        look; yield; done"#]]);
 }
 
 #[test]
