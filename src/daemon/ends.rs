@@ -193,6 +193,11 @@ impl Connections {
         Ok(())
     }
 
+    /// Where the source is.
+    pub(super) fn source_address(&self) -> &Address {
+        &self.source.address
+    }
+
     /// Both ends, and how they are dialled.
     pub(super) fn addresses(&self) -> [(NodeId, &Address, Option<&str>); 2] {
         let Pair { source, target } = self.pair;

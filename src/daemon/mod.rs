@@ -38,6 +38,7 @@ mod repair;
 mod room;
 mod status;
 mod supervisor;
+mod turns;
 mod whose;
 mod worker;
 

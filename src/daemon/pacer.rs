@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::canary::Canary;
+use super::turns::With;
 use crate::cluster::CallCount;
 use crate::config::MigrationConfig;
 use crate::migration::CallLimit;
@@ -162,9 +163,10 @@ impl Pacer {
         by_rate.max(self.pace.rest())
     }
 
-    /// Whether calls of this source are to be made one after the other with those of others whose clients might wait.
-    pub(super) fn takes_turns(&self) -> bool {
-        self.pace.takes_turns() && self.has_clients()
+    /// With whose calls those of this source are to be made one after the other, for clients might wait.
+    pub(super) fn takes_turns_with(&self) -> Option<With> {
+        let with = if self.pace.takes_turns() { With::Everybody } else { With::Machine };
+        self.has_clients().then_some(with)
     }
 
     /// Whether any client uses the source or the target, as far as is known.

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,6 +36,7 @@ use super::meter::Meter;
 use super::own::OwnSlots;
 use super::pacer::Rates;
 use super::records::Records;
+use super::turns::Turns;
 use super::worker::FromWorker;
 use super::{
     Files, Glance, Lease, Look, MoveId, Orders, PollSettings, Reason, SetAside, Sight, Status, Work, checks, patience,
@@ -149,8 +150,7 @@ pub struct Supervisor {
     agreed: bool,
     running: BTreeMap<MoveId, Running>,
     canaries: Canaries,
-    /// Moves whose clients might wait take turns with each other.
-    crowd: Arc<Mutex<()>>,
+    turns: Turns,
     rates: Arc<Rates>,
     next_id: u64,
     ended: Vec<(SlotSet, Instant)>,
@@ -235,7 +235,7 @@ impl Supervisor {
             agreed: false,
             running: BTreeMap::new(),
             canaries: Canaries::default(),
-            crowd: Arc::default(),
+            turns: Turns::default(),
             rates: Arc::new(rates),
             next_id: 0,
             ended: Vec::new(),

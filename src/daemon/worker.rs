@@ -21,6 +21,7 @@ use super::big_keys::Rules;
 use super::ends::Connections;
 use super::meter::Meter;
 use super::pacer::Pacer;
+use super::turns::TurnsAt;
 use super::{Lease, MoveId, RoomRules, Sight};
 use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::config::Functions;
@@ -69,8 +70,7 @@ pub(super) struct Worker {
     /// Of open slots: we opened them ourselves.
     pub(super) on_record: bool,
     pub(super) pacer: Mutex<Pacer>,
-    /// Whoever has it makes the only call of those moves that take turns.
-    pub(super) crowd: Arc<tokio::sync::Mutex<()>>,
+    pub(super) turns: TurnsAt,
     pub(super) group: GroupLimits,
     /// Estimate for the count of bytes: the source's data per key.
     pub(super) bytes_per_key: f64,

@@ -159,8 +159,8 @@ impl Pace {
         self.rest
     }
 
-    /// Whether its calls are to be made one after the other with those of other sources whose clients might wait: processes
-    /// that share a machine keep each other's clients waiting. It is so at first, and from when clients wait on.
+    /// Whether its calls are to be made one after the other with those of all other sources whose clients might wait, for they
+    /// may share what nobody knows of. It is so at first, and from when clients wait on.
     #[must_use]
     pub fn takes_turns(&self) -> bool {
         self.quiet_in > 0

@@ -102,7 +102,7 @@ impl Supervisor {
             before: start.before,
             on_record: start.on_record,
             pacer: Mutex::new(Pacer::new(&config.migration, Arc::clone(&self.rates), canaries, bytes_per_key)),
-            crowd: Arc::clone(&self.crowd),
+            turns: self.turns.at(&ends.source_address().host),
             group: GroupLimits::new(
                 config.migration.group_slots,
                 config.migration.group_keys.min(self.rates.keys_of_a_group()),

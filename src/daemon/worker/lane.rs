@@ -288,11 +288,11 @@ impl<'a> Lane<'a> {
     /// The slots of a group, without those that a big key keeps from being opened.
     async fn without_big_keys(&mut self, counts: BTreeMap<Slot, u64>) -> Result<SlotSet, Fault> {
         let mut group: SlotSet = counts.keys().copied().collect();
-        let crowd = self.crowd().await;
+        let turn = self.take_turn().await;
         let rules = &self.worker.big_keys;
         let has_clients = self.worker.pacer().has_clients();
         let Found { big: found, listed } = self.ends.big_keys(rules, &counts, self.worker.dataset, has_clients).await?;
-        drop(crowd);
+        drop(turn);
         self.listed = listed;
         let mut judged = rules.judge(&found, Timestamp::now());
         if found.iter().any(|big| rules.is_big(big) && !judged.refused.contains_key(&big.slot)) {

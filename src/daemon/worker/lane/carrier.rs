@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::{MutexGuard, SemaphorePermit, oneshot};
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -13,14 +13,13 @@ use crate::cluster::{MemoryUse, Shard, SlotSet, Topology};
 use crate::daemon::PaceStatus;
 use crate::daemon::drive::{Carrier, pause_length};
 use crate::daemon::ends::Fault;
+use crate::daemon::turns::Turn;
 use crate::daemon::worker::FromWorker;
 use crate::metrics::StepName;
 use crate::migration::{Blocked, CallLimit, End, Mark, MigrateReply, Migration, Pair, Purpose, Reply, Step, Trouble};
 
 /// How old the target's memory may be in the middle of a group, while it is below its limit.
 const MEMORY_GOOD_FOR: Duration = Duration::from_millis(100);
-/// How long another move's call is waited for.
-const COURTESY: Duration = Duration::from_millis(50);
 /// How long replicas may be behind, or the finalise be somebody else's, before that is told; and how often it is logged again.
 const PATIENCE: Duration = Duration::from_secs(2);
 const REMIND: Duration = Duration::from_mins(1);
@@ -80,13 +79,10 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Waits for the calls of other moves, where that is wanted for the sake of clients. A courtesy: a call that takes long is
-    /// not waited for.
-    pub(super) async fn crowd(&self) -> Option<MutexGuard<'a, ()>> {
-        if !self.worker.pacer().takes_turns() {
-            return None;
-        }
-        tokio::time::timeout(COURTESY, self.worker.crowd.lock()).await.ok()
+    /// Waits for the calls of other moves, where that is wanted for the sake of clients.
+    pub(super) async fn take_turn(&self) -> Option<Turn<'a>> {
+        let with = self.worker.pacer().takes_turns_with()?;
+        self.worker.turns.wait(with).await
     }
 
     /// Why a target that would drop keys takes no more in the middle of a group.
@@ -257,7 +253,7 @@ impl Carrier for Lane<'_> {
         }
         // To the end of the call. Slots that lie open are finished as fast as can be.
         let is_courteous = !at_once && (is_about_keys(&step) || self.worker.purpose == Purpose::Move);
-        let _crowd = if is_courteous { self.crowd().await } else { None };
+        let _turn = if is_courteous { self.take_turn().await } else { None };
         // Much may have happened while it rested, and asked: the machine is to be asked anew.
         if matches!(step, Step::MoveKeys(_)) && (self.worker.failed_over.is_cancelled() || !self.may_send(&step)) {
             return None;
