@@ -234,27 +234,36 @@ fn empty_slots_are_moved_as_one_group() {
 
 #[test]
 fn keys_whose_names_are_known_are_not_listed_again_unless_the_count_is_another() {
-    check("slots 866; keys 866 a b; keys 866/3 c; listed 866 a b; listed 866/3 c", expect![[r#"
+    check(
+        "slots 866; keys 866 a b; keys 866/3 c; listed 866 a b; listed 866/3 c",
+        expect![[r#"
         look; target importing 866; source migrating 866
         look; move 866 a,b; move 866/3 c; take
         look; target assigned 866
         look; source assigned 866
-        look; yield; done"#]]);
-    check("slots 866; keys 866 a b c; listed 866 a b", expect![[r#"
+        look; yield; done"#]],
+    );
+    check(
+        "slots 866; keys 866 a b c; listed 866 a b",
+        expect![[r#"
         look; target importing 866; source migrating 866
         look; move 866 a,b; list 866; move 866 c; take
         look; target assigned 866
         look; source assigned 866
-        look; yield; done"#]]);
+        look; yield; done"#]],
+    );
     // One has gone since, and another has come.
-    check("slots 866; keys 866 a b; listed 866 a x", expect![[r#"
+    check(
+        "slots 866; keys 866 a b; listed 866 a x",
+        expect![[r#"
         look; target importing 866; source migrating 866
         look; move 866 a,x; take
         look; yield
         look; list 866; move 866 b; take
         look; target assigned 866
         look; source assigned 866
-        look; yield; done"#]]);
+        look; yield; done"#]],
+    );
 }
 
 #[test]
