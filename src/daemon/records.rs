@@ -1,6 +1,6 @@
 //! The journal as the supervisor uses it: written off the event loop, and nothing at all where none is configured.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use super::failpoints::{self, Moment, Phase};
 use crate::cluster::{NodeId, SlotSet};
-use crate::journal::{Drain, Journal, JournalError, Moved, Opened, Pause};
+use crate::journal::{Drain, History, Journal, JournalError, Moved, Opened, Pause};
 
 /// The journal, or none.
 #[derive(Clone, Debug, Default)]
@@ -96,9 +96,9 @@ impl Records {
     }
 
     /// The moves that are on record as ended, newest last.
-    pub(super) fn history(&self) -> VecDeque<Moved> {
-        let Some(journal) = &self.journal else { return VecDeque::new() };
-        journal.lock().unwrap_or_else(PoisonError::into_inner).history().cloned().collect()
+    pub(super) fn history(&self) -> History {
+        let Some(journal) = &self.journal else { return History::default() };
+        journal.lock().unwrap_or_else(PoisonError::into_inner).history().clone()
     }
 
     /// The pause that is on record.

@@ -1,6 +1,6 @@
 //! What evenkeel knows and does, as one value: the supervisor publishes it, everybody else only reads it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{CertificateFile, PaceStatus, Reason, SetAside, Tenure};
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
-use crate::journal::{Drain, Moved, Pause};
+use crate::journal::{Drain, History, Pause};
 use crate::migration::{Pair, Purpose};
 use crate::plan::Plan;
 
@@ -43,7 +43,7 @@ pub struct Status {
     /// How far the present work has come.
     pub work: Work,
     /// Moves that ended, newest last, those of earlier processes on record included; the last thousand.
-    pub history: Arc<VecDeque<Moved>>,
+    pub history: Arc<History>,
     /// Slots that could not be moved, and when they are tried again.
     pub set_aside: BTreeMap<Slot, SetAside>,
     /// What an operator told us: to begin nothing new.

@@ -12,7 +12,7 @@ mod telling;
 mod tenure;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -43,7 +43,7 @@ use super::{
 };
 use crate::cluster::{NodeId, NodeInfo, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
-use crate::journal::{Drain, Moved, Pause, Process};
+use crate::journal::{Drain, History, Pause, Process};
 use crate::metrics::Metrics;
 use crate::migration::{Pair, Purpose};
 use crate::plan::{Plan, Policy, Why};
@@ -182,10 +182,8 @@ pub struct Supervisor {
     checks_heeded: Option<Instant>,
     work: Option<Account>,
     done_work: Work,
-    /// Moves that ended, newest last, those of earlier processes included; never more than [`HISTORY_MAX`].
-    ///
-    /// [`HISTORY_MAX`]: crate::journal::HISTORY_MAX
-    history: Arc<VecDeque<Moved>>,
+    /// Moves that ended, those of earlier processes included, also where there is no journal.
+    history: Arc<History>,
     reasons: Vec<Reason>,
     logged: BTreeMap<(&'static str, String), Instant>,
     mailbox: (mpsc::Sender<FromWorker>, mpsc::Receiver<FromWorker>),

@@ -26,7 +26,7 @@ use super::json::{ErrorDocument, history_document, plan_document, status_documen
 use super::rate::Limited;
 use crate::clock::Now;
 use crate::daemon::Status;
-use crate::journal::Moved;
+use crate::journal::History;
 use crate::plan::Plan;
 
 /// Streams at once: some operators, some tabs each. One costs the making of a status twice a second.
@@ -128,7 +128,7 @@ struct Told {
     /// The number of the look.
     view: Option<u64>,
     plan: Option<Arc<Plan>>,
-    history: Arc<VecDeque<Moved>>,
+    history: Arc<History>,
 }
 
 impl Told {

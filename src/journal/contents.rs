@@ -1,14 +1,11 @@
 //! What the records of a journal amount to: the slots that are open, what silent nodes may import, the latest moves and those
 //! that have not ended, a pause, drains. No file here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::line::Record;
-use super::{Drain, Moved, Opened, Pause};
+use super::{Drain, History, Moved, Opened, Pause};
 use crate::cluster::{NodeId, SlotSet};
-
-/// Moves that are kept: some hours of a large rebalance, a few hundred KiB of file.
-pub const HISTORY_MAX: usize = 1_000;
 
 /// What still counts of the records so far.
 #[derive(Debug, Default)]
@@ -17,7 +14,7 @@ pub(super) struct Contents {
     opened: Vec<Opened>,
     /// No set is empty.
     imports: BTreeMap<NodeId, SlotSet>,
-    history: VecDeque<Moved>,
+    history: History,
     /// Moves that have not ended, as far as they are known to have come, by source and target.
     under_way: BTreeMap<(NodeId, NodeId), Moved>,
     pause: Option<Pause>,
@@ -41,7 +38,7 @@ impl Contents {
             }
             Record::Moved(moved) => {
                 self.under_way.remove(&(moved.source, moved.target));
-                self.remember(moved);
+                self.history.remember(moved);
             }
             Record::Paused(pause) => self.pause = Some(pause),
             Record::Resumed {} => self.pause = None,
@@ -55,15 +52,8 @@ impl Contents {
         let mut cut_off: Vec<Moved> = std::mem::take(&mut self.under_way).into_values().collect();
         cut_off.sort_by_key(|moved| moved.at);
         for moved in cut_off {
-            self.remember(moved);
+            self.history.remember(moved);
         }
-    }
-
-    fn remember(&mut self, moved: Moved) {
-        if self.history.len() == HISTORY_MAX {
-            self.history.pop_front();
-        }
-        self.history.push_back(moved);
     }
 
     fn close(&mut self, slots: &SlotSet) {
@@ -82,9 +72,8 @@ impl Contents {
         &self.imports
     }
 
-    /// Newest last, never more than [`HISTORY_MAX`].
-    pub(super) fn history(&self) -> impl Iterator<Item = &Moved> {
-        self.history.iter()
+    pub(super) fn history(&self) -> &History {
+        &self.history
     }
 
     pub(super) fn pause(&self) -> Option<Pause> {

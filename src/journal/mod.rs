@@ -17,12 +17,13 @@ use crate::cluster::{NodeId, SlotSet};
 
 mod contents;
 mod file;
+mod history;
 mod line;
 mod shared;
 #[cfg(test)]
 mod tests;
 
-pub use contents::HISTORY_MAX;
+pub use history::{HISTORY_MAX, History};
 pub use shared::{read_open_slots, write_open_slots};
 
 use contents::Contents;
@@ -258,7 +259,7 @@ impl Journal {
     }
 
     /// The last 1,000 moves that ended, or whose process did, newest last.
-    pub fn history(&self) -> impl Iterator<Item = &Moved> {
+    pub fn history(&self) -> &History {
         self.contents.history()
     }
 

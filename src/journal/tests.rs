@@ -9,8 +9,8 @@ use expect_test::expect;
 use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 
-use super::contents::HISTORY_MAX;
 use super::file::COMPACT_AT;
+use super::history::HISTORY_MAX;
 use super::line::{self, Record};
 use super::*;
 use crate::cluster::Slot;
@@ -124,7 +124,7 @@ fn shown(journal: &Journal) -> String {
     let imports =
         journal.imports().iter().map(|(node, slots)| format!("; {} may import {slots}", &node.to_string()[..1]));
     let imports: String = imports.collect();
-    format!("{}; {} moved{paused}{drained}{imports}", open.join(", "), journal.history().count())
+    format!("{}; {} moved{paused}{drained}{imports}", open.join(", "), journal.history().iter().count())
 }
 
 /// A story, and what the journal says at its end and to the next process. A line that begins with `!` fails, and leaves
@@ -175,7 +175,7 @@ fn check_history(story: &[&str], expect: &str) {
         let name = |node: NodeId| node.to_string()[..1].to_owned();
         format!("{} {}>{}", moved.slots, name(moved.source), name(moved.target))
     };
-    let history: Vec<String> = journal.unwrap().history().map(of_move).collect();
+    let history: Vec<String> = journal.unwrap().history().iter().map(of_move).collect();
     assert_eq!(history.join(", "), expect, "{story:?}");
 }
 
@@ -243,7 +243,7 @@ fn a_move_of_the_version_before_bytes_were_counted_is_read_without_them() {
     let line = line::write(&Record::Moved(before.clone()));
     assert!(!line.contains("bytes"), "{line}");
     fs::write(&path, format!("{{\"evenkeel_journal\":3}}\n{line}")).unwrap();
-    assert_eq!(Journal::open(dir.path()).unwrap().history().collect::<Vec<_>>(), [&before]);
+    assert_eq!(Journal::open(dir.path()).unwrap().history().iter().collect::<Vec<_>>(), [&before]);
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_process_that_dies_at_any_byte_of_the_file_leaves_a_journal_of_the_whole_lin
         journal.moved(moved("7 a b")).unwrap();
         drop(journal);
         let next = Journal::open(dir.path()).unwrap();
-        assert!(!next.torn() && next.history().last().unwrap().slots == slots("7"), "{len} bytes");
+        assert!(!next.torn() && next.history().iter().last().unwrap().slots == slots("7"), "{len} bytes");
     }
 }
 
@@ -410,7 +410,7 @@ fn the_file_stays_small_and_keeps_open_slots_and_the_latest_moves() {
     assert!(compactions >= 1);
     let check = |journal: &Journal| {
         assert_eq!(shown(journal), format!("0-9 a>b; {HISTORY_MAX} moved"));
-        assert!(journal.history().map(|moved| moved.keys).eq(moves - HISTORY_MAX as u64..moves));
+        assert!(journal.history().iter().map(|moved| moved.keys).eq(moves - HISTORY_MAX as u64..moves));
     };
     check(&journal);
     drop(journal);
@@ -430,7 +430,7 @@ fn records_that_are_long_themselves_do_not_make_every_write_begin_the_file_anew(
         // Nothing is dropped yet: beginning anew shows only in that the file's length limit has grown.
         compactions += usize::from(before > COMPACT_AT && journal.file.limit() == 2 * before);
     }
-    assert_eq!((journal.history().count(), compactions), (50, 2), "beyond 1 and 2 MiB");
+    assert_eq!((journal.history().iter().count(), compactions), (50, 2), "beyond 1 and 2 MiB");
 }
 
 fn any_slots() -> impl Strategy<Value = SlotSet> {
@@ -497,7 +497,7 @@ proptest! {
             let open: Vec<_> = open.collect();
             prop_assert_eq!(open.len(), table.len(), "no slot is in two records");
             prop_assert_eq!(&open.into_iter().collect::<BTreeMap<_, _>>(), &table);
-            prop_assert!(journal.history().eq(&history));
+            prop_assert!(journal.history().iter().eq(&history));
         }
     }
 }

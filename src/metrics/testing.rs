@@ -1,6 +1,6 @@
 //! A status of a daemon in mid-work, and one of a daemon that has just begun, for the tests of whoever shows them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::cluster::{NodeId, NodeInfo, NodeView, Observation, Observed, Slot, SlotSet, Topology};
 use crate::config::Mode;
 use crate::daemon::{MoveStatus, PaceStatus, Reason, SetAside, Status, Tenure, View, Work};
-use crate::journal::Moved;
+use crate::journal::{History, Moved};
 use crate::migration::{Pair, Purpose};
 use crate::plan::{Member, Plan, Policy, ShardInput};
 use crate::throttle::Limit;
@@ -112,7 +112,7 @@ pub(crate) fn working(now: Now) -> Status {
             elapsed: Duration::from_millis(12_500),
             active: true,
         },
-        history: Arc::new(VecDeque::from([
+        history: Arc::new(History::from_iter([
             moved(now, 7_200, "0-99", "drain", "done"),
             moved(now, 60, "100", "resume", "left: the target is full"),
         ])),

@@ -101,7 +101,7 @@ fn kill_at_ten_places(cluster: &Cluster, data: &Data, more: &str) {
 /// Each killed run is in the history, with all but the last few slots that it moved.
 fn check_history_of_killed_runs(state: &Path) {
     let journal = journal::Journal::open(state).expect("no run has it");
-    let killed = journal.history().filter(|moved| moved.outcome.starts_with("killed: "));
+    let killed = journal.history().iter().filter(|moved| moved.outcome.starts_with("killed: "));
     let (mut runs, mut told) = (0, 0);
     for moved in killed {
         runs += 1;
@@ -114,6 +114,7 @@ fn check_history_of_killed_runs(state: &Path) {
     assert!(told >= (PLACES - 1) * APART - unknown, "{told} slots of killed moves are on record");
     let all = journal
         .history()
+        .iter()
         .fold((SlotSet::new(), 0), |(all, sum), moved| (all.union(&moved.slots), sum + moved.slots.len()));
     assert_eq!(all.0.len(), all.1, "no slot is told of twice");
     assert!((4096 - unknown..=4096).contains(&all.1), "{} slots are on record", all.1);

@@ -18,7 +18,7 @@ use super::super::{MoveId, RoomRules};
 use super::{Running, SetAside, Supervisor};
 use crate::cluster::{Product, Slot, SlotSet};
 use crate::config::Config;
-use crate::journal::{HISTORY_MAX, Moved, Opened};
+use crate::journal::{Moved, Opened};
 use crate::metrics::MoveOutcome;
 use crate::migration::{Pair, Purpose, Trouble};
 use crate::plan::Why;
@@ -229,18 +229,9 @@ impl Supervisor {
         self.parts.metrics.move_ended(outcome);
         let trouble = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
         let moved = running.moved(running.finished.clone(), format!("{}{trouble}", outcome.name()));
-        self.remember(moved.clone());
-        self.parts.records.moved(moved).await;
-    }
-
-    /// Keeps it for whoever asks what was done lately, also where there is no journal.
-    fn remember(&mut self, moved: Moved) {
         // What was published stays as it was: a copy, of a thousand moves at most.
-        let history = Arc::make_mut(&mut self.history);
-        if history.len() == HISTORY_MAX {
-            history.pop_front();
-        }
-        history.push_back(moved);
+        Arc::make_mut(&mut self.history).remember(moved.clone());
+        self.parts.records.moved(moved).await;
     }
 
     /// Slots that a running move leaves behind: each is tried once by a move, and so set aside once.
