@@ -32,7 +32,7 @@ pub(super) async fn repair(args: &RepairArgs) -> anyhow::Result<ExitStatus> {
     let wishes = Wishes { slots: args.slots.clone(), prefer, dry_run: args.dry_run };
     let leave = CancellationToken::new();
     tokio::spawn(heed_signals(leave.clone(), CancellationToken::new()));
-    let outcome = daemon::repair(&config, &wishes, &instance(), leave).await?;
+    let outcome = Box::pin(daemon::repair(&config, &wishes, &instance(), leave)).await?;
     let document = Document::of(&outcome, args.dry_run);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&document)?);

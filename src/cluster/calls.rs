@@ -43,7 +43,7 @@ fn number(fields: &str, name: &str) -> Option<u64> {
 }
 
 /// Commands that replicas, monitors and evenkeel itself send; those with subcommands stand for all of these.
-const UPKEEP: [&str; 27] = [
+const UPKEEP: [&str; 25] = [
     "asking",
     "auth",
     "client",
@@ -53,14 +53,12 @@ const UPKEEP: [&str; 27] = [
     "dbsize",
     "dump",
     "eval",
-    "exec",
     "function",
     "hello",
     "info",
     "latency",
     "memory",
     "migrate",
-    "multi",
     "ping",
     "psync",
     "replconf",

@@ -397,7 +397,7 @@ impl Connections {
             let conn = match at {
                 End::Source => self.source_data(db).await?,
                 End::Target => {
-                    opened = self.dial(End::Target, db).await?;
+                    opened = self.dial_for_keys(End::Target, db).await?;
                     &opened
                 }
             };
@@ -410,7 +410,7 @@ impl Connections {
 
     async fn compare(&mut self, db: u32, keys: &[Key]) -> Result<Reply, Fault> {
         // A connection of its own: between ASKING and the call that it is for, nothing else may be sent.
-        let target = self.dial(End::Target, db).await?;
+        let target = self.dial_for_keys(End::Target, db).await?;
         let source = self.source_data(db).await?;
         let compared = source.compare_keys(&target, keys).await;
         let at = if target.is_dead() { End::Target } else { End::Source };
@@ -420,7 +420,7 @@ impl Connections {
     /// Deletes keys at the target, which holds them behind its mark: copies that no client sees.
     pub(super) async fn delete_at_target(&mut self, db: u32, keys: &[Key]) -> Result<(), Fault> {
         // A connection of its own, as above.
-        let target = self.dial(End::Target, db).await?;
+        let target = self.dial_for_keys(End::Target, db).await?;
         target.delete_asking(keys).await.map_err(no_answer(End::Target))
     }
 
@@ -449,7 +449,7 @@ impl Connections {
 
     pub(super) async fn source_data(&mut self, db: u32) -> Result<&Conn, Fault> {
         if self.source_data.get(&db).is_none_or(Conn::is_dead) {
-            let conn = self.dial(End::Source, db).await?;
+            let conn = self.dial_for_keys(End::Source, db).await?;
             self.source_data.insert(db, conn);
         }
         self.source_data.get(&db).ok_or_else(|| unreachable(End::Source))
@@ -458,6 +458,12 @@ impl Connections {
     /// A new connection to the process that the move began with, in this database.
     async fn dial(&mut self, at: End, db: u32) -> Result<Conn, Fault> {
         let dialer = self.dialer.clone();
+        self.dial_by(&dialer, at, db).await
+    }
+
+    /// The same for names and values of keys.
+    async fn dial_for_keys(&mut self, at: End, db: u32) -> Result<Conn, Fault> {
+        let dialer = self.dialer.bare();
         self.dial_by(&dialer, at, db).await
     }
 

@@ -74,10 +74,10 @@ mod tests {
             rules: rules.to_vec(),
         };
         let told = together(vec![
-            lacks("c", &["+multi", "+exec"]),
+            lacks("c", &["+time", "+eval"]),
             Reason::Observing,
             lacks("b", &["+asking"]),
-            lacks("a", &["+multi", "+exec"]),
+            lacks("a", &["+time", "+eval"]),
         ]);
         let told: Vec<String> = told.iter().map(ToString::to_string).collect();
         let expect = [
@@ -85,7 +85,7 @@ mod tests {
             "b.example:6379 (bbbbbbbb) does not permit what moving slots needs; run there: ACL SETUSER mover +asking"
                 .to_owned(),
             "a.example:6379 (aaaaaaaa), c.example:6379 (cccccccc) do not permit what moving slots needs; run there: \
-             ACL SETUSER mover +multi +exec"
+             ACL SETUSER mover +time +eval"
                 .to_owned(),
         ];
         assert_eq!(told, expect);

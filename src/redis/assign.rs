@@ -152,14 +152,18 @@ impl Conn {
             Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
         };
         if others.is_empty() {
-            let [reply] = self.call_together([take]).await?;
-            return Ok(vec![(first, taken(reply)?)]);
+            let replies = self.call_together(vec![take]).await?;
+            return replies.into_iter().map(|reply| Ok((first, taken(reply)?))).collect();
         }
         let script = [ADD_IN_TIME.to_owned(), "1".to_owned(), first.a_key(), deadline.millis.to_string()];
         let script = words(script.into_iter().chain(others.iter().map(Slot::to_string)).collect());
-        let [took_first, took_others] = self.call_together([take, ("EVAL", script)]).await?.map(taken);
-        let took_first = took_first?;
-        let mut took_others = took_others?;
+        let replies = self.call_together(vec![take, ("EVAL", script)]).await?;
+        let [took_first, mut took_others]: [SetSlotReply; 2] = replies
+            .into_iter()
+            .map(taken)
+            .collect::<Result<Vec<_>, _>>()?
+            .try_into()
+            .map_err(|_| self.unexpected("CLUSTER SETSLOT", "another number of replies than of commands"))?;
         if took_first != SetSlotReply::Ok && took_others != SetSlotReply::Ok {
             took_others = took_first.clone();
         }

@@ -118,22 +118,25 @@ impl Conn {
 
     /// How many keys of each slot the node holds, in this connection's database. All asked at once.
     pub async fn count_keys(&self, slots: &SlotSet) -> Result<Counted, CallError> {
-        let calls = slots.iter().map(|slot| async move {
-            match self.count_keys_in_slot(slot).await? {
-                Value::Integer(keys) => Ok((slot, u64::try_from(keys).unwrap_or_default())),
-                Value::Null | Value::Bytes(_) | Value::Array(_) => {
-                    Err(self.unexpected("CLUSTER COUNTKEYSINSLOT", "no number"))
-                }
+        let slots: Vec<Slot> = slots.iter().collect();
+        let counts = self.count_keys_in_slots(&slots).await?;
+        let count = |(slot, count): (&Slot, Value)| match count {
+            Value::Integer(keys) => Ok((*slot, u64::try_from(keys).unwrap_or_default())),
+            Value::Null | Value::Bytes(_) | Value::Array(_) => {
+                Err(self.unexpected("CLUSTER COUNTKEYSINSLOT", "no number"))
             }
-        });
-        join_all(calls).await.into_iter().collect()
+        };
+        slots.iter().zip(counts).map(count).collect()
     }
 
-    /// Names of keys of each slot, at most `count` of each, in this connection's database.
+    /// Names of keys of each slot, at most `count` of each, in this connection's database. The connection is a bare one
+    /// ([`Dialer::bare`]).
+    ///
+    /// [`Dialer::bare`]: super::Dialer::bare
     pub async fn list_keys(&self, slots: &[Slot], count: u32) -> Result<Vec<(Slot, Vec<Key>)>, CallError> {
         let ask = |slot: &Slot| vec!["GETKEYSINSLOT".into(), slot.to_string().into(), count.to_string().into()];
-        let replies = self.call_listing("CLUSTER", slots.iter().map(ask).collect()).await?;
-        let keys = |value| match value {
+        let replies = self.call_each("CLUSTER", slots.iter().map(ask)).await?;
+        let keys = |value: Result<Value, CallError>| match value? {
             Value::Array(keys) => keys.into_iter().map(|key| self.key(key)).collect(),
             Value::Null | Value::Integer(_) | Value::Bytes(_) => {
                 Err(self.unexpected("CLUSTER GETKEYSINSLOT", "no list"))
@@ -230,17 +233,17 @@ impl Conn {
         args.push("KEYS".into());
         args.extend(call.batch.keys.iter().cloned());
         let timeout = call.timeout * 2 + call.expected * 3 + Duration::from_secs(2);
-        let migrate = self.call_within("MIGRATE", args, timeout);
-        let is_marked = async {
-            let Some(key) = call.batch.keys.first().filter(|_| call.ask) else { return true };
-            // Answered by `ASK` where the mark is; whatever else is the matter is found by the next call.
-            self.call_within("TYPE", vec![key.clone()], timeout).await.is_err()
-        };
-        // Both travel together.
-        let (moved, is_marked) = tokio::join!(migrate, is_marked);
+        let mut calls = vec![("MIGRATE", args)];
+        if let Some(key) = call.batch.keys.first().filter(|_| call.ask) {
+            calls.push(("TYPE", vec![key.clone()]));
+        }
+        let mut replies = self.call_together_within(calls, timeout).await?.into_iter();
+        let moved = replies.next().ok_or_else(|| self.unexpected("MIGRATE", "no reply"))?;
+        // Answered by `ASK` where the mark is; whatever else is the matter is found by the next call.
+        let is_unmarked = replies.next().is_some_and(|kind| kind.is_ok());
         match moved {
-            Ok(_) if is_marked => Ok(MigrateReply::Moved),
-            Ok(_) => Ok(MigrateReply::MovedUnmarked),
+            Ok(_) if is_unmarked => Ok(MigrateReply::MovedUnmarked),
+            Ok(_) => Ok(MigrateReply::Moved),
             Err(CallError::Refused { text, .. }) => Ok(MigrateReply::from_error(&text)),
             Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
         }

@@ -4,7 +4,8 @@
 //! reconnection, no second attempt of any command, a time-out on every call, and no command whose reply it could take
 //! for a pub/sub message (an array of three to five elements that begins with a word like `message`, as a listing of
 //! keys may). A connection that failed once is closed and never used again. Bare ones ([`Wire`]) are those that last and
-//! only look, for which the library's take too much memory, and those that carry commands which are to arrive together.
+//! only look, for which the library's take too much memory, those that carry commands which are to arrive together, and
+//! those that keys are listed and moved by.
 //!
 //! [`Wire`]: super::wire::Wire
 
@@ -14,9 +15,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
-use fred::interfaces::{ClientLike, ClusterInterface, TransactionInterface};
+use fred::interfaces::{ClientLike, ClusterInterface};
 use fred::types::config::Options;
 use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value as FredValue};
+use futures::future::join_all;
 
 use super::wire::{Reply, Wire};
 use super::{CallError, Wanted};
@@ -160,8 +162,8 @@ impl Conn {
 
     /// Sends one command and awaits its reply, within the time of an ordinary call.
     ///
-    /// Not for replies that are lists of names or values chosen by users (see the module's head): those go through
-    /// [`Conn::call_listing`].
+    /// Not for replies that are lists of names or values chosen by users (see the module's head), unless the connection is a
+    /// bare one.
     pub async fn call(&self, command: &'static str, args: Vec<Bytes>) -> Result<Value, CallError> {
         self.call_within(command, args, self.call_timeout).await
     }
@@ -184,68 +186,55 @@ impl Conn {
         self.sort(command, reply)
     }
 
+    /// Sends the same command with these arguments each, in one piece, over a bare connection, and awaits their replies; the
+    /// server mostly carries them out in one turn.
+    pub(super) async fn call_each(
+        &self,
+        command: &'static str,
+        calls: impl IntoIterator<Item = Vec<Bytes>>,
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        let calls = calls.into_iter().map(|args| (command, args)).collect();
+        self.call_together(calls).await
+    }
+
     /// Sends several commands in one piece, over a bare connection, and awaits their replies; the server mostly carries
     /// them out in one turn.
-    pub(super) async fn call_together<const N: usize>(
+    pub(super) async fn call_together(
         &self,
-        calls: [(&'static str, Vec<Bytes>); N],
-    ) -> Result<[Result<Value, CallError>; N], CallError> {
-        let command = calls[0].0;
-        self.refuse_if_dead(command)?;
-        let Link::Bare(wire) = &self.link else {
-            return Err(self.unexpected(command, "the client library sends every command by itself"));
-        };
-        let sent = calls.each_ref().map(|(command, args)| (*command, &args[..]));
-        match Box::pin(wire.call_together(sent, self.call_timeout)).await {
-            Ok(replies) => {
-                let mut commands = calls.iter().map(|(command, _)| *command);
-                Ok(replies.map(|reply| self.sort_bare(commands.next().unwrap_or(command), Ok(reply))))
-            }
-            Err(why) => Err(self.unanswered(command, why)),
-        }
+        calls: Vec<(&'static str, Vec<Bytes>)>,
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        self.call_together_within(calls, self.call_timeout).await
     }
 
-    /// `CLUSTER COUNTKEYSINSLOT`.
-    ///
-    /// Not by [`Conn::call`]: the library flushes after each command that it does not know by name, and of the many
-    /// counts that are asked at once every one would travel, and be served, alone.
-    pub(super) async fn count_keys_in_slot(&self, slot: Slot) -> Result<Value, CallError> {
-        self.refuse_if_dead("CLUSTER COUNTKEYSINSLOT")?;
+    /// The same, and awaits the replies for this long.
+    pub(super) async fn call_together_within(
+        &self,
+        calls: Vec<(&'static str, Vec<Bytes>)>,
+        timeout: Duration,
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
+        let Some(&(first, _)) = calls.first() else { return Ok(Vec::new()) };
+        self.refuse_if_dead(first)?;
+        let Link::Bare(wire) = &self.link else {
+            return Err(self.unexpected(first, "the client library sends every command by itself"));
+        };
+        let sent: Vec<_> = calls.iter().map(|(command, args)| (*command, &args[..])).collect();
+        let replies = Box::pin(wire.call_together(&sent, timeout)).await.map_err(|why| self.unanswered(first, why))?;
+        Ok(calls.iter().zip(replies).map(|((command, _), reply)| self.sort_bare(command, Ok(reply))).collect())
+    }
+
+    /// `CLUSTER COUNTKEYSINSLOT` of each.
+    pub(super) async fn count_keys_in_slots(&self, slots: &[Slot]) -> Result<Vec<Value>, CallError> {
+        const COMMAND: &str = "CLUSTER COUNTKEYSINSLOT";
+        self.refuse_if_dead(COMMAND)?;
         let Link::Library { client, .. } = &self.link else {
-            return self.call("CLUSTER", vec![Bytes::from_static(b"COUNTKEYSINSLOT"), slot.to_string().into()]).await;
+            let args = |slot: &Slot| vec![Bytes::from_static(b"COUNTKEYSINSLOT"), slot.to_string().into()];
+            return self.call_each("CLUSTER", slots.iter().map(args)).await?.into_iter().collect();
         };
         let client = client.with_options(&options(self.call_timeout));
-        let reply: Result<FredValue, _> = client.cluster_count_keys_in_slot(slot.number()).await;
-        self.sort("CLUSTER COUNTKEYSINSLOT", reply)
-    }
-
-    /// Sends commands whose replies are lists of user's names, and awaits all replies.
-    ///
-    /// They travel as one transaction, because the outer list then begins with a list, which no reader mistakes.
-    pub async fn call_listing(&self, command: &'static str, calls: Vec<Vec<Bytes>>) -> Result<Vec<Value>, CallError> {
-        self.refuse_if_dead(command)?;
-        let sent = calls.len();
-        let Link::Library { client, .. } = &self.link else {
-            // Ours takes no reply for anything else.
-            let mut replies = Vec::new();
-            for args in calls {
-                replies.push(self.call(command, args).await?);
-            }
-            return Ok(replies);
-        };
-        let transaction = client.multi();
-        for args in calls {
-            let args = args.into_iter().map(FredValue::Bytes).collect();
-            let queued: Result<FredValue, _> =
-                Box::pin(transaction.with_options(&options(self.call_timeout)).custom(custom(command), args)).await;
-            self.sort(command, queued)?;
-        }
-        match self.sort(command, Box::pin(transaction.exec(true)).await)? {
-            Value::Array(replies) if replies.len() == sent => Ok(replies),
-            other @ (Value::Null | Value::Integer(_) | Value::Bytes(_) | Value::Array(_)) => {
-                Err(self.unexpected(command, format!("{sent} calls, and the reply {other:?}")))
-            }
-        }
+        // Not by `Conn::call`: the library flushes after each command that it does not know by name, and of the many counts
+        // that are asked at once every one would travel, and be served, alone.
+        let replies = join_all(slots.iter().map(|slot| client.cluster_count_keys_in_slot(slot.number()))).await;
+        replies.into_iter().map(|reply: Result<FredValue, _>| self.sort(COMMAND, reply)).collect()
     }
 
     /// A reply that does not fit the command.

@@ -13,7 +13,7 @@ type Probe = (&'static str, &'static str, &'static [&'static str]);
 ///
 /// Servers check permissions before arguments, so a call with arguments that are certainly refused tells whether the
 /// user may make it (Redis 6.2 to 8.2 and Valkey 8.1 to 9.1, measured).
-const PROBES: [Probe; 22] = [
+const PROBES: [Probe; 20] = [
     ("+cluster|myid", "CLUSTER", &["MYID"]),
     ("+cluster|nodes", "CLUSTER", &["NODES"]),
     ("+info", "INFO", &["server"]),
@@ -38,9 +38,6 @@ const PROBES: [Probe; 22] = [
     ("+ping", "PING", &[]),
     ("+client|list", "CLIENT", &["LIST", "ID", "0"]),
     ("+config|get", "CONFIG", &["GET", "maxmemory"]),
-    // Last: a transaction that cannot be ended would take in whatever came after it.
-    ("+multi", "MULTI", &[]),
-    ("+exec", "EXEC", &[]),
 ];
 
 /// What the `MIGRATE` user needs at the target: here asked of our own user, which is the same unless configured.

@@ -1,9 +1,9 @@
 //! A bare connection: one exchange at a time, in RESP2, without a task and without memory between the calls.
 //!
 //! For looking at the cluster, which has a connection to every node open for as long as it runs: those of the client library
-//! take 70 KiB each, and as much again as the longest reply, at a thousand nodes hundreds of megabytes. And for commands
-//! that are to arrive together, where the library sends each by itself. What is not here: anything else that the commands
-//! which change something need of the library (calls that do not wait for each other, transactions).
+//! take 70 KiB each, and as much again as the longest reply, at a thousand nodes hundreds of megabytes. For commands
+//! that are to arrive together, where the library sends each by itself. And for keys: here no listing of names is taken for
+//! anything else, and no reply passes through another task. What is not here: calls that do not wait for each other.
 
 #[cfg(test)]
 mod tests;
@@ -29,8 +29,8 @@ use crate::cluster::Address;
 
 /// Room for a reply at first; a longer one makes more. Given back after the call.
 const ROOM: usize = 16 * 1024;
-/// Longer replies are none of a server: the view of a thousand nodes has a hundred thousand bytes.
-const LONGEST: usize = 64 * 1024 * 1024;
+/// Longer replies are none of a server: a value has 512 MiB at the most, unless its server was told otherwise.
+const LONGEST: usize = 1024 * 1024 * 1024;
 /// How long a connection is silent before the kernel asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -80,23 +80,22 @@ impl Wire {
 
     /// Sends a command and reads its reply. Calls at the same time wait for each other. The error says why there is none.
     pub(super) async fn call(&self, command: &str, args: &[Bytes], timeout: Duration) -> Result<Reply, String> {
-        let [reply] = self.call_together([(command, args)], timeout).await?;
-        Ok(reply)
+        let mut replies = self.call_together(&[(command, args)], timeout).await?;
+        replies.pop().ok_or_else(|| "no reply".to_owned())
     }
 
     /// Sends several commands in one piece and reads a reply to each, in their order.
-    pub(super) async fn call_together<const N: usize>(
+    pub(super) async fn call_together(
         &self,
-        calls: [(&str, &[Bytes]); N],
+        calls: &[(&str, &[Bytes])],
         timeout: Duration,
-    ) -> Result<[Reply; N], String> {
+    ) -> Result<Vec<Reply>, String> {
         let mut place = self.stream.lock().await;
         let mut stream = place.take().ok_or_else(|| "the connection was closed after an earlier failure".to_owned())?;
         let exchange = async {
-            stream.write_all(&request(&calls)?).await?;
+            stream.write_all(&request(calls)?).await?;
             stream.flush().await?;
-            let replies = read(&mut stream, N).await?;
-            replies.try_into().map_err(|_| broken("another number of replies than of commands"))
+            read(&mut stream, calls.len()).await
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(Ok(replies)) => {

@@ -11,7 +11,7 @@ use crate::support::{Cluster, Evenkeel, Flavour, Spec, Workload, settings};
 /// The rules of evenkeel's user on Redis from 7.0 and on Valkey, beside `on`, `>PASSWORD` and `~*`.
 ///
 /// Where keys are in numbered databases it needs `+select` in any case.
-const RULES: [&str; 26] = [
+const RULES: [&str; 24] = [
     // To look: every poll.
     "+cluster|nodes",
     "+cluster|info",
@@ -26,8 +26,6 @@ const RULES: [&str; 26] = [
     "+cluster|countkeysinslot",
     "+cluster|getkeysinslot",
     "+ping",
-    "+multi",
-    "+exec",
     "+migrate",
     // To compare the copies of a key that is found at both ends.
     "+dump",

@@ -54,7 +54,7 @@ fn what_an_operator_gets_wrong_is_a_reason_and_moves_nothing() {
     let password = files.path().join("password");
     std::fs::write(&password, "its own").expect("the directory is writable");
     for (node, without) in
-        [(first, "-migrate"), (second, "-multi"), (third, "-migrate"), (cluster.empty_primaries()[0], "+ping")]
+        [(first, "-migrate"), (second, "-asking"), (third, "-migrate"), (cluster.empty_primaries()[0], "+ping")]
     {
         cluster.cmd::<()>(node, &["ACL", "SETUSER", "mover", "on", ">its own", "~*", "+@all", without]);
     }
@@ -67,7 +67,7 @@ fn what_an_operator_gets_wrong_is_a_reason_and_moves_nothing() {
     let [one, other] = lacking.map(named);
     for line in [
         format!("{one}, {other} do not permit what moving slots needs; run there: ACL SETUSER mover +migrate '~*'"),
-        format!("{} does not permit what moving slots needs; run there: ACL SETUSER mover +multi", named(second)),
+        format!("{} does not permit what moving slots needs; run there: ACL SETUSER mover +asking", named(second)),
     ] {
         assert!(status.contains(&line), "`{line}` in {status}");
         assert!(daemon.stderr().contains(&line), "`{line}` in {}", daemon.stderr());

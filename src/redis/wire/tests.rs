@@ -100,9 +100,9 @@ async fn calls_at_the_same_time_take_turns() {
 #[tokio::test]
 async fn commands_in_one_piece_have_a_reply_each() {
     let together = async |replies: Vec<&'static [u8]>| {
-        answered_with(replies).await.call_together([("PING", &[]), ("EVAL", &[])], SOON).await
+        answered_with(replies).await.call_together(&[("PING", &[]), ("EVAL", &[])], SOON).await
     };
-    let expected = Ok([Ok(bytes("OK")), Err("LATE".to_owned())]);
+    let expected = Ok(vec![Ok(bytes("OK")), Err("LATE".to_owned())]);
     assert_eq!(together(vec![b"+OK\r\n-LATE\r\n"]).await, expected);
     assert!(together(vec![b"+OK\r\n"]).await.is_err(), "one reply is missing");
     assert!(together(vec![b"+OK\r\n+OK\r\n+OK\r\n"]).await.is_err(), "one reply is too many");

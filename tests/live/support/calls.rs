@@ -59,7 +59,7 @@ impl Cluster {
     ///
     /// All that it counts but those known to read, so that a command that nobody thought of is not missed.
     pub(crate) fn writes(&self) -> BTreeMap<(Node, String), u64> {
-        const READ: [&str; 26] = [
+        const READ: [&str; 24] = [
             "acl|dryrun",
             "acl|whoami",
             "client|id",
@@ -73,14 +73,12 @@ impl Cluster {
             "command",
             "command|info",
             "config|get",
-            "exec",
             "function|list",
             "get",
             "hello",
             "info",
             "memory|usage",
             "module|list",
-            "multi",
             "ping",
             "pttl",
             "role",
