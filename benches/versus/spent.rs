@@ -20,6 +20,8 @@ pub(crate) struct Spent {
     pub(crate) servers: Duration,
     /// Calls of each command, and how long they held the servers by their own count.
     commands: BTreeMap<String, (u64, Duration)>,
+    /// Calls of `MIGRATE` by how long they held their source at the most, in microseconds.
+    migrates: BTreeMap<u64, u64>,
 }
 
 impl Spent {
@@ -31,6 +33,21 @@ impl Spent {
             let sum = self.commands.entry(name.clone()).or_default();
             *sum = (sum.0 + calls, sum.1 + *time);
         }
+        for (limit, calls) in &other.migrates {
+            *self.migrates.entry(*limit).or_default() += calls;
+        }
+    }
+
+    /// How long that part of all calls of `MIGRATE` held their source at the most, by the source's own histogram; its steps
+    /// double. `None` without any call.
+    pub(crate) fn migrates_within(&self, part: f64) -> Option<Duration> {
+        let wanted = self.migrates.values().sum::<u64>() as f64 * part;
+        let mut calls = 0;
+        let reached = |(_, more): &(&u64, &u64)| {
+            calls += **more;
+            calls as f64 >= wanted
+        };
+        self.migrates.iter().find(reached).map(|(limit, _)| Duration::from_micros(*limit))
     }
 
     /// The commands that held the servers longest: `migrate 1.24 s (4,116 calls)`.
@@ -66,13 +83,24 @@ impl Meter {
         let mut spent = Spent {
             tool: children().saturating_sub(self.children),
             servers: servers(cluster).saturating_sub(self.servers),
-            commands: BTreeMap::new(),
+            ..Spent::default()
         };
         for node in cluster.nodes() {
             let text: String = cluster.cmd(node, &["INFO", "commandstats"]);
             for (name, calls, time) in text.lines().filter_map(counters) {
                 let sum = spent.commands.entry(name.to_owned()).or_default();
                 *sum = (sum.0 + calls, sum.1 + time);
+            }
+            let mut told: BTreeMap<String, BTreeMap<String, redis::Value>> =
+                cluster.cmd(node, &["LATENCY", "HISTOGRAM", "migrate"]);
+            let steps = told.get_mut("migrate").and_then(|fields| fields.remove("histogram_usec"));
+            let steps: Vec<(u64, u64)> =
+                steps.map_or_else(Vec::new, |steps| redis::from_redis_value(steps).expect("pairs of numbers"));
+            let mut shorter = 0;
+            for (limit, calls) in steps {
+                // Each step counts those before it too.
+                *spent.migrates.entry(limit).or_default() += calls - shorter;
+                shorter = calls;
             }
         }
         spent
