@@ -1,5 +1,6 @@
 //! `evenkeel approve`: has a running daemon carry a plan out that waits for it.
 
+use super::output::outln;
 use super::remote::Remote;
 use crate::cli::{ApproveArgs, ExitStatus};
 use crate::http::json::{ApproveRequest, ApprovedDocument};
@@ -9,7 +10,7 @@ use crate::wording::plural;
 pub(super) async fn approve(args: &ApproveArgs) -> anyhow::Result<ExitStatus> {
     let request = ApproveRequest { hash: args.hash.clone() };
     let told: ApprovedDocument = Remote::new(&args.daemon)?.post("/api/v1/approve", request).await?.document()?;
-    println!("approved: plan {}, which moves {}", told.hash, plural(told.slots.count, "slot"));
-    println!("it is carried out while nothing forbids it; `evenkeel status` tells how far that is");
+    outln!("approved: plan {}, which moves {}", told.hash, plural(told.slots.count, "slot"));
+    outln!("it is carried out while nothing forbids it; `evenkeel status` tells how far that is");
     Ok(ExitStatus::Done)
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::cases::{CaseDocument, cases};
 use super::legend::legend;
+use super::output::{out, outln};
 use super::{instance, logging};
 use crate::cli::{CheckArgs, ExitStatus};
 use crate::cluster::{Finding, NodeId, OpenSlot, SlotSet, Unclear};
@@ -25,10 +26,10 @@ pub(super) async fn check(args: &CheckArgs) -> anyhow::Result<ExitStatus> {
     doctor.close();
     let document = Document::of(&diagnosis);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        outln!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         let text = document.text();
-        print!("{text}{}", legend(&text, &diagnosis.topology));
+        out!("{text}{}", legend(&text, &diagnosis.topology));
     }
     Ok(if !diagnosis.uncounted.is_empty() || diagnosis.topology.unclear.iter().any(Unclear::hides_something) {
         ExitStatus::Failed

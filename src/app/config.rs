@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::output::outln;
 use crate::cli::{ConfigCheckArgs, ExitStatus};
 use crate::config::{Config, Reads, SecretError, Secrets, ServerTlsFiles, TlsFiles, TokenSource};
 use crate::tls;
@@ -23,7 +24,7 @@ pub(super) fn check(args: &ConfigCheckArgs) -> ExitStatus {
     };
     let faults = if args.no_files { Vec::new() } else { faults(&config) };
     if faults.is_empty() {
-        println!("{}: nothing is wrong with it", file.display());
+        outln!("{}: nothing is wrong with it", file.display());
         return ExitStatus::Done;
     }
     let text = fs::read_to_string(file).unwrap_or_default();

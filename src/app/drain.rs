@@ -1,5 +1,6 @@
 //! `evenkeel drain` and `evenkeel undrain`: tell a running daemon to leave a node's shard nothing, and to give it its share again.
 
+use super::output::outln;
 use super::remote::{Remote, short};
 use crate::cli::{DrainArgs, ExitStatus};
 use crate::http::json::{DrainDocument, DrainRequest, DrainedDocument, UndrainedDocument};
@@ -9,15 +10,15 @@ pub(super) async fn drain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let request = DrainRequest { node: args.node.clone() };
     let told: DrainedDocument = Remote::new(&args.daemon)?.post("/api/v1/drain", request).await?.document()?;
     let shard = shard_of(&args.node, &told.drained.node);
-    println!("{shard} is to be drained, and to stay so until `evenkeel undrain`");
-    println!("its slots begin to move when nothing forbids it; `evenkeel status` tells how far that is");
-    println!(
+    outln!("{shard} is to be drained, and to stay so until `evenkeel undrain`");
+    outln!("its slots begin to move when nothing forbids it; `evenkeel status` tells how far that is");
+    outln!(
         "without slots its primary may make itself a replica of another, with a full synchronisation \
          (cluster-allow-replica-migration); `evenkeel plan --config FILE --drain {}` tells of whom",
         args.node
     );
     if !told.survives_restart {
-        println!("it lasts until a restart at the most: the daemon has no state.dir, or cannot write to it");
+        outln!("it lasts until a restart at the most: the daemon has no state.dir, or cannot write to it");
     }
     Ok(ExitStatus::Done)
 }
@@ -28,25 +29,25 @@ pub(super) async fn undrain(args: &DrainArgs) -> anyhow::Result<ExitStatus> {
     let told: UndrainedDocument = Remote::new(&args.daemon)?.post("/api/v1/undrain", request).await?.document()?;
     match &told.was_drained {
         Some(DrainDocument { node, replica_of: None, address: None, .. }) => {
-            println!("the drain of {} is forgotten; it is no node of the cluster", named(&args.node, node));
+            outln!("the drain of {} is forgotten; it is no node of the cluster", named(&args.node, node));
         }
         Some(DrainDocument { node, replica_of: None, .. }) => {
-            println!("{} is to have its share again, as long as it is a primary", shard_of(&args.node, node));
+            outln!("{} is to have its share again, as long as it is a primary", shard_of(&args.node, node));
         }
         Some(DrainDocument { node, replica_of: Some(primary), .. }) => {
-            println!(
+            outln!(
                 "{} is drained no more; it is a replica of {} now, and has its share again when it is a primary once more",
                 named(&args.node, node),
                 short(primary)
             );
         }
-        None => println!("nobody had told the daemon to drain it"),
+        None => outln!("nobody had told the daemon to drain it"),
     }
     if told.by_configuration {
-        println!("it is drained all the same: the daemon's file says so, with drain = true");
+        outln!("it is drained all the same: the daemon's file says so, with drain = true");
     }
     if told.returns_at_restart {
-        println!("a restart brings the drain back: the daemon cannot write to its state.dir");
+        outln!("a restart brings the drain back: the daemon cannot write to its state.dir");
     }
     Ok(ExitStatus::Done)
 }

@@ -10,6 +10,7 @@ mod glimpse;
 mod legend;
 mod logging;
 mod manual;
+mod output;
 mod pause;
 mod plan;
 mod progress;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, ConfigCommand, ExitStatus, UsageError};
 use crate::config::Config;
+use output::out;
 
 /// Runs the command line and says how the process ends.
 #[must_use]
@@ -75,10 +77,10 @@ async fn dispatch(cli: Cli) -> ExitStatus {
         Command::Approve(args) => Box::pin(approve::approve(&args)).await,
         Command::Config(ConfigCommand::Check(args)) => Ok(config::check(&args)),
         Command::Config(ConfigCommand::Example) => {
-            print!("{}", Config::example());
+            out!("{}", Config::example());
             Ok(ExitStatus::Done)
         }
-        Command::Completions { shell } => manual::print_completions(shell),
+        Command::Completions { shell } => Ok(manual::print_completions(shell)),
         Command::Man { directory } => manual::write_pages(&directory),
         Command::Demo(args) => Box::pin(crate::demo::demo(&args)).await,
     };

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::join_all;
 use serde::Serialize;
 
+use super::output::{out, outln};
 use super::{glimpse, logging};
 use crate::cli::{ExitStatus, PlanArgs};
 use crate::cluster::{NodeId, Slot, SlotSet};
@@ -54,43 +55,43 @@ pub(super) async fn plan(args: &PlanArgs) -> anyhow::Result<ExitStatus> {
         let evictions = evictions.collect();
         let emptied = emptied.into_iter().map(|(node, fate)| EmptiedDocument::of(node, fate)).collect();
         let document = Document { plan: plan_document(&plan), emptied, obstacles, evictions, functions, left_out };
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        outln!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         let lookup = |slot: Slot| keys.get(&slot).copied();
-        print!("{}", render(&plan, Notes { keys: Some(&lookup), emptied: Some(&emptied) }));
+        out!("{}", render(&plan, Notes { keys: Some(&lookup), emptied: Some(&emptied) }));
         if !plan.moves.is_empty() {
             let hash = plan.hash();
             match config.schedule.approval {
-                Approval::Automatic => println!("plan {hash}"),
-                Approval::Manual if topology.open.is_empty() => println!(
+                Approval::Automatic => outln!("plan {hash}"),
+                Approval::Manual if topology.open.is_empty() => outln!(
                     "plan {hash}; a daemon that waits for approval carries it out at `evenkeel approve {hash}`, while it is the same"
                 ),
                 // Of a daemon that carries one out, this is what it has not begun.
-                Approval::Manual => println!(
+                Approval::Manual => outln!(
                     "plan {hash}, which is not to be approved while slots are open: it will be another one when they are \
                      finished"
                 ),
             }
         }
         for silent in &left_out {
-            println!("Left out: {silent}");
+            outln!("Left out: {silent}");
         }
         for obstacle in &obstacles {
-            println!("Not as things are: {}: {obstacle}", obstacle.name());
+            outln!("Not as things are: {}: {obstacle}", obstacle.name());
         }
         for (node, bytes) in &room.evicted {
-            println!(
+            outln!(
                 "{} has no room for what it is to take, and may drop about {bytes} bytes of keys for it \
                  (migration.full_target = \"evict\")",
                 node.short()
             );
         }
         for (node, lacking) in &lacking {
-            println!("{}: {lacking} (migration.functions = \"{}\")", node.short(), config.migration.functions);
+            outln!("{}: {lacking} (migration.functions = \"{}\")", node.short(), config.migration.functions);
         }
         if !topology.open.is_empty() {
             let open: SlotSet = topology.open.keys().copied().collect();
-            println!("Open slots: {open}. They are finished before anything else; `evenkeel check` tells more.");
+            outln!("Open slots: {open}. They are finished before anything else; `evenkeel check` tells more.");
         }
     }
     let left = !plan.moves.is_empty() || !topology.open.is_empty();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::engine::Engine;
+use super::output::outln;
 use super::{logging, progress};
 use crate::cli::{ExitStatus, MoveArgs, PlanArgs};
 use crate::cluster::Slots;
@@ -44,9 +45,9 @@ async fn carry_out(mut config: Config, goal: Goal, json: bool) -> anyhow::Result
     let work = status.borrow().work;
     let result = result(&ended);
     if json {
-        println!("{}", serde_json::to_string_pretty(&Document::new(&ended, &work, result))?);
+        outln!("{}", serde_json::to_string_pretty(&Document::new(&ended, &work, result))?);
     } else {
-        println!("{}", summary(&ended, &work));
+        outln!("{}", summary(&ended, &work));
     }
     Ok(result)
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::cases::{CaseDocument, cases, named};
 use super::engine::heed_signals;
 use super::legend::legend;
+use super::output::{out, outln};
 use super::{instance, logging};
 use crate::cli::{ExitStatus, Keep, RepairArgs};
 use crate::cluster::Unclear;
@@ -35,10 +36,10 @@ pub(super) async fn repair(args: &RepairArgs) -> anyhow::Result<ExitStatus> {
     let outcome = Box::pin(daemon::repair(&config, &wishes, &instance(), leave)).await?;
     let document = Document::of(&outcome, args.dry_run);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        outln!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         let text = document.text();
-        print!("{text}{}", legend(&text, &outcome.after.topology));
+        out!("{text}{}", legend(&text, &outcome.after.topology));
     }
     Ok(document.result)
 }

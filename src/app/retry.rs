@@ -1,5 +1,6 @@
 //! `evenkeel retry`: tells a running daemon to try slots again that it has set aside.
 
+use super::output::outln;
 use super::remote::Remote;
 use crate::cli::{ExitStatus, RetryArgs};
 use crate::http::json::{RetryDocument, RetryRequest};
@@ -9,12 +10,12 @@ pub(super) async fn retry(args: &RetryArgs) -> anyhow::Result<ExitStatus> {
     let request = RetryRequest { slots: args.slots.to_string() };
     let retried: RetryDocument = Remote::new(&args.daemon)?.post("/api/v1/retry", request).await?.document()?;
     if retried.put_back.count > 0 {
-        println!("put back, and tried again now: {}", retried.put_back.ranges);
+        outln!("put back, and tried again now: {}", retried.put_back.ranges);
     }
     if retried.put_back.count == 0 {
-        println!("none of these slots is set aside");
+        outln!("none of these slots is set aside");
     } else if args.slots.len() < ALL_MEANT && retried.not_set_aside.count > 0 {
-        println!("not set aside: {}", retried.not_set_aside.ranges);
+        outln!("not set aside: {}", retried.not_set_aside.ranges);
     }
     Ok(ExitStatus::Done)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::output::{out, outln};
 use super::remote::{Answer, Remote, short};
 use crate::cli::{ExitStatus, StatusArgs};
 use crate::cluster::{Slot, SlotSet, Unclear};
@@ -23,7 +24,7 @@ const ASIDE_MAX: usize = 20;
 pub(super) async fn status(args: &StatusArgs) -> anyhow::Result<ExitStatus> {
     let remote = Remote::new(&args.daemon)?;
     if args.health {
-        println!("{}", remote.health().await?);
+        outln!("{}", remote.health().await?);
         return Ok(ExitStatus::Done);
     }
     if !args.json && !args.once && std::io::stderr().is_terminal() {
@@ -31,9 +32,9 @@ pub(super) async fn status(args: &StatusArgs) -> anyhow::Result<ExitStatus> {
     }
     let document = Document::ask(&remote).await?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        outln!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        print!("{}", document.text());
+        out!("{}", document.text());
     }
     Ok(document.result())
 }

@@ -6,4 +6,5 @@ mod alerts;
 mod architecture;
 mod docs;
 mod migration;
+mod output;
 mod reasons;
