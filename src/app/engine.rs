@@ -61,10 +61,10 @@ impl Engine {
         let keeper_stop = CancellationToken::new();
         let (files_sender, files) = watch::channel(Files::default());
         tokio::spawn(watch_files(config.clone(), files_sender, poller_stop.clone()));
-        let (lease, keeper) = Lease::keep(config.clone(), &instance, keeper_stop.clone());
         let nudge = Arc::new(Notify::new());
         let first = Status::first(&Arc::clone(&config.borrow()), &instance);
         let (status_sender, status) = watch::channel(Arc::new(first));
+        let (lease, keeper) = Lease::keep(config.clone(), Some(status.clone()), &instance, keeper_stop.clone());
         let (alarmed, alarm) = watch::channel(false);
         let (rest_sender, rest) = watch::channel(None);
         let orders_of_poller = PollOrders { alarm, rest, nudge: Arc::clone(&nudge) };

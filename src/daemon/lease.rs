@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 pub use tenure::{Ours, Tenure};
 
+use super::Status;
 use crate::cluster::SlotSet;
 use crate::config::{Config, Mode};
 use crate::journal::{Opened, read_open_slots, write_open_slots};
@@ -59,24 +60,27 @@ impl Lease {
         Self { tenure, orders: None, call_timeout: Duration::ZERO, patience: Duration::ZERO }
     }
 
-    /// Keeps the lease that is configured, for as long as the mode is to act, until `stop`; then gives it back.
+    /// Keeps the lease that is configured, for as long as the mode is to act and the supervisor turns, where there is one,
+    /// whose status this is; until `stop`, and then gives it back.
     ///
     /// The task is `None` where no lease is configured.
     #[must_use]
     pub fn keep(
         config: watch::Receiver<Arc<Config>>,
+        status: Option<watch::Receiver<Arc<Status>>>,
         instance: &str,
         stop: CancellationToken,
     ) -> (Self, Option<JoinHandle<()>>) {
         let now = Arc::clone(&config.borrow());
         let Some(home) = Home::of(&now, instance) else { return (Self::none(), None) };
-        let (lease, keeper) = Self::keep_at(home, config, instance, stop);
+        let (lease, keeper) = Self::keep_at(home, config, status, instance, stop);
         (lease, Some(keeper))
     }
 
     fn keep_at(
         home: Home,
         config: watch::Receiver<Arc<Config>>,
+        status: Option<watch::Receiver<Arc<Status>>>,
         instance: &str,
         stop: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
@@ -91,8 +95,10 @@ impl Lease {
             instance: instance.to_owned(),
             host: gethostname::gethostname().to_string_lossy().into_owned(),
             config,
+            status,
             open: Vec::new(),
             published,
+            hangs: false,
         };
         let lease = Self { tenure, orders: Some(sender), call_timeout, patience };
         (lease, tokio::spawn(keeper.run(orders, stop)))
@@ -181,9 +187,13 @@ struct Keeper {
     instance: String,
     host: String,
     config: watch::Receiver<Arc<Config>>,
+    /// Of the supervisor, where there is one.
+    status: Option<watch::Receiver<Arc<Status>>>,
     /// What is open, by our own notes and by those of whoever had the lease before us.
     open: Vec<Opened>,
     published: watch::Sender<Tenure>,
+    /// The supervisor has not turned for the time of a lease.
+    hangs: bool,
 }
 
 impl Keeper {
@@ -241,6 +251,9 @@ impl Keeper {
             Tenure::Ours(ours) => Some(ours.clone()),
             Tenure::NotNeeded | Tenure::Elsewhere { .. } | Tenure::Unknown { .. } => None,
         };
+        if held.is_some() && self.supervisor_hangs() {
+            return false;
+        }
         let record = held.as_ref().map(|_| write_open_slots(&self.open));
         let (after, renewed) = match (self.call(self.ttl, record.as_deref()).await, held) {
             (Ok(LeaseReply::Ours { .. }), Some(ours)) => {
@@ -275,6 +288,20 @@ impl Keeper {
         };
         self.published.send_replace(after);
         renewed
+    }
+
+    /// Whether a supervisor that does nothing any more keeps others from the lease; tells of it, too.
+    fn supervisor_hangs(&mut self) -> bool {
+        let Some(turned) = self.status.as_ref().map(|status| status.borrow().turned) else { return false };
+        let hangs = turned.elapsed() > self.ttl;
+        if hangs && !std::mem::replace(&mut self.hangs, hangs) {
+            warn!(
+                turned_ms_ago = turned.elapsed().as_millis(),
+                "the lease is not renewed: the supervisor does not turn"
+            );
+        }
+        self.hangs = hangs;
+        hangs
     }
 
     /// The lease is ours, and with it what its last holder left open.

@@ -174,7 +174,7 @@ pub async fn repair(
         (Lease::none(), None)
     } else {
         let (_, config) = watch::channel(Arc::new(config.clone()));
-        Lease::keep(config, instance, lease_stop.clone())
+        Lease::keep(config, None, instance, lease_stop.clone())
     };
     let repair = Repair { doctor, config, wishes, leave, lease, done, left, busy, acted, dead_end: false };
     let outcome = repair.run().await;

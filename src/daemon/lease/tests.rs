@@ -18,6 +18,7 @@ struct Kept {
     task: JoinHandle<()>,
     stop: CancellationToken,
     config: watch::Sender<Arc<Config>>,
+    status: watch::Sender<Arc<Status>>,
 }
 
 impl Kept {
@@ -25,10 +26,19 @@ impl Kept {
         let mut config = Config::from_seeds(vec!["a:1".parse().unwrap()]);
         config.lease.ttl = TTL;
         config.migration.call_timeout = CALL;
+        let (status, turns) = watch::channel(Arc::new(Status::first(&config, instance)));
         let (config, read) = watch::channel(Arc::new(config));
         let stop = CancellationToken::new();
-        let (lease, task) = Lease::keep_at(Home::Kubernetes(fake.caller(CALL)), read, instance, stop.clone());
-        Self { lease, task, stop, config }
+        let (lease, task) =
+            Lease::keep_at(Home::Kubernetes(fake.caller(CALL)), read, Some(turns), instance, stop.clone());
+        let kept = Self { lease, task, stop, config, status };
+        kept.turns(Duration::from_hours(1));
+        kept
+    }
+
+    /// Its supervisor turns for the last time in so long, in place of again and again until then.
+    fn turns(&self, last: Duration) {
+        self.status.send_modify(|status| Arc::make_mut(status).turned = Instant::now() + last);
     }
 
     async fn until(&self, what: &str, is_so: impl FnMut(&Tenure) -> bool) -> Tenure {
@@ -62,6 +72,22 @@ fn opened(slots: &str, run_id: &str) -> Opened {
         target_replicas: Vec::new(),
         at: SystemTime::UNIX_EPOCH,
     }
+}
+
+#[tokio::test]
+async fn a_holder_whose_supervisor_hangs_is_succeeded_and_has_it_again_when_that_turns() {
+    let fake = Fake::start().await;
+    let a = Kept::start(&fake, "a");
+    a.has_it().await;
+    let b = Kept::start(&fake, "b");
+    b.until("a has it", |tenure| matches!(tenure, Tenure::Elsewhere { .. })).await;
+    a.turns(Duration::ZERO);
+    b.has_it().await;
+    assert!(!a.lease.may_act());
+    a.turns(Duration::from_hours(1));
+    b.turns(Duration::ZERO);
+    a.until("b has it", |tenure| matches!(tenure, Tenure::Elsewhere { .. })).await;
+    a.has_it().await;
 }
 
 #[tokio::test]
