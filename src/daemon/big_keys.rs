@@ -140,7 +140,7 @@ impl Rules {
 }
 
 impl Connections {
-    /// The big keys of slots that are to be opened, by how many keys each of them holds, and the names of the others;
+    /// The big keys of slots that are to be opened, by how many keys each of them holds, and the names of all;
     /// `dataset` is how many bytes the source holds altogether.
     ///
     /// What is added between this and the move is not seen, nor what lies beyond the first 20,000 keys of a slot. A
@@ -181,7 +181,8 @@ impl Connections {
     }
 }
 
-/// One call looks at so many keys of several slots `together`, and `at_once` of one.
+/// Looks at the keys of these slots in one database. One call looks at so many keys of several slots `together`, and
+/// `at_once` of one.
 async fn find(
     conn: &Conn,
     db: u32,
