@@ -251,7 +251,7 @@ impl Keeper {
             Tenure::Ours(ours) => Some(ours.clone()),
             Tenure::NotNeeded | Tenure::Elsewhere { .. } | Tenure::Unknown { .. } => None,
         };
-        if held.is_some() && self.supervisor_hangs() {
+        if self.supervisor_hangs() {
             return false;
         }
         let record = held.as_ref().map(|_| write_open_slots(&self.open));
@@ -290,18 +290,20 @@ impl Keeper {
         renewed
     }
 
-    /// Whether a supervisor that does nothing any more keeps others from the lease; tells of it, too.
+    /// Whether the supervisor does nothing any more, and would keep others from the lease. Tells when that changes.
     fn supervisor_hangs(&mut self) -> bool {
         let Some(turned) = self.status.as_ref().map(|status| status.borrow().turned) else { return false };
-        let hangs = turned.elapsed() > self.ttl;
-        if hangs && !std::mem::replace(&mut self.hangs, hangs) {
-            warn!(
-                turned_ms_ago = turned.elapsed().as_millis(),
-                "the lease is not renewed: the supervisor does not turn"
-            );
+        let (still_for, hung) = (turned.elapsed(), self.hangs);
+        self.hangs = still_for > self.ttl;
+        match (hung, self.hangs) {
+            (false, true) => {
+                let still_ms = still_for.as_millis();
+                warn!(still_ms, "the lease is neither asked for nor renewed: the supervisor does not turn");
+            }
+            (true, false) => info!("the supervisor turns again, and the lease is asked for"),
+            (true, true) | (false, false) => {}
         }
-        self.hangs = hangs;
-        hangs
+        self.hangs
     }
 
     /// The lease is ours, and with it what its last holder left open.

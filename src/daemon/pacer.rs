@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::canary::Canary;
-use super::turns::With;
+use super::turns::Among;
 use crate::cluster::CallCount;
 use crate::config::MigrationConfig;
 use crate::migration::CallLimit;
@@ -164,9 +164,9 @@ impl Pacer {
     }
 
     /// With whose calls those of this source are to be made one after the other, for clients might wait.
-    pub(super) fn takes_turns_with(&self) -> Option<With> {
-        let with = if self.pace.takes_turns() { With::Everybody } else { With::Machine };
-        self.has_clients().then_some(with)
+    pub(super) fn takes_turns_among(&self) -> Option<Among> {
+        let among = if self.pace.takes_turns() { Among::Everybody } else { Among::Neighbours };
+        self.has_clients().then_some(among)
     }
 
     /// Whether any client uses the source or the target, as far as is known.

@@ -1,14 +1,15 @@
 //! Whose calls are made one after the other, for the sake of clients.
 //!
-//! Servers that share a machine keep each other's clients waiting. Which machine a server runs on is told by its address;
-//! servers of one machine that have an address each, as in containers, are taken for as many machines.
+//! Servers that share a machine keep each other's clients waiting. Which machine a server runs on is told by its address:
+//! servers of one machine that have an address each, as in containers, are taken for as many machines, and those of several
+//! that are announced by one address for one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// How long another move's call is waited for.
 const COURTESY: Duration = Duration::from_millis(50);
@@ -29,16 +30,18 @@ pub(super) struct TurnsAt {
 
 /// With whom turns are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum With {
-    /// With moves whose source runs on the same machine.
-    Machine,
-    /// With all that take turns.
+pub(super) enum Among {
+    /// Other moves whose source runs on the same machine.
+    Neighbours,
+    /// All calls of all moves that take turns, neighbours or not.
     Everybody,
 }
 
-/// A call may be made until this is dropped.
+/// A call may be made until this is dropped. What another one holds for too long is not in it.
+#[derive(Default)]
 pub(super) struct Turn<'a> {
-    _guards: (MutexGuard<'a, ()>, Option<MutexGuard<'a, ()>>),
+    machine: Option<MutexGuard<'a, ()>>,
+    everybody: Option<MutexGuard<'a, ()>>,
 }
 
 impl Turns {
@@ -52,17 +55,24 @@ impl Turns {
 }
 
 impl TurnsAt {
-    /// Waits for the calls of others. A courtesy and no lock: a call that takes long is not waited for, and there is no turn.
-    pub(super) async fn wait(&self, with: With) -> Option<Turn<'_>> {
-        let both = async {
-            let machine = self.machine.lock().await;
-            let everybody = match with {
-                With::Machine => None,
-                With::Everybody => Some(self.everybody.lock().await),
-            };
-            Turn { _guards: (machine, everybody) }
-        };
-        timeout(COURTESY, both).await.ok()
+    /// Waits for the calls of others. A courtesy and no lock: a call that takes long is not waited for.
+    pub(super) async fn wait(&self, among: Among) -> Turn<'_> {
+        let until = Instant::now() + COURTESY;
+        let mut turn = Turn::default();
+        // The calls of one move need not wait for each other.
+        if self.has_neighbours() {
+            turn.machine = timeout_at(until, self.machine.lock()).await.ok();
+        }
+        if among == Among::Everybody {
+            turn.everybody = timeout_at(until, self.everybody.lock()).await.ok();
+        }
+        turn
+    }
+
+    /// Whether another move's source runs on the same machine.
+    fn has_neighbours(&self) -> bool {
+        // One of them all, and one of this move.
+        Arc::strong_count(&self.machine) > 2
     }
 }
 
@@ -72,31 +82,45 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn sources_of_one_machine_take_turns_and_those_of_others_only_where_everybody_does() {
-        let check = async |[first, second]: [(&str, With); 2], waits: bool| {
-            let mut turns = Turns::default();
-            let (one, other) = (turns.at(first.0), turns.at(second.0));
-            let turn = one.wait(first.1).await;
-            assert!(turn.is_some());
-            assert_eq!(other.wait(second.1).now_or_never().is_none(), waits, "{first:?} {second:?}");
-            drop(turn);
-            assert!(other.wait(second.1).now_or_never().is_some());
-        };
-        check([("a", With::Machine), ("a", With::Machine)], true).await;
-        check([("a", With::Machine), ("a", With::Everybody)], true).await;
-        check([("a", With::Everybody), ("a", With::Machine)], true).await;
-        check([("a", With::Machine), ("b", With::Machine)], false).await;
-        check([("a", With::Machine), ("b", With::Everybody)], false).await;
-        check([("a", With::Everybody), ("b", With::Everybody)], true).await;
+    /// Whether the second call waits for the first, each of a move of its own with a source at this host.
+    fn check([first, second]: [(&str, Among); 2], waits: bool) {
+        let mut turns = Turns::default();
+        let (one, other) = (turns.at(first.0), turns.at(second.0));
+        let turn = one.wait(first.1).now_or_never();
+        assert!(turn.is_some(), "nobody else is there");
+        assert_eq!(other.wait(second.1).now_or_never().is_none(), waits, "{first:?} {second:?}");
+        drop(turn);
+        assert!(other.wait(second.1).now_or_never().is_some());
     }
 
     #[tokio::test]
-    async fn a_call_that_takes_long_is_not_waited_for() {
+    async fn sources_of_one_machine_take_turns_and_those_of_others_only_where_everybody_does() {
+        check([("a", Among::Neighbours), ("a", Among::Neighbours)], true);
+        check([("a", Among::Neighbours), ("a", Among::Everybody)], true);
+        check([("a", Among::Everybody), ("a", Among::Neighbours)], true);
+        check([("a", Among::Neighbours), ("b", Among::Neighbours)], false);
+        check([("a", Among::Neighbours), ("b", Among::Everybody)], false);
+        check([("a", Among::Everybody), ("b", Among::Everybody)], true);
+    }
+
+    #[tokio::test]
+    async fn calls_of_one_move_do_not_wait_for_each_other_unless_everybody_does() {
         let mut turns = Turns::default();
-        let (one, other) = (turns.at("a"), turns.at("a"));
-        let _hangs = one.wait(With::Machine).await;
-        assert!(other.wait(With::Machine).await.is_none());
+        let (alone, _elsewhere) = (turns.at("a"), turns.at("b"));
+        let _first = alone.wait(Among::Neighbours).await;
+        assert!(alone.wait(Among::Neighbours).now_or_never().is_some());
+        let _all = alone.wait(Among::Everybody).await;
+        assert!(alone.wait(Among::Everybody).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_takes_long_is_not_waited_for_and_what_is_free_is_taken() {
+        let mut turns = Turns::default();
+        let (one, neighbour, other) = (turns.at("a"), turns.at("a"), turns.at("b"));
+        let _hangs = other.wait(Among::Everybody).await;
+        let turn = one.wait(Among::Everybody).await;
+        assert!(turn.everybody.is_none() && turn.machine.is_some());
+        assert!(neighbour.wait(Among::Neighbours).now_or_never().is_none());
     }
 
     #[tokio::test]

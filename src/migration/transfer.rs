@@ -71,21 +71,22 @@ impl Transfer {
     /// or those of one slot.
     ///
     /// What is listed already is moved first, and a slot of which that is as many keys as it was counted to have is not listed
-    /// again. If one of them has gone since, and another come, the count at the end finds that one.
-    pub(super) fn new(keys: &BTreeMap<Slot, u64>, databases: &[u32], at_once: u64, listed: ListedKeys) -> Self {
+    /// again. If one of them has gone since, and another come, the count at the end finds that one, at the cost of a finalise
+    /// that is given back.
+    pub(super) fn new(counts: &BTreeMap<Slot, u64>, databases: &[u32], at_once: u64, listed: ListedKeys) -> Self {
         let mut known: BTreeMap<Slot, u64> = BTreeMap::new();
         for ((_, slot), keys) in &listed {
             *known.entry(*slot).or_default() += keys.len() as u64;
         }
-        let is_unknown = |slot: Slot, keys: u64| keys > 0 && known.get(&slot) != Some(&keys);
+        let is_unknown = |slot: Slot, count: u64| count > 0 && known.get(&slot) != Some(&count);
         let mut lists = VecDeque::new();
         for &db in databases {
             let (mut slots, mut expected) = (Vec::new(), 0);
-            for (&slot, &keys) in keys.iter().filter(|&(&slot, &keys)| is_unknown(slot, keys)) {
-                expected += keys.min(LIST_PER_SLOT.into());
+            for (&slot, &count) in counts.iter().filter(|&(&slot, &count)| is_unknown(slot, count)) {
+                expected += count.min(LIST_PER_SLOT.into());
                 if expected > at_once && !slots.is_empty() {
                     lists.push_back((db, std::mem::take(&mut slots)));
-                    expected = keys.min(LIST_PER_SLOT.into());
+                    expected = count.min(LIST_PER_SLOT.into());
                 }
                 slots.push(slot);
             }
@@ -93,7 +94,7 @@ impl Transfer {
                 lists.push_back((db, slots));
             }
         }
-        let held = listed.into_iter().filter(|((_, slot), names)| !names.is_empty() && keys.contains_key(slot));
+        let held = listed.into_iter().filter(|((_, slot), names)| !names.is_empty() && counts.contains_key(slot));
         let held = held.map(|((db, slot), keys)| Batch { db, slot, keys, replace: false }).collect();
         Self { lists, held, ..Self::default() }
     }

@@ -209,7 +209,9 @@ impl Conn {
         Ok(())
     }
 
-    /// One `MIGRATE` in this connection's database.
+    /// One `MIGRATE` in this connection's database. The connection is a bare one ([`Dialer::bare`]).
+    ///
+    /// [`Dialer::bare`]: super::Dialer::bare
     ///
     /// The server's time-out counts for each piece that it writes or reads, so the reply may take a multiple of it.
     pub async fn migrate(&self, call: &MigrateCall<'_>) -> Result<MigrateReply, CallError> {

@@ -99,8 +99,6 @@ impl Wanted {
 }
 
 /// The ACL rules that this connection's user lacks for moving slots; empty when it may do everything.
-///
-/// A connection that lacks any is not to be used for anything else afterwards.
 pub async fn missing_permissions(conn: &Conn, wanted: Wanted) -> Result<Vec<&'static str>, CallError> {
     let mut rules: Vec<&'static str> = may_ask_for_jobs(conn).await?.into_iter().collect();
     rules.extend(missing(conn, of_valkey(conn).iter().chain(wanted.probes())).await?);
@@ -143,8 +141,6 @@ pub fn grant(user: &str, rules: &[&str]) -> String {
 }
 
 /// The error in words, and where a permission is missing, all that is missing and what is to be typed at the server.
-///
-/// A connection whose user lacks any is not to be used for anything else afterwards.
 pub async fn explained(conn: &Conn, error: CallError) -> String {
     let is_permitted = !matches!(&error, CallError::Refused { text, .. } if text.starts_with("NOPERM"));
     if is_permitted { error.to_string() } else { format!("{error}; {}", lacking_at(conn).await) }
@@ -165,8 +161,7 @@ async fn missing(conn: &Conn, probes: impl Iterator<Item = &Probe>) -> Result<Ve
     for &(rule, command, args) in probes {
         let args = args.iter().map(|arg| Bytes::from_static(arg.as_bytes())).collect();
         match conn.call(command, args).await {
-            // EXEC is refused as `EXECABORT Transaction discarded because of: NOPERM …`.
-            Err(CallError::Refused { text, .. }) if text.contains("NOPERM") => missing.push(rule),
+            Err(CallError::Refused { text, .. }) if text.starts_with("NOPERM") => missing.push(rule),
             Ok(_) | Err(CallError::Refused { .. } | CallError::Unexpected { .. }) => {}
             Err(error @ CallError::NoAnswer { .. }) => return Err(error),
         }

@@ -29,7 +29,8 @@ use crate::cluster::Address;
 
 /// Room for a reply at first; a longer one makes more. Given back after the call.
 const ROOM: usize = 16 * 1024;
-/// Longer replies are none of a server: a value has 512 MiB at the most, unless its server was told otherwise.
+/// A longer reply is an error, after which the connection is closed: no server sends one, unless its `proto-max-bulk-len` (512
+/// MiB by default) was raised beyond.
 const LONGEST: usize = 1024 * 1024 * 1024;
 /// How long a connection is silent before the kernel asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(10);

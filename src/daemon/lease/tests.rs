@@ -84,9 +84,14 @@ async fn a_holder_whose_supervisor_hangs_is_succeeded_and_has_it_again_when_that
     a.turns(Duration::ZERO);
     b.has_it().await;
     assert!(!a.lease.may_act());
+    // Who hangs does not take it either.
+    let c = Kept::start(&fake, "c");
+    c.until("b has it", |tenure| matches!(tenure, Tenure::Elsewhere { .. })).await;
+    b.stop.cancel();
+    c.has_it().await;
     a.turns(Duration::from_hours(1));
-    b.turns(Duration::ZERO);
-    a.until("b has it", |tenure| matches!(tenure, Tenure::Elsewhere { .. })).await;
+    c.turns(Duration::ZERO);
+    a.until("c has it", |tenure| matches!(tenure, Tenure::Elsewhere { .. })).await;
     a.has_it().await;
 }
 

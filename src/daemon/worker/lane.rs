@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::{FromWorker, Report, Worker};
 use crate::cluster::{Slot, SlotSet};
 use crate::config::Functions;
-use crate::daemon::big_keys::Found;
+use crate::daemon::big_keys::GroupLook;
 use crate::daemon::drive::drive;
 use crate::daemon::ends::{Connections, Fault};
 use crate::daemon::room;
@@ -84,7 +84,7 @@ pub(super) struct Lane<'a> {
     shared: &'a Shared,
     number: usize,
     pub(super) ends: Connections,
-    /// Held from the first listing of this lane's group until its keys are drained.
+    /// Held from the first listing or call of this lane's group until its keys are drained.
     turn: Option<SemaphorePermit<'a>>,
     /// Names of keys of the next group.
     listed: ListedKeys,
@@ -288,11 +288,12 @@ impl<'a> Lane<'a> {
     /// The slots of a group, without those that a big key keeps from being opened.
     async fn without_big_keys(&mut self, counts: BTreeMap<Slot, u64>) -> Result<SlotSet, Fault> {
         let mut group: SlotSet = counts.keys().copied().collect();
-        let turn = self.take_turn().await;
+        let courtesy = self.courtesy().await;
         let rules = &self.worker.big_keys;
         let has_clients = self.worker.pacer().has_clients();
-        let Found { big: found, listed } = self.ends.big_keys(rules, &counts, self.worker.dataset, has_clients).await?;
-        drop(turn);
+        let GroupLook { big: found, listed } =
+            self.ends.big_keys(rules, &counts, self.worker.dataset, has_clients).await?;
+        drop(courtesy);
         self.listed = listed;
         let mut judged = rules.judge(&found, Timestamp::now());
         if found.iter().any(|big| rules.is_big(big) && !judged.refused.contains_key(&big.slot)) {

@@ -80,9 +80,9 @@ impl<'a> Lane<'a> {
     }
 
     /// Waits for the calls of other moves, where that is wanted for the sake of clients.
-    pub(super) async fn take_turn(&self) -> Option<Turn<'a>> {
-        let with = self.worker.pacer().takes_turns_with()?;
-        self.worker.turns.wait(with).await
+    pub(super) async fn courtesy(&self) -> Option<Turn<'a>> {
+        let among = self.worker.pacer().takes_turns_among()?;
+        Some(self.worker.turns.wait(among).await)
     }
 
     /// Why a target that would drop keys takes no more in the middle of a group.
@@ -253,7 +253,7 @@ impl Carrier for Lane<'_> {
         }
         // To the end of the call. Slots that lie open are finished as fast as can be.
         let is_courteous = !at_once && (is_about_keys(&step) || self.worker.purpose == Purpose::Move);
-        let _turn = if is_courteous { self.take_turn().await } else { None };
+        let _courtesy = if is_courteous { self.courtesy().await } else { None };
         // Much may have happened while it rested, and asked: the machine is to be asked anew.
         if matches!(step, Step::MoveKeys(_)) && (self.worker.failed_over.is_cancelled() || !self.may_send(&step)) {
             return None;
