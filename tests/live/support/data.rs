@@ -130,7 +130,8 @@ impl Data {
                 batch.clear();
             }
         }
-        for (mut connection, batch) in batches.into_values() {
+        // A node whose keys filled the last batch to the brim has none left, and a pipeline without commands is an error.
+        for (mut connection, batch) in batches.into_values().filter(|(_, batch)| !batch.is_empty()) {
             act(&mut connection, &batch);
         }
     }
