@@ -8,8 +8,8 @@ use evenkeel::cluster::SlotSet;
 use evenkeel::journal;
 
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Output, SOON, Spec, Tagged, Verifier, directory,
-    eventually, settings,
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Output, SOON, Spec, Tagged, Verifier,
+    adopting_nothing, directory, eventually, settings,
 };
 
 /// In how many places a run is stopped.
@@ -62,10 +62,7 @@ fn check_ten_places(flavour: Flavour, journal: Journal) {
     let state = directory("state");
     let kept = match journal {
         // What is not on record would be left alone for an hour.
-        Journal::Kept => {
-            HASTY.replace("\"1s\"\n    foreign", "\"1h\"\n    foreign")
-                + &format!("[state]\ndir = \"{}\"\n", state.path().display())
-        }
+        Journal::Kept => format!("{}[state]\ndir = \"{}\"\n", adopting_nothing(), state.path().display()),
         Journal::None => HASTY.to_owned(),
     };
     let more = format!("{kept}{SLOWLY}");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use evenkeel::cluster::Slot;
 
 use crate::support::{
-    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Points, SOON, Spec, Tagged, Verifier, directory,
-    eventually, settings,
+    Cluster, Daemon, Data, Evenkeel, Flavour, HASTY, Node, Options, Points, SOON, Spec, Tagged, Verifier,
+    adopting_nothing, directory, eventually, settings,
 };
 
 fn start_daemon(config: &str) -> Daemon {
@@ -78,7 +78,9 @@ fn slots_on_record_that_another_evenkeel_has_adopted_are_left_to_it() {
     let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
     let data = Data::fill_database(&cluster, 2_000, 0);
     let state = directory("state");
-    let with_journal = settings(&cluster, &format!("{HASTY}[state]\ndir = \"{}\"\n", state.path().display()));
+    // It has no need to be quick while the second one stands still.
+    let schedule = adopting_nothing();
+    let with_journal = settings(&cluster, &format!("{schedule}[state]\ndir = \"{}\"\n", state.path().display()));
     let (points, call) = Points::order(Evenkeel::new(&["run"]).config(&with_journal), "migrate.before=pause@20");
     let mut first = call.spawn();
     points.await_reached("migrate.before");

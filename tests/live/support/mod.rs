@@ -44,7 +44,7 @@ pub(crate) use prometheus::Prometheus;
 pub(crate) use reserve::directory;
 pub(crate) use saves::FailingSaves;
 pub(crate) use servers::Flavour;
-pub(crate) use settings::{HASTY, settings};
+pub(crate) use settings::{HASTY, adopting_nothing, settings};
 pub(crate) use spec::Spec;
 pub(crate) use standalone::Standalone;
 pub(crate) use tagged::Tagged;
