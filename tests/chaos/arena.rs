@@ -45,6 +45,10 @@ migrate_timeout = "500ms"
 call_timeout = "2s"
 "#;
 
+/// With this, sources as small as these are not looked through for big keys before slots are opened: the look brings the names of
+/// keys, which are listed otherwise.
+const LISTING: &str = "[migration]\nblock_max = \"1s\"\nbig_key_block_max = \"1s\"";
+
 /// Whether a daemon that was killed finds its journal again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Journal {
@@ -176,6 +180,9 @@ impl Arena {
         }
         let signals = self.signals.path().display().to_string();
         let state = format!("[state]\ndir = \"{}\"\n", self.state.path().display());
+        let lists = orders.contains("list.");
+        let config = if lists { config.replace("[migration]", LISTING) } else { config.to_owned() };
+        let config = config.as_str();
         let call = Evenkeel::new(&["run"]).config(&self.config(config, &state)).env("RUST_LOG", "info,evenkeel=debug");
         call.env("EVENKEEL_FAILPOINTS", orders).env("EVENKEEL_FAILPOINTS_DIR", &signals).spawn()
     }
