@@ -70,6 +70,19 @@ impl GroupLook {
         self.big.extend(big.into_iter().map(|(key, size)| BigKey { db, slot, key, size }));
         self.listed.insert((db, slot), keys);
     }
+
+    /// Adds what another look brought.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.big.extend(other.big);
+        self.listed.extend(other.listed);
+    }
+
+    /// Takes out what it tells of such slots.
+    pub(super) fn take(&mut self, of: impl Fn(Slot) -> bool) -> Self {
+        let big = self.big.extract_if(.., |big| of(big.slot)).collect();
+        let listed = self.listed.extract_if(.., |(_, slot), _| of(*slot)).collect();
+        Self { big, listed }
+    }
 }
 
 /// What is to become of the big keys that were found.

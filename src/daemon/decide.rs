@@ -114,6 +114,8 @@ pub(super) struct Decision {
     pub(super) resume: Vec<Start>,
     /// Moves to start.
     pub(super) start: Vec<Start>,
+    /// Moves to start if the next look shows the same.
+    pub(super) ahead: Vec<Start>,
     /// Moves of the plan that wait for their turn.
     pub(super) waiting: usize,
     /// Moves that may be begun, now or in their turn: none while an operator is waited for.
@@ -196,7 +198,9 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     // The checks take their time while the cluster settles.
     let passes = |reason: &&Reason| matches!(reason, Reason::Settling { .. }) || is_of_others(reason);
     decision.wants_checks = situation.checks.is_none() && blocking.iter().all(passes);
-    if startable.is_empty() || !blocking.is_empty() || situation.checks.is_none() {
+    let is_last_wait = |reason: &&Reason| matches!(reason, Reason::Settling { have, want } if have + 1 >= *want);
+    let looks_ahead = !blocking.is_empty() && blocking.iter().all(is_last_wait);
+    if startable.is_empty() || !(blocking.is_empty() || looks_ahead) || situation.checks.is_none() {
         return decision;
     }
     if let Some(found) = situation.checks.filter(|found| !found.is_empty()) {
@@ -222,10 +226,14 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     let running: Vec<Pair> = situation.running.iter().map(|running| running.pair).collect();
     let orders: Vec<Order> =
         possible.iter().map(|start| Order { pair: start.pair, weight: weight(situation, start) }).collect();
-    for at in admit(&running, &orders, situation.limits) {
-        decision.start.push(possible[at].clone());
+    let admitted: Vec<Start> =
+        admit(&running, &orders, situation.limits).into_iter().map(|at| possible[at].clone()).collect();
+    if looks_ahead {
+        decision.ahead = admitted;
+    } else {
+        decision.waiting -= admitted.len();
+        decision.start = admitted;
     }
-    decision.waiting -= decision.start.len();
     decision
 }
 

@@ -36,6 +36,7 @@ mod reason;
 mod records;
 mod repair;
 mod room;
+mod scout;
 mod status;
 mod supervisor;
 mod turns;

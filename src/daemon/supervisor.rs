@@ -8,6 +8,7 @@ mod orders;
 mod picture;
 mod recording;
 mod rest;
+mod scouts;
 mod telling;
 mod tenure;
 mod turn;
@@ -36,6 +37,7 @@ use super::meter::Meter;
 use super::own::OwnSlots;
 use super::pacer::Rates;
 use super::records::Records;
+use super::scout::Scout;
 use super::turns::Turns;
 use super::worker::FromWorker;
 use super::{
@@ -151,6 +153,8 @@ pub struct Supervisor {
     running: BTreeMap<MoveId, Running>,
     canaries: Canaries,
     turns: Turns,
+    /// By the source that they look at.
+    scouts: BTreeMap<NodeId, Scout>,
     rates: Arc<Rates>,
     next_id: u64,
     ended: Vec<(SlotSet, Instant)>,
@@ -234,6 +238,7 @@ impl Supervisor {
             running: BTreeMap::new(),
             canaries: Canaries::default(),
             turns: Turns::default(),
+            scouts: BTreeMap::new(),
             rates: Arc::new(rates),
             next_id: 0,
             ended: Vec::new(),
@@ -415,6 +420,7 @@ impl Supervisor {
         }
         self.rates.set(&config.migration);
         self.canaries.forget();
+        self.scouts.clear();
         self.config_generation += 1;
         self.checks = None;
         self.set_aside.clear();

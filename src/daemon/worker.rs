@@ -21,6 +21,7 @@ use super::big_keys::Rules;
 use super::ends::Connections;
 use super::meter::Meter;
 use super::pacer::Pacer;
+use super::scout::Foresight;
 use super::turns::TurnsAt;
 use super::{Lease, MoveId, RoomRules, Sight};
 use crate::cluster::{NodeId, Slot, SlotSet};
@@ -82,6 +83,8 @@ pub(super) struct Worker {
     pub(super) big_keys: Rules,
     /// Bytes that the source holds.
     pub(super) dataset: u64,
+    /// What a scout has seen of the slots.
+    pub(super) foresight: Mutex<Foresight>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) meter: Arc<Meter>,
     pub(super) supervisor: mpsc::Sender<FromWorker>,
@@ -133,6 +136,11 @@ impl Worker {
     /// Never held across a wait.
     fn pacer(&self) -> MutexGuard<'_, Pacer> {
         self.pacer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Never held across a wait.
+    fn foresight(&self) -> MutexGuard<'_, Foresight> {
+        self.foresight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn tell(&self, message: FromWorker) {

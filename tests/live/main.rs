@@ -33,6 +33,7 @@ mod reasons;
 mod rebalance;
 mod repair;
 mod resume;
+mod scouts;
 mod secrets;
 mod support;
 mod systemd;

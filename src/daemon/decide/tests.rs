@@ -173,6 +173,7 @@ fn judged(story: &str, circumstances: Circumstances) -> (String, bool) {
     let mut parts: Vec<String> =
         decision.resume.iter().map(|start| format!("resume {} {}", pair(start.pair), start.slots)).collect();
     parts.extend(decision.start.iter().map(|start| format!("start {} {}", pair(start.pair), start.slots.len())));
+    parts.extend(decision.ahead.iter().map(|start| format!("ahead {} {}", pair(start.pair), start.slots.len())));
     parts.extend(decision.wants_checks.then(|| "checks".to_owned()));
     parts.extend(decision.settled.then(|| "settled".to_owned()));
     let names: BTreeSet<&str> = decision.reasons.iter().map(Reason::name).collect();
@@ -192,7 +193,13 @@ fn a_new_empty_primary_gets_slots_from_every_other_at_once() {
 
 #[test]
 fn nothing_starts_before_the_cluster_was_seen_to_be_settled() {
-    check(THREE_AND_ONE, Circumstances { looks: 1, ..Circumstances::default() }, "[settling]");
+    let unsettled = || Circumstances { looks: 1, ..Circumstances::default() };
+    // Only looked at, for where the next look is the last that is waited for.
+    check(THREE_AND_ONE, unsettled(), "ahead b>d 1366; ahead a>d 1365; ahead c>d 1365; [settling]");
+    check(THREE_AND_ONE, Circumstances { looks: 0, ..unsettled() }, "[settling]");
+    check(THREE_AND_ONE, Circumstances { checks: None, ..unsettled() }, "checks; [settling]");
+    let paused = Some(Pause { since: SystemTime::UNIX_EPOCH, until: None });
+    check(THREE_AND_ONE, Circumstances { paused, ..unsettled() }, "[paused]; [settling]");
 }
 
 #[test]

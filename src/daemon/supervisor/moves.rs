@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
-use super::super::big_keys::Rules;
 use super::super::decide::Start;
 use super::super::ends::Connections;
 use super::super::meter::Meter;
@@ -16,13 +15,12 @@ use super::super::pacer::Pacer;
 use super::super::worker::{FromWorker, Report, Worker};
 use super::super::{MoveId, RoomRules};
 use super::{Running, SetAside, Supervisor};
-use crate::cluster::{Product, Slot, SlotSet};
+use crate::cluster::{Slot, SlotSet};
 use crate::config::Config;
 use crate::journal::{Moved, Opened};
 use crate::metrics::MoveOutcome;
 use crate::migration::{Pair, Purpose, Trouble};
 use crate::plan::Why;
-use crate::throttle::GroupLimits;
 
 /// From so many keys on, what a node's data set takes is taken to be theirs.
 const KEYS_TO_ESTIMATE_BY: u64 = 1_000;
@@ -81,18 +79,14 @@ impl Supervisor {
         if purpose == Purpose::Resume {
             self.own(|own| own.insert(&start.slots, start.pair));
         }
-        let settings = self.checks.as_ref().map(|(found, _)| found.settings.clone()).unwrap_or_default();
         let bytes_per_key = info.map_or(0.0, |info| info.dataset_bytes as f64) / keys as f64;
         // Of few keys the size of the data set tells little: buffers are in it too.
         let known = info.is_some_and(|info| info.dataset_bytes > 0) && keys >= KEYS_TO_ESTIMATE_BY;
         let key_bytes = known.then_some(bytes_per_key);
-        let counts = self.checks.as_ref().map(|(found, _)| &found.counts);
-        let canaries = ends.addresses().map(|(node, address, name)| {
-            let counted = counts.and_then(|counts| counts.get(&node).copied());
-            self.canaries.at(node, address, name, &self.dialer, counted)
-        });
-        let canaries = canaries.into_iter().collect();
-        let product = info.map_or(Product::Redis, |info| info.version.product);
+        // As long as the scout is there its canaries are at work, and know whether clients are there.
+        let canaries = self.canaries_at(&ends);
+        let foresight = self.foresight(start.pair);
+        self.scouts.remove(&start.pair.source);
         let worker = Worker {
             id,
             pair: start.pair,
@@ -103,16 +97,13 @@ impl Supervisor {
             on_record: start.on_record,
             pacer: Mutex::new(Pacer::new(&config.migration, Arc::clone(&self.rates), canaries, bytes_per_key)),
             turns: self.turns.at(&ends.source_address().host),
-            group: GroupLimits::new(
-                config.migration.group_slots,
-                config.migration.group_keys.min(self.rates.keys_of_a_group()),
-                self.rates.slots_at_once(),
-            ),
+            group: self.group_limits(config),
             bytes_per_key,
             room: RoomRules::new(&config.migration),
             functions: config.migration.functions,
-            big_keys: Rules::new(product, start.pair, &config.migration, &settings),
+            big_keys: self.rules(start.pair, &picture, config),
             dataset: info.map_or(0, |info| info.dataset_bytes),
+            foresight: Mutex::new(foresight),
             metrics: Arc::clone(&self.parts.metrics),
             meter: Arc::clone(&meter),
             supervisor: self.mailbox.0.clone(),

@@ -103,6 +103,7 @@ impl Supervisor {
     }
 
     fn carry_out(&mut self, decision: Decision, topology: &Arc<Topology>, config: &Arc<Config>, stale: bool) {
+        self.send_scouts(&decision, config);
         self.set_reasons(decision.reasons);
         self.waiting = decision.waiting;
         self.settled = decision.settled && self.agreed && !stale;

@@ -286,14 +286,22 @@ impl<'a> Lane<'a> {
     }
 
     /// The slots of a group, without those that a big key keeps from being opened.
-    async fn without_big_keys(&mut self, counts: BTreeMap<Slot, u64>) -> Result<SlotSet, Fault> {
+    async fn without_big_keys(&mut self, mut counts: BTreeMap<Slot, u64>) -> Result<SlotSet, Fault> {
         let mut group: SlotSet = counts.keys().copied().collect();
-        let courtesy = self.courtesy().await;
+        let mut look = GroupLook::default();
+        if self.worker.foresight().is_about(&group) {
+            // What was counted for the queue may be older than what was seen.
+            counts = self.ends.count_at_source(&group).await?;
+            look = self.worker.foresight().take(&mut counts);
+        }
         let rules = &self.worker.big_keys;
-        let has_clients = self.worker.pacer().has_clients();
-        let GroupLook { big: found, listed } =
-            self.ends.big_keys(rules, &counts, self.worker.dataset, has_clients).await?;
-        drop(courtesy);
+        if !counts.is_empty() {
+            let courtesy = self.courtesy().await;
+            let has_clients = self.worker.pacer().has_clients();
+            look.merge(self.ends.big_keys(rules, &counts, self.worker.dataset, has_clients).await?);
+            drop(courtesy);
+        }
+        let GroupLook { big: found, listed } = look;
         self.listed = listed;
         let mut judged = rules.judge(&found, Timestamp::now());
         if found.iter().any(|big| rules.is_big(big) && !judged.refused.contains_key(&big.slot)) {
