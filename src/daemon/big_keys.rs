@@ -162,7 +162,7 @@ impl Rules {
 
 impl Connections {
     /// The big keys of slots that are to be opened, by how many keys each of them holds, and the names of all;
-    /// `dataset` is how many bytes the source holds altogether.
+    /// `dataset` is how many bytes the source holds altogether. `None` where the server refuses to look.
     ///
     /// What is added between this and the move is not seen, nor what lies beyond the first 20,000 keys of a slot. A
     /// server that runs no scripts is moved from all the same.
@@ -172,10 +172,10 @@ impl Connections {
         counts: &BTreeMap<Slot, u64>,
         dataset: u64,
         has_clients: bool,
-    ) -> Result<GroupLook, Fault> {
+    ) -> Result<Option<GroupLook>, Fault> {
         let least = rules.least_bytes();
         if dataset < least {
-            return Ok(GroupLook::default());
+            return Ok(Some(GroupLook::default()));
         }
         let began = Instant::now();
         let mut found = GroupLook::default();
@@ -188,7 +188,7 @@ impl Connections {
                 Err(error @ CallError::NoAnswer { .. }) => return Err(no_answer(End::Source)(error)),
                 Err(error @ (CallError::Refused { .. } | CallError::Unexpected { .. })) => {
                     warn!(%error, "big keys cannot be looked for, and are moved like others");
-                    return Ok(GroupLook::default());
+                    return Ok(None);
                 }
             }
         }
@@ -198,7 +198,7 @@ impl Connections {
             took_us = began.elapsed().as_micros(),
             "looked for big keys"
         );
-        Ok(found)
+        Ok(Some(found))
     }
 }
 

@@ -203,11 +203,23 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     if startable.is_empty() || !(blocking.is_empty() || looks_ahead) || situation.checks.is_none() {
         return decision;
     }
-    if let Some(found) = situation.checks.filter(|found| !found.is_empty()) {
-        decision.reasons.extend(found.iter().cloned());
-        return decision;
+    let found = situation.checks.unwrap_or_default();
+    let (starts, reasons) =
+        if found.is_empty() { choose(situation, plan, startable) } else { (Vec::new(), found.to_vec()) };
+    if looks_ahead {
+        // What keeps a move from being begun is told when it would be begun.
+        decision.ahead = starts;
+    } else {
+        decision.waiting -= starts.len();
+        decision.start = starts;
+        decision.reasons.extend(reasons);
     }
-    let mut possible: Vec<Start> = Vec::new();
+    decision
+}
+
+/// Which of these moves may be begun side by side, and what keeps others from it.
+fn choose(situation: &Situation<'_>, plan: &Plan, startable: Vec<Start>) -> (Vec<Start>, Vec<Reason>) {
+    let (mut possible, mut reasons): (Vec<Start>, Vec<Reason>) = Default::default();
     for start in startable {
         if is_in_a_servers_hands(situation, start.pair) {
             continue;
@@ -217,24 +229,17 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
                 match last_slot::part(situation, plan, start, possible.iter().any(|start| empties(situation, start))) {
                     Parting::Start(start) => possible.push(start),
                     Parting::Later => {}
-                    Parting::Waits(reason) => decision.reasons.push(reason),
+                    Parting::Waits(reason) => reasons.push(reason),
                 }
             }
-            Some(reason) => decision.reasons.push(reason),
+            Some(reason) => reasons.push(reason),
         }
     }
     let running: Vec<Pair> = situation.running.iter().map(|running| running.pair).collect();
     let orders: Vec<Order> =
         possible.iter().map(|start| Order { pair: start.pair, weight: weight(situation, start) }).collect();
-    let admitted: Vec<Start> =
-        admit(&running, &orders, situation.limits).into_iter().map(|at| possible[at].clone()).collect();
-    if looks_ahead {
-        decision.ahead = admitted;
-    } else {
-        decision.waiting -= admitted.len();
-        decision.start = admitted;
-    }
-    decision
+    let admitted = admit(&running, &orders, situation.limits);
+    (admitted.into_iter().map(|at| possible[at].clone()).collect(), reasons)
 }
 
 /// Reasons that concern everything; those that concern one move or one slot stop nothing else.

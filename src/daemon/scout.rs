@@ -1,7 +1,8 @@
 //! Looks for big keys ahead of a move, in the time that passes before it may begin: a plan is carried out only when a
 //! further look shows the same cluster, and until then its servers have nothing to do for us.
 //!
-//! A scout only reads, and is as gentle as the looks that a move makes.
+//! A scout only reads. Where clients are there it takes turns with everybody, as a move does that begins, and rests when they
+//! wait too long.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,26 +10,29 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{Instrument, debug, info_span};
 
 use super::big_keys::{GroupLook, Rules};
 use super::canary::Canary;
 use super::ends::{Connections, Fault};
-use super::turns::{Among, TurnsAt};
+use super::pacer::Pacer;
+use super::turns::TurnsAt;
+use super::worker::COUNT_AHEAD;
 use crate::cluster::{Slot, SlotSet};
 use crate::migration::Pair;
 use crate::throttle::{GroupLimits, next_group};
 
 /// How old what was seen of a slot may be when it is opened.
 const GOOD_FOR: Duration = Duration::from_secs(10);
-/// Slots that are counted at a time.
-const COUNT_AHEAD: usize = 1_024;
+/// What passes until the move begins may take so long, so that something of what was seen is still good then.
+pub(super) const AWAITED_FOR: Duration = Duration::from_secs(5);
 
 /// What was seen of slots that are to be opened.
 #[derive(Debug, Default)]
 pub(super) struct Foresight {
     slots: BTreeMap<Slot, Seen>,
     look: GroupLook,
+    newest: Option<Instant>,
 }
 
 /// When a slot was looked at, and how many keys it held.
@@ -43,10 +47,14 @@ impl Foresight {
     fn add(&mut self, counts: &BTreeMap<Slot, u64>, look: GroupLook, at: Instant) {
         self.slots.extend(counts.iter().map(|(&slot, &keys)| (slot, Seen { keys, at })));
         self.look.merge(look);
+        self.newest = Some(at);
     }
 
-    /// Whether any of these slots was looked at.
-    pub(super) fn is_about(&self, slots: &SlotSet) -> bool {
+    /// Whether any of these slots was looked at, and lately. When nothing was, all of it is forgotten.
+    pub(super) fn is_about(&mut self, slots: &SlotSet) -> bool {
+        if self.newest.is_some_and(|newest| newest.elapsed() >= GOOD_FOR) {
+            *self = Self::default();
+        }
         slots.iter().any(|slot| self.slots.contains_key(&slot))
     }
 
@@ -74,7 +82,7 @@ pub(super) struct Scouting {
     pub(super) dataset: u64,
     /// About how many keys are to be looked at; their names are held until their slots are opened.
     pub(super) keys: u64,
-    pub(super) canaries: Vec<Arc<Canary>>,
+    pub(super) pacer: Pacer,
     pub(super) turns: TurnsAt,
 }
 
@@ -83,21 +91,25 @@ pub(super) struct Scouting {
 pub(super) struct Scout {
     pair: Pair,
     foresight: Arc<Mutex<Foresight>>,
+    /// For the move to go on with: they know whether clients are there.
+    _canaries: Vec<Arc<Canary>>,
     task: JoinHandle<()>,
 }
 
 impl Scout {
-    /// Sends one to the source of this move.
-    pub(super) fn send(scouting: Scouting) -> Self {
+    /// Sends one to the source of a move; the canaries are those of its pacer.
+    pub(super) fn send(scouting: Scouting, canaries: Vec<Arc<Canary>>) -> Self {
         let (pair, foresight) = (scouting.ends.pair, Arc::new(Mutex::new(Foresight::default())));
         let seen = Arc::clone(&foresight);
-        let task = tokio::spawn(async move {
+        let looking = async move {
             // What is the matter is for the move to find and to tell.
             if let Err(fault) = scouting.look_ahead(&seen).await {
-                debug!(source = %pair.source, %fault, "no further look ahead");
+                debug!(%fault, "no further look ahead");
             }
-        });
-        Self { pair, foresight, task }
+        };
+        let span = info_span!("scout", source = %pair.source.short(), target = %pair.target.short());
+        let task = tokio::spawn(looking.instrument(span));
+        Self { pair, foresight, _canaries: canaries, task }
     }
 
     /// Between whom the move is that it looks ahead of.
@@ -119,31 +131,32 @@ impl Drop for Scout {
 
 impl Scouting {
     async fn look_ahead(mut self, seen: &Mutex<Foresight>) -> Result<(), Fault> {
-        self.ends.open().await?;
         let mut left = self.keys;
         while !self.slots.is_empty() {
             let ahead: SlotSet = self.slots.iter().take(COUNT_AHEAD).collect();
             self.slots = self.slots.difference(&ahead);
             let mut counts = self.ends.count_at_source(&ahead).await?;
             while !counts.is_empty() {
-                let group = next_group(&counts, self.group);
-                let counted: BTreeMap<Slot, u64> = counts.extract_if(.., |slot, _| group.contains(*slot)).collect();
+                let counted = next_group(&mut counts, self.group);
                 let at = Instant::now();
-                let look = self.look_at(&counted).await?;
+                let Some(look) = self.look_at(&counted).await? else { return Ok(()) };
                 seen.lock().unwrap_or_else(PoisonError::into_inner).add(&counted, look, at);
                 left = left.saturating_sub(counted.values().sum());
                 if left == 0 {
                     return Ok(());
                 }
+                tokio::time::sleep(self.pacer.wait_for(0)).await;
             }
         }
         Ok(())
     }
 
-    async fn look_at(&mut self, counts: &BTreeMap<Slot, u64>) -> Result<GroupLook, Fault> {
-        let has_clients = self.canaries.iter().any(|canary| canary.felt().in_use);
-        let turn = if has_clients { Some(self.turns.wait(Among::Neighbours).await) } else { None };
-        let look = self.ends.big_keys(&self.rules, counts, self.dataset, has_clients).await;
+    async fn look_at(&mut self, counts: &BTreeMap<Slot, u64>) -> Result<Option<GroupLook>, Fault> {
+        let turn = match self.pacer.takes_turns_among() {
+            Some(among) => Some(self.turns.wait(among).await),
+            None => None,
+        };
+        let look = self.ends.big_keys(&self.rules, counts, self.dataset, self.pacer.has_clients()).await;
         drop(turn);
         look
     }
@@ -192,5 +205,8 @@ mod tests {
         let Some(long_ago) = Instant::now().checked_sub(GOOD_FOR) else { panic!("the clock has just begun") };
         foresight.add(&counts(&seen), look(&seen), long_ago);
         assert_eq!(taken(&mut foresight, &seen), (String::new(), "1".to_owned()));
+        foresight.add(&counts(&seen), look(&seen), long_ago);
+        assert!(!foresight.is_about(&counts(&seen).into_keys().collect()));
+        assert!(foresight.slots.is_empty() && foresight.look.listed.is_empty(), "nothing is kept: {foresight:?}");
     }
 }

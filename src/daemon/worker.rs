@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub(super) use lane::COUNT_AHEAD;
 use lane::{Lane, Shared};
 
 use super::big_keys::Rules;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::{Slot, SlotSet};
+use crate::cluster::Slot;
 
 /// So many times as many slots where none of them holds a key, for nothing is moved that could be caught half-moved; and so
 /// many times as many again where there is nobody whom the news of so many new owners at once would keep waiting.
@@ -36,35 +36,43 @@ impl GroupLimits {
     }
 }
 
-/// The next slots to open, from the lowest on: as many as the limits allow, and at least one if any is left.
+/// Takes the next slots to open out of these, with how many keys each of them holds, from the lowest on: as many as the limits
+/// allow, and at least one if any is left.
 ///
 /// Short groups keep the time short in which a failover of the source would find slots open.
-#[must_use]
-pub fn next_group(counts: &BTreeMap<Slot, u64>, limits: GroupLimits) -> SlotSet {
-    let mut group = SlotSet::new();
+pub fn next_group(counts: &mut BTreeMap<Slot, u64>, limits: GroupLimits) -> BTreeMap<Slot, u64> {
     let (mut slots, mut keys) = (0, 0u64);
-    for (&slot, &count) in counts {
+    let beyond = counts.iter().find_map(|(&slot, &count)| {
         keys = keys.saturating_add(count);
         let most = if keys == 0 { limits.empty_slots } else { limits.slots };
         if slots > 0 && (slots >= most || keys > limits.keys) {
-            break;
+            return Some(slot);
         }
-        group.insert(slot);
         slots += 1;
-    }
-    group
+        None
+    });
+    let rest = beyond.map(|slot| counts.split_off(&slot)).unwrap_or_default();
+    std::mem::replace(counts, rest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::SlotSet;
+
+    /// The next group of slots with so many keys, of which all others stay.
+    fn check_group(counts: &[(u16, u64)], limits: GroupLimits, expect: &str) {
+        let counts: BTreeMap<Slot, u64> = counts.iter().map(|&(slot, keys)| (Slot::new(slot).unwrap(), keys)).collect();
+        let mut rest = counts.clone();
+        let mut group = next_group(&mut rest, limits);
+        assert_eq!(group.keys().copied().collect::<SlotSet>().to_string(), expect);
+        group.append(&mut rest);
+        assert_eq!(group, counts);
+    }
 
     #[test]
     fn a_group_ends_at_the_limit_of_slots_or_keys() {
-        let check = |counts: &[(u16, u64)], expect: &str| {
-            let counts = counts.iter().map(|&(slot, keys)| (Slot::new(slot).unwrap(), keys)).collect();
-            assert_eq!(next_group(&counts, GroupLimits::new(3, 100, 100)).to_string(), expect);
-        };
+        let check = |counts: &[(u16, u64)], expect: &str| check_group(counts, GroupLimits::new(3, 100, 100), expect);
         check(&[], "");
         check(&[(1, 0), (2, 1), (5, 0), (6, 0)], "1-2,5");
         check(&[(1, 60), (2, 60)], "1");
@@ -78,8 +86,8 @@ mod tests {
     #[test]
     fn without_clients_it_is_four_times_as_many_slots() {
         let check = |keys_each: u64, limits: GroupLimits, expect: &str| {
-            let counts = (0..60).map(|slot| (Slot::new(slot).unwrap(), keys_each)).collect();
-            assert_eq!(next_group(&counts, limits.without_clients()).to_string(), expect);
+            let counts: Vec<(u16, u64)> = (0..60).map(|slot| (slot, keys_each)).collect();
+            check_group(&counts, limits.without_clients(), expect);
         };
         check(0, GroupLimits::new(3, 100, 100), "0-47");
         check(0, GroupLimits::new(3, 100, 20), "0-19");

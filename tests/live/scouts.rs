@@ -23,14 +23,19 @@ fn check_the_look_ahead(flavour: Flavour) {
     let pin = format!("[[targets.nodes]]\nnode = \"{}\"\nslots = \"{pinned}\"\n", cluster.node_id(target));
     // The second look comes so late that a busy machine has had its time for all that is done before it.
     let schedule = "[schedule]\npoll = \"5s\"\n";
-    let migration = "[migration]\ngroup_slots = 1\nbig_key_block_max = \"5ms\"\n";
+    // One slot at a time.
+    let migration = format!(
+        "[migration]\ngroup_keys = {KEYS}\nbig_key_block_max = \"5ms\"\nretry_delay = \"1h\"\nretry_delay_max = \"1h\"\n"
+    );
     let config = settings(&cluster, &format!("{schedule}{migration}{pin}"));
     let (points, call) = Points::order(Evenkeel::new(&["run"]).config(&config), "mark_target.before=pause@1");
     let daemon = call.spawn();
     points.await_reached("mark_target.before");
     assert_eq!(cluster.open_slots(), Ok(Vec::new()));
     // Once for each key, and once to see whether it may.
-    assert_eq!(cluster.calls_of(source, &["memory|usage"]), (moved.len() * KEYS) as u64 + 1);
+    let looks = || cluster.calls_of(source, &["memory|usage"]);
+    let ahead = looks();
+    assert_eq!(ahead, (moved.len() * KEYS) as u64 + 1);
 
     let mut connection = cluster.connect(source, 0).expect("the node answers");
     let elements: Vec<usize> = (0..ELEMENTS).collect();
@@ -47,6 +52,7 @@ fn check_the_look_ahead(flavour: Flavour) {
         }
     });
     assert!(cluster.slots_of(source).contains(last.slot));
+    assert_eq!(looks() - ahead, KEYS as u64 + 1, "all keys of the slot that has another one, and no other");
     for tagged in &moved {
         tagged.verify(&cluster);
     }

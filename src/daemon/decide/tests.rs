@@ -491,6 +491,10 @@ fn a_target_without_room_gets_nothing() {
     );
     let got = decided(&story, Circumstances::default());
     assert!(!got.contains("a>d") && got.contains("[target_full]"), "{got}");
+    // While others may begin soon, that is no reason to give everything up.
+    check(&story, Circumstances { looks: 1, ..Circumstances::default() }, "ahead b>d 1366; ahead c>d 1365; [settling]");
+    let found = Some(vec![Reason::ChecksFailed { why: "a test".to_owned() }]);
+    check(&story, Circumstances { looks: 1, checks: found, ..Circumstances::default() }, "[settling]");
 }
 
 #[test]

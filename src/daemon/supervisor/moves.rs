@@ -83,9 +83,9 @@ impl Supervisor {
         // Of few keys the size of the data set tells little: buffers are in it too.
         let known = info.is_some_and(|info| info.dataset_bytes > 0) && keys >= KEYS_TO_ESTIMATE_BY;
         let key_bytes = known.then_some(bytes_per_key);
-        // As long as the scout is there its canaries are at work, and know whether clients are there.
-        let canaries = self.canaries_at(&ends);
         let foresight = self.foresight(start.pair);
+        let canaries = self.canaries_at(&ends);
+        // Now, and not before: it has the same canaries, and they go on.
         self.scouts.remove(&start.pair.source);
         let worker = Worker {
             id,

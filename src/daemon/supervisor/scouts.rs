@@ -9,10 +9,11 @@ use super::super::big_keys::Rules;
 use super::super::canary::Canary;
 use super::super::decide::{Decision, Start};
 use super::super::ends::Connections;
-use super::super::scout::{Foresight, Scout, Scouting};
+use super::super::pacer::Pacer;
+use super::super::scout::{AWAITED_FOR, Foresight, Scout, Scouting};
 use super::{Picture, Supervisor};
 use crate::cluster::Product;
-use crate::config::Config;
+use crate::config::{Config, MigrationConfig};
 use crate::migration::Pair;
 use crate::throttle::GroupLimits;
 
@@ -24,12 +25,22 @@ impl Supervisor {
     pub(super) fn send_scouts(&mut self, decision: &Decision, config: &Config) {
         let awaited: BTreeSet<Pair> = decision.ahead.iter().chain(&decision.start).map(|start| start.pair).collect();
         self.scouts.retain(|_, scout| awaited.contains(&scout.pair()));
+        if !Self::is_worth_a_look_ahead(config) {
+            return;
+        }
         let each = KEYS_AHEAD / decision.ahead.len().max(1) as u64;
         for start in &decision.ahead {
             if !self.scouts.contains_key(&start.pair.source) {
                 self.send_scout(start, each, config);
             }
         }
+    }
+
+    /// Whether much of what a scout sees is still good when its slots are opened: who has plain limits opens few of them by then.
+    fn is_worth_a_look_ahead(config: &Config) -> bool {
+        let MigrationConfig { slots_per_second, keys_per_second, bytes_per_second, .. } = config.migration;
+        let limits = [slots_per_second, keys_per_second, bytes_per_second];
+        config.schedule.poll <= AWAITED_FOR && limits.iter().all(Option::is_none)
     }
 
     fn send_scout(&mut self, Start { pair, slots, .. }: &Start, keys: u64, config: &Config) {
@@ -39,17 +50,18 @@ impl Supervisor {
         // What keeps it from being sent keeps its move from beginning, and is told then.
         let Ok(Some(ends)) = ends else { return };
         debug!(source = %pair.source, target = %pair.target, slots = slots.len(), "looking ahead");
+        let canaries = self.canaries_at(&ends);
         let scouting = Scouting {
             slots: slots.clone(),
             rules: self.rules(*pair, &picture, config),
             group: self.group_limits(config),
             dataset: picture.infos.get(&pair.source).map_or(0, |info| info.dataset_bytes),
             keys,
-            canaries: self.canaries_at(&ends),
+            pacer: Pacer::new(&config.migration, Arc::clone(&self.rates), canaries.clone(), 0.0),
             turns: self.turns.at(&ends.source_address().host),
             ends,
         };
-        self.scouts.insert(pair.source, Scout::send(scouting));
+        self.scouts.insert(pair.source, Scout::send(scouting, canaries));
     }
 
     /// What the scout of this move has seen.

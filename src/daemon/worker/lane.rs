@@ -25,7 +25,7 @@ use crate::throttle::next_group;
 /// Lanes of a move, each of which needs a part of the source's turn at least.
 const LANES: u32 = 2;
 /// Slots that are counted ahead of the group that is opened next.
-const COUNT_AHEAD: usize = 1_024;
+pub(in crate::daemon) const COUNT_AHEAD: usize = 1_024;
 /// How many keys one listing brings where clients would wait for it: 0.2 ms of a source's time.
 const LIST_BESIDE_CLIENTS: u64 = 250;
 
@@ -251,9 +251,8 @@ impl<'a> Lane<'a> {
         }
         let limits = self.worker.group;
         let limits = if self.worker.pacer().has_clients() { limits } else { limits.without_clients() };
-        let group = next_group(&queue.counts, limits);
-        queue.rest = queue.rest.difference(&group);
-        let counted: BTreeMap<Slot, u64> = queue.counts.extract_if(.., |slot, _| group.contains(*slot)).collect();
+        let counted = next_group(&mut queue.counts, limits);
+        queue.rest = queue.rest.difference(&counted.keys().copied().collect());
         self.outstanding = counted.values().sum();
         self.shared.taken.fetch_add(self.outstanding, Ordering::Relaxed);
         Ok(counted)
@@ -298,7 +297,7 @@ impl<'a> Lane<'a> {
         if !counts.is_empty() {
             let courtesy = self.courtesy().await;
             let has_clients = self.worker.pacer().has_clients();
-            look.merge(self.ends.big_keys(rules, &counts, self.worker.dataset, has_clients).await?);
+            look.merge(self.ends.big_keys(rules, &counts, self.worker.dataset, has_clients).await?.unwrap_or_default());
             drop(courtesy);
         }
         let GroupLook { big: found, listed } = look;
