@@ -21,9 +21,9 @@ use crate::cluster::{NodeId, Slot, SlotSet};
 const LOOKS_WITHOUT_PROGRESS: u32 = 12;
 /// Pauses without progress before the slots are left open, for the supervisor to come back to later.
 const PAUSES_WITHOUT_PROGRESS: u32 = 3;
-/// Looks, one right after the other, within which a source has mostly heard from the target that it has the slots.
+/// Looks, one right after the other, within which a node has mostly heard of what another one tells all.
 const LOOKS_AT_ONCE: u32 = 5;
-/// Looks in all before the source is told all the same: half a second, at ten milliseconds for each [`Step::Listen`].
+/// Looks in all before that is waited for no longer: half a second, at ten milliseconds for each [`Step::Listen`].
 const LOOKS_UNTIL_HEARD: u32 = 55;
 
 /// What the servers confirmed last, and so what is asked next.
@@ -116,7 +116,7 @@ pub struct Migration {
     pauses: u32,
     /// Calls without a clear answer since the last clear one.
     doubts: u32,
-    /// Looks at a source that had not heard of the target's claim.
+    /// Looks at a source that had not heard of the target's claim, or a target that had not of the source's role.
     unheard: u32,
     /// Slots that the target was given by this machine, and of which the source was told nothing since. A source that has
     /// heard of it is told all the same: on Redis its mark is left, and a Valkey passes it on to its replicas.
@@ -460,6 +460,11 @@ impl Migration {
         if !half.intersects(&ends.source.owned) || self.unheard >= LOOKS_UNTIL_HEARD {
             return State::Telling(half);
         }
+        self.listen()
+    }
+
+    /// Looks again for what one node is to hear of another: at once, later every few milliseconds.
+    fn listen(&mut self) -> State {
         self.unheard += 1;
         self.looks = 0;
         if self.unheard <= LOOKS_AT_ONCE { State::Looking } else { State::Listening }

@@ -47,10 +47,10 @@ fn many(
             let (row, outcome, faults) = strike(seed, &mut arena);
             eprintln!("{} {outcome}", flavour.name());
             tallies.entry(format!("{} | {row}", flavour.name())).or_default().add(&outcome);
-            if !faults.is_empty() {
-                faulty += 1;
+            if !faults.is_empty() || outcome.undecided.is_some() {
                 eprintln!("{faults:#?}\n{}\n{}", outcome.log, arena.cluster.logs(LOG_LINES));
             }
+            faulty += usize::from(!faults.is_empty());
             if outcome.is_unfinished() {
                 // What one strike left must not be counted as the next one's.
                 drop(arena);

@@ -1,6 +1,6 @@
 //! What the servers' replies mean for the move: where it stands after each.
 
-use super::{Migration, State};
+use super::{LOOKS_UNTIL_HEARD, Migration, State};
 use crate::cluster::{Slot, SlotSet};
 use crate::migration::transfer::Transfer;
 use crate::migration::{Batch, Blocked, Comparison, End, MigrateReply, SetSlotReply, Trouble};
@@ -38,8 +38,13 @@ impl Migration {
 
     pub(super) fn after_redirected(&mut self, replies: &[(Slot, SetSlotReply)]) -> State {
         match refused(replies) {
-            None => State::Looking,
-            // It has not heard of the new source's role yet.
+            None => {
+                self.unheard = 0;
+                State::Looking
+            }
+            // It has not heard of the new source's role yet. Until that one has its marks, clients find nothing there of what
+            // had been moved, and may write it anew.
+            Some(_) if self.unheard < LOOKS_UNTIL_HEARD => self.listen(),
             Some((slot, text)) => self.pause(Trouble::Refused { node: self.pair.target, slot, text }),
         }
     }

@@ -870,6 +870,22 @@ fn a_source_that_took_over_without_marks_gets_them_and_the_target_learns_of_it_f
 }
 
 #[test]
+fn a_target_that_has_not_heard_who_took_over_is_asked_again_at_once() {
+    check(
+        "failover; slots 866; keys 866 a; moved 866 b; importing-from-old 866; 2: refuse; 4: refuse",
+        expect![[r#"
+            look; target redirected 866
+            look; target redirected 866
+            look; target redirected 866
+            look; target importing 866; source migrating 866
+            look; list 866; move 866 a; take
+            look; target assigned 866
+            look; source assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
 fn a_target_that_knows_of_no_owner_any_more_is_told_who_it_is() {
     check(
         "failover; slots 866; keys 866 a; moved 866 b; importing-from-nobody 866",
