@@ -67,8 +67,8 @@ impl Lineage {
 
     /// The primary that has this node's part now: itself while nobody has taken it over.
     ///
-    /// A replica's part is its primary's. Of a primary that is gone or owns nothing any more it is the one replica of
-    /// it that has become a primary with slots since.
+    /// A replica's part is its primary's. Of a primary that is gone, or that owns nothing any more and knows it, it is the one
+    /// replica of it that has become a primary with slots since.
     pub(super) fn successor(&self, node: NodeId, topology: &Topology) -> NodeId {
         let mut at = node;
         // Each round goes on to another node; more rounds than nodes would be a circle.
@@ -84,7 +84,9 @@ impl Lineage {
         if let Some(shard) = shard.filter(|shard| shard.primary.id != node) {
             return Some(shard.primary.id);
         }
-        if shard.is_some_and(|shard| shard.answered() || !shard.slots.is_empty()) {
+        // One that answers may be cut off from the others, and claim its slots still.
+        let may_claim = |shard: &Shard| shard.answered() && !topology.unclear.is_empty();
+        if shard.is_some_and(|shard| !shard.slots.is_empty() || may_claim(shard)) {
             return None;
         }
         let took_over = |shard: &Shard| shard.answered() && !shard.slots.is_empty();
@@ -127,6 +129,17 @@ mod tests {
     fn a_dead_primary_is_followed_by_the_replica_that_has_its_slots() {
         check(&[BEFORE, "a silent refused\na1 0-8191\nb 8192-16383\nb1 of b"], "a", "a1");
         check(&[BEFORE, "a silent refused\na 0-8191\na1 of a\nb 8192-16383\nb1 of b"], "a", "a");
+    }
+
+    #[test]
+    fn a_primary_that_lost_its_slots_in_a_failover_and_lives_on_as_one_has_a_successor() {
+        // A Redis does so for ten seconds and more, where it gave slots away in the moment of a failover by hand.
+        check(&[BEFORE, "a\na1 0-8191\nb 8192-16383\nb1 of b"], "a", "a1");
+        check(&[BEFORE, "a\na1 of a\nb 0-16383\nb1 of b"], "a", "a");
+        check(&[BEFORE, "a\na1 of a\nb 0-16383\nb1 of b", "a\na1 0-5\nb 6-16383\nb1 of b"], "a", "a1");
+        check(&[BEFORE, "a\na1 of b\nb 0-16383\nb1 of b", "a\na1 0-16383\nb of a1\nb1 of a1"], "a", "a");
+        let unaware = "a\na1 0-8191\nb 8192-16383\nb1 of b\na says a 0-8191\na says a1 of a";
+        check(&[BEFORE, unaware], "a", "a");
     }
 
     #[test]
