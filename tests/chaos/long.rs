@@ -47,7 +47,7 @@ fn many(
             let (row, outcome, faults) = strike(seed, &mut arena);
             eprintln!("{} {outcome}", flavour.name());
             tallies.entry(format!("{} | {row}", flavour.name())).or_default().add(&outcome);
-            if !faults.is_empty() || outcome.undecided.is_some() {
+            if !faults.is_empty() || outcome.undecided.is_some() || outcome.is_lossy() {
                 eprintln!("{faults:#?}\n{}\n{}", outcome.log, arena.cluster.logs(LOG_LINES));
             }
             faulty += usize::from(!faults.is_empty());

@@ -52,6 +52,11 @@ impl Outcome {
         }
     }
 
+    /// Whether writes are lost that were not lost by their own replication.
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.blames.iter().any(|blame| !matches!(blame, Blame::Write { .. }))
+    }
+
     /// Whether slots were left open that nobody has closed since.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.settled.is_err() && !matches!(self.undecided, Some((_, Ok(()))))

@@ -161,7 +161,7 @@ fn a_claim_below_an_epoch_that_was_not_heard_of_loses_keys_and_evenkeel_waits_on
 }
 
 /// How many `PONG`s a node has sent, on its own or as an answer.
-fn pongs(cluster: &Cluster, node: Node) -> u64 {
+pub(crate) fn pongs(cluster: &Cluster, node: Node) -> u64 {
     let info: String = cluster.cmd(node, &["CLUSTER", "INFO"]);
     let line = info.lines().find_map(|line| line.strip_prefix("cluster_stats_messages_pong_sent:"));
     line.map_or(0, |count| count.trim().parse().expect("a number"))

@@ -39,5 +39,6 @@ mod support;
 mod systemd;
 mod together;
 mod told;
+mod unheard;
 mod walkthrough;
 mod woken;
