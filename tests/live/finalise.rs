@@ -160,21 +160,14 @@ fn a_claim_below_an_epoch_that_was_not_heard_of_loses_keys_and_evenkeel_waits_on
     check_an_unheard_epoch(Flavour::Valkey91);
 }
 
-/// How many `PONG`s a node has sent, on its own or as an answer.
-pub(crate) fn pongs(cluster: &Cluster, node: Node) -> u64 {
-    let info: String = cluster.cmd(node, &["CLUSTER", "INFO"]);
-    let line = info.lines().find_map(|line| line.strip_prefix("cluster_stats_messages_pong_sent:"));
-    line.map_or(0, |count| count.trim().parse().expect("a number"))
-}
-
 /// A server that told every node of every single slot that it takes would keep them all busy at the same time.
 fn check_that_groups_are_told_as_one(flavour: Flavour) {
     let cluster = Cluster::start(Spec::new(flavour).empty_primaries(1));
     let [empty] = cluster.empty_primaries()[..] else { panic!("one") };
     let data = Data::fill_database(&cluster, 4_000, 0);
-    let before = pongs(&cluster, empty);
+    let before = cluster.pongs_sent(empty);
     cluster.evenkeel(&["rebalance"]).run_to_end().assert(0, &["done: 4096 slots"]);
-    let sent = pongs(&cluster, empty) - before;
+    let sent = cluster.pongs_sent(empty) - before;
     assert!(sent < 4_096, "{sent} messages about 4,096 slots, to three nodes");
     cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 4_096)).collect::<Vec<_>>());
     data.verify_all(&cluster);

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use crate::finalise::pongs;
 use crate::support::{Bus, Cluster, Flavour, Node, SOON, Spec, Tagged, eventually};
 
 const KEYS: usize = 20;
@@ -52,9 +51,9 @@ impl Scene {
         cluster.raise_epoch(source);
         bus.isolate(cluster, *target);
         let id = cluster.node_id(*target).to_string();
-        let told = pongs(cluster, *target);
+        let told = cluster.pongs_sent(*target);
         cluster.cmd::<()>(*target, &["CLUSTER", "SETSLOT", &moved.slot.to_string(), "NODE", &id]);
-        eventually("the target tells all, and nobody hears it", SOON, || match pongs(cluster, *target) - told {
+        eventually("the target tells all, and nobody hears it", SOON, || match cluster.pongs_sent(*target) - told {
             0 => Err("not yet".to_owned()),
             _ => Ok(()),
         });

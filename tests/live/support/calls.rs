@@ -45,6 +45,13 @@ impl Cluster {
             .sum()
     }
 
+    /// How many `PONG`s the node has sent to others so far, on its own or as an answer.
+    pub(crate) fn pongs_sent(&self, node: Node) -> u64 {
+        let info: String = self.cmd(node, &["CLUSTER", "INFO"]);
+        let line = info.lines().find_map(|line| line.strip_prefix("cluster_stats_messages_pong_sent:"));
+        line.map_or(0, |count| count.trim().parse().expect("a number"))
+    }
+
     /// How often the node has carried out each command so far.
     fn command_stats(&self, node: Node) -> Vec<(String, u64)> {
         let stats: String = self.cmd(node, &["INFO", "commandstats"]);
