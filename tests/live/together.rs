@@ -125,12 +125,13 @@ fn left_at_the_heir(flavour: Flavour, order: impl Fn(&Scene)) -> usize {
     bus.cut(cluster);
     order(&scene);
     assert_eq!(scene.taken(), scene.slots());
-    cluster.kill9(*target);
-    bus.reset();
+    let no_failover = |word: &str| cluster.cmd::<()>(*heir, &["CONFIG", "SET", "cluster-replica-no-failover", word]);
+    no_failover("yes");
+    bus.kill_unheard(cluster, *target, NODE_TIMEOUT);
     // Before it takes over, the replica hears of the source's claim, whose epoch is above all.
     cluster.raise_epoch(other);
     cluster.raise_epoch(*source);
-    cluster.set_node_timeout(NODE_TIMEOUT);
+    no_failover("no");
     eventually("the replica takes over", SOON, || {
         let owners = cluster.agreed_owners()?;
         if owners.contains_key(&cluster.node_id(*heir)) { Ok(()) } else { Err(format!("{owners:?}")) }

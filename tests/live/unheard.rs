@@ -57,11 +57,7 @@ impl Scene {
             0 => Err("not yet".to_owned()),
             _ => Ok(()),
         });
-        // What a dead node had said would not be held back any more.
-        cluster.sigstop(*target);
-        bus.reset();
-        cluster.kill9(*target);
-        cluster.set_node_timeout(NODE_TIMEOUT);
+        bus.kill_unheard(cluster, *target, NODE_TIMEOUT);
         let owns = |node: Node| {
             let owners = cluster.agreed_owners()?;
             let slots = owners.get(&cluster.node_id(node));

@@ -102,9 +102,14 @@ impl Bus {
         self.0.iter().for_each(Proxy::mend);
     }
 
-    /// The same, and what was said meanwhile is lost.
-    pub(crate) fn reset(&self) {
+    /// The node dies, and nobody ever hears what it said since the cut; all others hear each other again.
+    pub(crate) fn kill_unheard(&self, cluster: &Cluster, node: Node, node_timeout: Duration) {
+        // What a dead node had said would not be held back any more.
+        cluster.sigstop(node);
         self.0.iter().for_each(Proxy::reset);
+        cluster.kill9(node);
+        // Valkey 9 tries a link that was lost only so often in a node timeout.
+        cluster.set_node_timeout(node_timeout);
     }
 }
 
