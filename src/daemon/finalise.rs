@@ -53,6 +53,11 @@ impl<G> Finalise<G> {
         self.waiting.push_back(Waiting { id, pair, finishes, grant });
     }
 
+    /// Whether nobody is just telling owners under it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_none_or(|held| held.orphaned)
+    }
+
     /// Whether somebody waits for it although nobody has it.
     pub(super) fn is_held_up(&self) -> bool {
         self.held.is_none() && !self.waiting.is_empty()
@@ -99,17 +104,15 @@ impl<G> Finalise<G> {
         }
     }
 
-    /// Follows failovers: the heir of a pair is whoever finishes its slots between the nodes of now.
+    /// Follows failovers: the heir of a pair is whoever finishes its slots between the nodes of now. A target that is
+    /// replaced may not have heard yet what it was told: no heir before it was heard of.
     pub(super) fn follow(&mut self, successor: impl Fn(NodeId) -> NodeId) {
         if let Some(held) = self.held.as_mut().filter(|held| held.orphaned) {
-            held.pair = Pair { source: successor(held.pair.source), target: successor(held.pair.target) };
-        }
-    }
-
-    /// The move that died with it had told this target, which a failover has replaced: no heir before it was heard of.
-    pub(super) fn await_word_of(&mut self, target: NodeId) {
-        if let Some(held) = self.held.as_mut().filter(|held| held.orphaned) {
-            held.unheard = Some(target);
+            let target = successor(held.pair.target);
+            if target != held.pair.target {
+                (held.unheard, held.answers) = (Some(held.pair.target), 0);
+            }
+            held.pair = Pair { source: successor(held.pair.source), target };
         }
     }
 
@@ -184,8 +187,7 @@ mod tests {
                 "back" => finalise.give_back(id),
                 "undelivered" => finalise.undelivered(id),
                 "ended" => drop(finalise.ended(id, pair(of), false)),
-                "a fails over to e" => finalise.follow(|node| if node == id_of("a") { id_of("e") } else { node }),
-                "awaits" => finalise.await_word_of(id_of(of)),
+                "fails over to e" => finalise.follow(|node| if node == id_of(of) { id_of("e") } else { node }),
                 "heard of" => finalise.heard(|node| node == id_of(of)),
                 "settled" => finalise.settled(|left| of.split(' ').any(|text| !text.is_empty() && pair(text) == left)),
                 "closed" => drop(finalise.ended(id, pair(of), true)),
@@ -229,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_heir_of_a_pair_that_failed_over_is_the_pair_of_now() {
-        let died = [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d"), ("a fails over to e", 0, "")];
+        let died = [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d"), ("fails over to e", 0, "a")];
         let after = [("finishing", 2, "a>d"), ("next", 0, ""), ("finishing", 3, "e>d"), ("next", 0, "")];
         check(&[&died[..], &after].concat(), &[Some(1), None, Some(3)]);
     }
@@ -244,9 +246,9 @@ mod tests {
 
     #[test]
     fn an_heir_waits_until_the_replaced_target_was_heard_of() {
-        let died = [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d"), ("awaits", 0, "e")];
-        let heir = [("finishing", 2, "a>d"), ("next", 0, ""), ("heard of", 0, "b"), ("next", 0, "")];
-        let heard = [("heard of", 0, "e"), ("next", 0, ""), ("heard of", 0, "e"), ("next", 0, "")];
+        let died = [("want", 1, "a>d"), ("next", 0, ""), ("ended", 1, "a>d"), ("fails over to e", 0, "d")];
+        let heir = [("finishing", 2, "a>e"), ("next", 0, ""), ("heard of", 0, "b"), ("next", 0, "")];
+        let heard = [("heard of", 0, "d"), ("next", 0, ""), ("heard of", 0, "d"), ("next", 0, "")];
         check(&[&died[..], &heir, &heard].concat(), &[Some(1), None, None, None, Some(2)]);
     }
 

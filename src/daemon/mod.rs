@@ -32,6 +32,7 @@ mod patience;
 mod permissions;
 mod policy;
 mod poller;
+mod raise;
 mod reason;
 mod records;
 mod repair;

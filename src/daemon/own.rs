@@ -1,6 +1,6 @@
 //! The open slots that are ours, and between whom they were opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::migration::Pair;
@@ -46,6 +46,11 @@ impl OwnSlots {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, Pair)> + '_ {
         self.pairs.iter().map(|(&slot, &pair)| (slot, pair))
+    }
+
+    /// Who they are on their way to.
+    pub(super) fn targets(&self) -> BTreeSet<NodeId> {
+        self.pairs.values().map(|pair| pair.target).collect()
     }
 
     /// Follows failovers: `successor` is who has a node's part now. Returns the slots of which an end has changed.

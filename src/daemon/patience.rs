@@ -13,7 +13,8 @@ const ATTEMPTS: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Whether waiting any longer is of no use. `waited` is how long there has been a reason not to act; `never_seen` says
-/// that no look has succeeded so far, `for_lease` how long it may take until it is known who has the lease.
+/// that no look has succeeded so far, `for_lease` how long it may take until it is known who has the lease, `open` that slots
+/// of ours are: after a failover they are finished between other nodes than were named, which may be why there is no plan.
 pub(super) fn is_over(
     reasons: &[Reason],
     set_aside: &BTreeMap<Slot, SetAside>,
@@ -21,9 +22,11 @@ pub(super) fn is_over(
     waited: Duration,
     for_lease: Duration,
     never_seen: bool,
+    open: bool,
 ) -> bool {
     let unreachable = matches!(reasons.first(), Some(Reason::NoView { errors }) if !errors.is_empty());
-    if unreachable && never_seen || reasons.iter().any(|reason| !reason.passes_by_itself()) {
+    let lasts = |reason: &Reason| !(reason.passes_by_itself() || open && matches!(reason, Reason::Targets(_)));
+    if unreachable && never_seen || reasons.iter().any(lasts) {
         return true;
     }
     // One that was never tried waits for its hours.
@@ -53,6 +56,7 @@ pub(super) fn is_over(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::TargetFault;
 
     #[test]
     fn a_command_waits_for_as_long_as_a_lease_may_have_to_be_watched() {
@@ -60,12 +64,26 @@ mod tests {
             let reasons = [Reason::LeaseLost { why: "it is watched".to_owned() }];
             let [waited, for_lease] = [waited, for_lease].map(Duration::from_secs);
             let schedule = ScheduleConfig::default();
-            let said = is_over(&reasons, &BTreeMap::new(), &schedule, waited, for_lease, false);
+            let said = is_over(&reasons, &BTreeMap::new(), &schedule, waited, for_lease, false, false);
             assert_eq!(said, over, "{waited:?} of {for_lease:?}");
         };
         check(15, 5, false);
         check(16, 5, true);
         check(48, 48, false);
         check(49, 48, true);
+    }
+
+    #[test]
+    fn a_command_whose_target_is_gone_finishes_what_it_has_open() {
+        let node = "10.0.0.1:6379".parse().unwrap();
+        let reasons = [Reason::Targets(TargetFault::TargetUnmatched { node })];
+        let schedule = ScheduleConfig::default();
+        let is_over = |waited: u64, open: bool| {
+            let waited = Duration::from_secs(waited);
+            is_over(&reasons, &BTreeMap::new(), &schedule, waited, Duration::ZERO, false, open)
+        };
+        assert!(is_over(0, false));
+        assert!(!is_over(15, true));
+        assert!(is_over(16, true));
     }
 }

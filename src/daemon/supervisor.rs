@@ -6,6 +6,7 @@
 mod moves;
 mod orders;
 mod picture;
+mod raising;
 mod recording;
 mod rest;
 mod scouts;
@@ -36,6 +37,7 @@ use super::memory::Memory;
 use super::meter::Meter;
 use super::own::OwnSlots;
 use super::pacer::Rates;
+use super::raise::Raises;
 use super::records::Records;
 use super::scout::Scout;
 use super::turns::Turns;
@@ -171,6 +173,7 @@ pub struct Supervisor {
     /// Since when the lease is ours whose last holder's open slots were taken over.
     inherited: Option<Instant>,
     finalise: Finalise<oneshot::Sender<()>>,
+    raises: Raises,
     set_aside: BTreeMap<Slot, SetAside>,
     /// What an operator told us; a command with an end is told by being started.
     paused: Option<Pause>,
@@ -252,6 +255,7 @@ impl Supervisor {
             progress_recorded: Instant::now(),
             inherited: None,
             finalise: Finalise::new(),
+            raises: Raises::default(),
             set_aside: BTreeMap::new(),
             paused: if parts.goal == Goal::Keep { parts.records.pause() } else { None },
             gone_over: BTreeSet::new(),
@@ -385,7 +389,7 @@ impl Supervisor {
     /// as a second finalise of ours would. So it does while too little remains of the lease.
     fn grant_finalise(&mut self) {
         let unclear = self.picture.as_ref().is_none_or(|picture| !picture.topology.unclear.is_empty());
-        if unclear || !self.parts.lease.may_finalise() {
+        if unclear || !self.parts.lease.may_finalise() || self.raise_epochs() {
             return;
         }
         let mut too_early = BTreeSet::new();
@@ -540,7 +544,8 @@ impl Supervisor {
         let waited = self.stuck_since.get_or_insert_with(Instant::now).elapsed();
         let config = self.config();
         let for_lease = self.parts.lease.patience();
-        patience::is_over(&self.reasons, &self.set_aside, &config.schedule, waited, for_lease, self.picture.is_none())
+        let (never_seen, open) = (self.picture.is_none(), !self.own.is_empty());
+        patience::is_over(&self.reasons, &self.set_aside, &config.schedule, waited, for_lease, never_seen, open)
     }
 }
 

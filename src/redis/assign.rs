@@ -1,4 +1,4 @@
-//! Orders to take slots, as few as can be, which a server refuses once they are late.
+//! Orders to take slots, as few as can be, and to raise a config epoch, which a server refuses once they are late.
 //!
 //! A process that hangs reads when it wakes what was sent to it before. Where a failover has replaced it meanwhile, an
 //! order to take a slot gives it a config epoch above its successor's, and so all its slots back; the successor drops
@@ -19,6 +19,19 @@ use super::{CallError, Conn, Value};
 use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::migration::SetSlotReply;
 
+/// A script of which nothing is carried out after the moment that is its first argument.
+macro_rules! in_time {
+    ($($body:expr),+) => {
+        concat!(
+            "local now = redis.call('TIME')\n",
+            "if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[1]) then\n",
+            "  return redis.error_reply('LATE the order was valid until ' .. ARGV[1])\n",
+            "end\n",
+            $($body),+
+        )
+    };
+}
+
 /// Slots for one node: for each `OK` or what was refused. `pcall` hands a refusal on word for word, where `call` would wrap it.
 ///
 /// For each slot that it takes with its importing mark, a Redis before 8.4 tells every node all that it owns, at once and in
@@ -26,11 +39,8 @@ use crate::migration::SetSlotReply;
 /// clients wait (32 `PONG`s for 16 slots between three nodes on 6.2, 7.0 and 8.2; 2 on 8.6). Without the mark it tells
 /// nobody. So the first slot is taken with its mark, which gives the node its new config epoch and shows that it takes
 /// slots at all; the marks of those between are cleared right before they are taken; and the last one tells of all.
-const ASSIGN_IN_TIME: &str = "\
-local now = redis.call('TIME')
-if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[1]) then
-  return redis.error_reply('LATE the order was valid until ' .. ARGV[1])
-end
+const ASSIGN_IN_TIME: &str = in_time!(
+    "\
 local tells_each = not redis.REDIS_VERSION_NUM or redis.REDIS_VERSION_NUM < 0x00080400
 local replies = {}
 for at = 3, #ARGV do
@@ -40,7 +50,8 @@ for at = 3, #ARGV do
   local reply = redis.pcall('CLUSTER', 'SETSLOT', ARGV[at], 'NODE', ARGV[2])
   replies[#replies + 1] = reply['ok'] or reply['err']
 end
-return replies";
+return replies"
+);
 /// Slots of one such script: a server answers nobody else meanwhile, for less than a millisecond.
 const AT_ONCE: usize = 64;
 
@@ -49,11 +60,8 @@ const AT_ONCE: usize = 64;
 ///
 /// `DELSLOTS` has the node forget their owner, for `ADDSLOTS` takes none that has one; where one of them has none already,
 /// they are forgotten one by one.
-const ADD_IN_TIME: &str = "\
-local now = redis.call('TIME')
-if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[1]) then
-  return redis.error_reply('LATE the order was valid until ' .. ARGV[1])
-end
+const ADD_IN_TIME: &str = in_time!(
+    "\
 local function all(command)
   local words = {'CLUSTER', command}
   for at = 2, #ARGV do words[at + 1] = ARGV[at] end
@@ -62,9 +70,31 @@ end
 if all('DELSLOTS')['err'] then
   for at = 2, #ARGV do redis.pcall('CLUSTER', 'DELSLOTS', ARGV[at]) end
 end
-return all('ADDSLOTS')";
+return all('ADDSLOTS')"
+);
 /// Slots of one such script and the order before it: a server reads both at once, which reads 16 KiB at a time.
 const TAKEN_AT_ONCE: usize = 1024;
+
+/// The node's config epoch is above all that it has heard of, once it has heard of this one; where it is so already, it stays.
+const RAISE_IN_TIME: &str = in_time!(
+    "\
+local info = redis.call('CLUSTER', 'INFO')
+if tonumber(string.match(info, 'cluster_current_epoch:(%d+)')) < tonumber(ARGV[2]) then
+  return 'BEHIND 0'
+end
+return redis.call('CLUSTER', 'BUMPEPOCH')"
+);
+
+/// What a node says that was to raise its config epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RaisedEpoch {
+    /// It did, to this one.
+    New(u64),
+    /// Its own, this one, is above all others that it has heard of already.
+    Highest(u64),
+    /// It has not heard yet of the one above which it was to be raised.
+    Behind,
+}
 
 /// A moment by the clock of one server; means nothing to any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +121,22 @@ impl Conn {
             return Err(self.unexpected("TIME", "no seconds and microseconds"));
         };
         Ok(ServerTime { millis: seconds.saturating_mul(1_000).saturating_add(micros / 1_000) })
+    }
+
+    /// `CLUSTER BUMPEPOCH`, until `deadline` by the server's own clock, if the server has heard of the epoch `above`.
+    ///
+    /// A primary's claims become stronger by it. A replica says its primary's epoch to others, and so only has them hear of
+    /// a higher one (Redis 6.2 to 8.2, Valkey 8.1 and 9.1).
+    pub async fn raise_epoch_before(&self, deadline: ServerTime, above: u64) -> Result<RaisedEpoch, CallError> {
+        let words = [RAISE_IN_TIME.to_owned(), "0".to_owned(), deadline.millis.to_string(), above.to_string()];
+        let reply = self.call("EVAL", words.into_iter().map(Bytes::from).collect()).await?;
+        let said = reply.text().and_then(|text| text.split_once(' '));
+        match said.and_then(|(word, epoch)| Some((word, epoch.parse().ok()?))) {
+            Some(("BUMPED", epoch)) => Ok(RaisedEpoch::New(epoch)),
+            Some(("STILL", epoch)) => Ok(RaisedEpoch::Highest(epoch)),
+            Some(("BEHIND", _)) => Ok(RaisedEpoch::Behind),
+            Some(_) | None => Err(self.unexpected("CLUSTER BUMPEPOCH", "neither an epoch nor that it is the highest")),
+        }
     }
 
     /// `CLUSTER SETSLOT NODE` for every slot, all asked at once, each of which a Redis carries out until `deadline` by

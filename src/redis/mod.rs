@@ -20,7 +20,7 @@ mod wire;
 /// Under which name the client library logs: of every lost connection, which evenkeel tells of once.
 pub const LOG_TARGET: &str = "fred";
 
-pub use assign::ServerTime;
+pub use assign::{RaisedEpoch, ServerTime};
 pub use big_keys::SlotLook;
 pub use commands::{Counted, MigrateCall, MigrateLogin};
 pub use conn::{Conn, Value};

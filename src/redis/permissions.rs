@@ -74,6 +74,22 @@ async fn may_ask_for_jobs(conn: &Conn) -> Result<Option<&'static str>, CallError
     Ok(conn.server_jobs(kind).await?.is_none().then_some(rule))
 }
 
+/// Raising an epoch: from Redis 7.0 and on Valkey a wrong number of arguments is refused before permissions are looked at, and a
+/// script can ask; where the script may not be run at all, that is what is missing.
+async fn may_raise_epochs(conn: &Conn) -> Result<Option<&'static str>, CallError> {
+    const RULE: &str = "+cluster|bumpepoch";
+    const LACKS: &str =
+        "return redis.acl_check_cmd and not redis.acl_check_cmd('CLUSTER', 'BUMPEPOCH') and 'lacks' or 'has'";
+    let script = [LACKS, "0"].map(|word| Bytes::from_static(word.as_bytes())).to_vec();
+    match conn.call("EVAL", script).await {
+        Ok(reply) if reply.text() == Some("lacks") => return Ok(Some(RULE)),
+        Ok(_) | Err(CallError::Refused { .. } | CallError::Unexpected { .. }) => {}
+        Err(error @ CallError::NoAnswer { .. }) => return Err(error),
+    }
+    let on_redis_6_2: Probe = (RULE, "CLUSTER", &["BUMPEPOCH", "wrong"]);
+    Ok(missing(conn, [&on_redis_6_2].into_iter()).await?.pop())
+}
+
 /// What a configuration makes of our user, beyond what every move needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
@@ -100,7 +116,7 @@ impl Wanted {
 
 /// The ACL rules that this connection's user lacks for moving slots; empty when it may do everything.
 pub async fn missing_permissions(conn: &Conn, wanted: Wanted) -> Result<Vec<&'static str>, CallError> {
-    let mut rules: Vec<&'static str> = may_ask_for_jobs(conn).await?.into_iter().collect();
+    let mut rules = of_a_kind_of_their_own(conn).await?;
     rules.extend(missing(conn, of_valkey(conn).iter().chain(wanted.probes())).await?);
     Ok(rules)
 }
@@ -110,10 +126,14 @@ pub async fn missing_permissions(conn: &Conn, wanted: Wanted) -> Result<Vec<&'st
 /// Such a node refuses every key before it looks at permissions, with an error at which the client library drops the
 /// connection.
 pub async fn missing_permissions_while_down(conn: &Conn) -> Result<Vec<&'static str>, CallError> {
-    let mut rules: Vec<&'static str> = may_ask_for_jobs(conn).await?.into_iter().collect();
+    let mut rules = of_a_kind_of_their_own(conn).await?;
     let no_keys = PROBES.iter().filter(|(rule, ..)| !rule.ends_with('*'));
     rules.extend(missing(conn, of_valkey(conn).iter().chain(no_keys)).await?);
     Ok(rules)
+}
+
+async fn of_a_kind_of_their_own(conn: &Conn) -> Result<Vec<&'static str>, CallError> {
+    Ok(may_ask_for_jobs(conn).await?.into_iter().chain(may_raise_epochs(conn).await?).collect())
 }
 
 fn of_valkey(conn: &Conn) -> &'static [Probe] {

@@ -11,7 +11,7 @@ use crate::support::{Cluster, Evenkeel, Flavour, Spec, Workload, settings};
 /// The rules of evenkeel's user on Redis from 7.0 and on Valkey, beside `on`, `>PASSWORD` and `~*`.
 ///
 /// Where keys are in numbered databases it needs `+select` in any case.
-const RULES: [&str; 24] = [
+const RULES: [&str; 25] = [
     // To look: every poll.
     "+cluster|nodes",
     "+cluster|info",
@@ -27,6 +27,8 @@ const RULES: [&str; 24] = [
     "+cluster|getkeysinslot",
     "+ping",
     "+migrate",
+    // To keep a target that was replaced from taking back what its successor has.
+    "+cluster|bumpepoch",
     // To compare the copies of a key that is found at both ends.
     "+dump",
     "+asking",

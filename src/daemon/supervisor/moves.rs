@@ -171,15 +171,6 @@ impl Supervisor {
             } else {
                 error!(%source, %target, "a move died while it was finalising; nobody else finalises before its slots are settled");
             }
-            if self.is_replaced(target) {
-                warn!(
-                    %target,
-                    "it was replaced before it had answered to its slots, and may have an epoch that its successor has too: \
-                     before it is started again, raise its successor's (docs/operating.md)"
-                );
-                self.finalise.await_word_of(target);
-                self.hold_targets();
-            }
         }
         let closed = running.slots.difference(&report.left_open);
         self.own(|own| {

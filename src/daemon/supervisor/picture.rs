@@ -64,6 +64,7 @@ impl Supervisor {
         });
         self.finalise.heard(|node| has_answered(&look.observation, node));
         self.hold_targets();
+        self.raises.on_look(&look.observation);
         let since_all_ended = self.ended.iter().all(|(_, at)| *at < look.began);
         if since_all_ended && self.agreed && topology.unclear.is_empty() {
             // Slots that a later move of the pair has opened itself are none of those that were left, and would wait for
@@ -155,16 +156,12 @@ impl Supervisor {
                 running.failed_over.cancel();
             }
         }
+        self.raises.replaced(self.own.targets(), successor, Instant::now());
         let turned = self.own.follow(successor);
         self.finalise.follow(successor);
+        self.hold_targets();
         // What failed between the old ends says nothing of the new ones.
         self.set_aside.retain(|slot, _| !turned.contains(*slot));
-    }
-
-    /// Whether a failover has given this node's part to another.
-    pub(super) fn is_replaced(&self, node: NodeId) -> bool {
-        let picture = self.picture.as_ref();
-        picture.is_some_and(|picture| self.memory.lineage().successor(node, &picture.topology) != node)
     }
 
     /// A node that may take slots of this move for itself once their source claims them no more.
@@ -254,11 +251,13 @@ impl Supervisor {
         }
         self.memory.look_back(topology);
         let lineage = self.memory.lineage().clone();
+        let successor = |node| lineage.successor(node, topology);
+        self.raises.replaced(recorded.iter().map(|opened| opened.target.node), successor, Instant::now());
         self.own(|own| {
             for Opened { slots, source, target, .. } in recorded {
                 own.insert(slots, Pair { source: source.node, target: target.node });
             }
-            own.follow(|node| lineage.successor(node, topology));
+            own.follow(successor);
         });
         self.forget_closed(topology);
         let all = recorded.iter().fold(SlotSet::new(), |all, opened| all.union(&opened.slots));
