@@ -296,14 +296,21 @@ impl Connections {
     /// Carries out one step on the servers.
     pub(super) async fn perform(&mut self, step: Step) -> Result<Reply, Fault> {
         match step {
-            Step::ReadEnds { slots, count_source, count_target } => {
+            Step::ReadEnds { slots, count_source, count_target, ask_for_writes } => {
                 self.control(End::Target).await?;
                 self.control(End::Source).await?;
+                let writes = async {
+                    if ask_for_writes {
+                        self.opened(End::Source)?.await_writes().await.map_err(no_answer(End::Source))?;
+                    }
+                    Ok(())
+                };
                 let target = self.read_end(End::Target, &slots, count_target);
                 let source = self.read_end(End::Source, &slots, count_source);
-                let (target, source) = tokio::join!(self.timed(target, &slots), source);
+                let (target, source, writes) = tokio::join!(self.timed(target, &slots), source, writes);
                 let (mut target, mut looked) = target?;
                 let source = source?;
+                writes?;
                 let others = source.databases.iter().any(|&db| db != 0);
                 let source = self.with_other_databases(End::Source, &slots, source).await?;
                 if others {

@@ -177,7 +177,7 @@ pub async fn repair(
         Lease::keep(config, None, instance, lease_stop.clone())
     };
     let repair = Repair { doctor, config, wishes, leave, lease, done, left, busy, acted, dead_end: false };
-    let outcome = repair.run().await;
+    let outcome = Box::pin(repair.run()).await;
     lease_stop.cancel();
     if let Some(keeper) = keeper {
         // It gives the lease back; if it cannot, the lease runs out.

@@ -280,6 +280,8 @@ impl Migration {
                 slots: self.slots.clone(),
                 count_source: self.state == State::Recounting || self.counts_source(),
                 count_target: !self.holds_finalise,
+                // Once the target has them, the source is told whatever it is at.
+                ask_for_writes: self.holds_finalise && !self.is_bound(),
             },
             State::Redirecting(slots) => {
                 Step::SetSlots { at: End::Target, mark: Mark::Redirected, slots: slots.clone() }

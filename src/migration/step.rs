@@ -25,6 +25,9 @@ pub enum Step {
         count_source: bool,
         /// Whether the target counts too.
         count_target: bool,
+        /// Whether the source is to show that it carries out writes, and no failover of it is under way that somebody ordered: its
+        /// replica would claim the slots that it gives away meanwhile.
+        ask_for_writes: bool,
     },
     /// `CLUSTER SETSLOT` for each slot, at one end.
     SetSlots {

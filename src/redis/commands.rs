@@ -62,6 +62,12 @@ impl Conn {
         self.text("CLUSTER", &["INFO"]).await
     }
 
+    /// Answers once the server carries out writes. A primary that is about to hand over to a replica, by an operator's
+    /// `CLUSTER FAILOVER`, has clients that may write wait until it is over, those of any script included (Redis from 6.2, Valkey).
+    pub async fn await_writes(&self) -> Result<(), CallError> {
+        self.call("EVAL", words(&["return 0", "0"])).await.map(drop)
+    }
+
     /// The text of `INFO`, of one section or of the default ones.
     pub async fn info(&self, section: Option<&str>) -> Result<String, CallError> {
         self.text("INFO", section.as_slice()).await

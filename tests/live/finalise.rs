@@ -7,7 +7,8 @@ use std::process::Command;
 use evenkeel::cluster::SlotSet;
 
 use crate::support::{
-    Ahead, Bus, Cluster, Data, Evenkeel, Flavour, HASTY, Node, Points, SOON, Spec, Tagged, eventually, settings,
+    A_LONG_TIME, Ahead, Bus, Cluster, Data, Evenkeel, Flavour, HASTY, Node, Points, SOON, Spec, Tagged, eventually,
+    settings,
 };
 
 /// How often the race is run at the most until it has been lost: whoever wins it is chance.
@@ -158,6 +159,46 @@ fn a_claim_below_an_epoch_that_was_not_heard_of_loses_keys_and_evenkeel_waits_on
 #[test]
 fn a_claim_below_an_epoch_that_was_not_heard_of_loses_keys_and_evenkeel_waits_on_valkey_9_1() {
     check_an_unheard_epoch(Flavour::Valkey91);
+}
+
+/// A failover that an operator orders has clients that write wait at the old primary first. A slot that it gave away meanwhile
+/// would be claimed by its replica, which has not heard of that.
+fn check_a_source_that_hands_over(flavour: Flavour) {
+    let cluster = Cluster::start(Spec::new(flavour));
+    let [source, target, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let moved = Tagged::fill(&cluster, source, 0, KEYS);
+    let slot = moved.slot.to_string();
+    let target_id = cluster.node_id(target);
+    let call = cluster.evenkeel_with_file(&["move", "--slots", &slot, "--to", &target_id.to_string()], "");
+    let (points, call) = Points::order(call, "take_finalise.after=pause@1");
+    let mut command = call.spawn_command();
+    points.await_reached("take_finalise.after");
+    cluster.cmd::<()>(source, &["CLIENT", "PAUSE", &A_LONG_TIME.as_millis().to_string(), "WRITE"]);
+    points.go("take_finalise.after");
+    eventually("it waits for the source", SOON, || {
+        let said = command.stderr();
+        if said.contains("no_answer") { Ok(()) } else { Err(said) }
+    });
+    assert!(!cluster.slots_of(target).contains(moved.slot), "the target was told to take it");
+    cluster.cmd::<()>(source, &["CLIENT", "UNPAUSE"]);
+    command.output(SOON).assert(0, &["done: 1 slot "]);
+    assert!(cluster.slots_of(target).contains(moved.slot));
+    moved.verify(&cluster);
+}
+
+#[test]
+fn nothing_is_given_away_by_a_source_that_hands_over_to_its_replica_on_redis_6_2() {
+    check_a_source_that_hands_over(Flavour::Redis62);
+}
+
+#[test]
+fn nothing_is_given_away_by_a_source_that_hands_over_to_its_replica_on_redis_8_2() {
+    check_a_source_that_hands_over(Flavour::Redis82);
+}
+
+#[test]
+fn nothing_is_given_away_by_a_source_that_hands_over_to_its_replica_on_valkey_9_1() {
+    check_a_source_that_hands_over(Flavour::Valkey91);
 }
 
 /// A server that told every node of every single slot that it takes would keep them all busy at the same time.

@@ -206,7 +206,8 @@ enum NotMoved {
 
 /// The source's own words.
 async fn look(ends: &mut Connections, slot: Slot) -> Result<EndFacts, String> {
-    let step = Step::ReadEnds { slots: SlotSet::from_iter([slot]), count_source: true, count_target: false };
+    let slots = SlotSet::from_iter([slot]);
+    let step = Step::ReadEnds { slots, count_source: true, count_target: false, ask_for_writes: false };
     let Reply::Ends(ends) = perform(ends, step).await? else { return Err(MISFIT.to_owned()) };
     Ok(ends.source)
 }

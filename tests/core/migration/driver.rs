@@ -189,7 +189,7 @@ impl Driver {
 
     fn perform(&mut self, step: &Step, call: Call) -> Reply {
         match step {
-            Step::ReadEnds { slots, count_source, count_target } => {
+            Step::ReadEnds { slots, count_source, count_target, .. } => {
                 let ends = self.model.ends(slots, [*count_source, *count_target], &self.slots);
                 self.counted = ends.target.keys.clone();
                 Reply::Ends(Box::new(ends))
