@@ -299,18 +299,15 @@ impl Connections {
             Step::ReadEnds { slots, count_source, count_target, ask_for_writes } => {
                 self.control(End::Target).await?;
                 self.control(End::Source).await?;
-                let writes = async {
-                    if ask_for_writes {
-                        self.opened(End::Source)?.await_writes().await.map_err(no_answer(End::Source))?;
-                    }
-                    Ok(())
-                };
                 let target = self.read_end(End::Target, &slots, count_target);
-                let source = self.read_end(End::Source, &slots, count_source);
-                let (target, source, writes) = tokio::join!(self.timed(target, &slots), source, writes);
+                let source = async {
+                    // Sent together, and answered in this order: what it says of itself is as of after it carried out a write.
+                    let writes = async { if ask_for_writes { self.await_writes().await } else { Ok(()) } };
+                    Ok(tokio::try_join!(writes, self.read_end(End::Source, &slots, count_source))?.1)
+                };
+                let (target, source) = tokio::join!(self.timed(target, &slots), source);
                 let (mut target, mut looked) = target?;
                 let source = source?;
-                writes?;
                 let others = source.databases.iter().any(|&db| db != 0);
                 let source = self.with_other_databases(End::Source, &slots, source).await?;
                 if others {
@@ -371,6 +368,15 @@ impl Connections {
             End::Target => self.target.product,
         };
         product == Product::Valkey
+    }
+
+    /// Waits until the source carries out writes.
+    async fn await_writes(&self) -> Result<(), Fault> {
+        self.opened(End::Source)?.await_writes().await.map_err(|error| {
+            let why =
+                format!("clients that write may have to wait there, as while it hands over to a replica ({error})");
+            Fault::NoAnswer { at: End::Source, why }
+        })
     }
 
     /// A node's own line, and after it the counts, so that a count of zero is later than the mark that keeps it so.

@@ -53,9 +53,9 @@ impl<G> Finalise<G> {
         self.waiting.push_back(Waiting { id, pair, finishes, grant });
     }
 
-    /// Whether nobody is just telling owners under it.
-    pub(super) fn is_idle(&self) -> bool {
-        self.held.is_none_or(|held| held.orphaned)
+    /// Whether owners are told under it at no other target than this one, and there by nobody who lives.
+    pub(super) fn is_idle_but_for(&self, target: NodeId) -> bool {
+        self.held.is_none_or(|held| held.orphaned && held.pair.target == target)
     }
 
     /// Whether somebody waits for it although nobody has it.
@@ -109,8 +109,9 @@ impl<G> Finalise<G> {
     pub(super) fn follow(&mut self, successor: impl Fn(NodeId) -> NodeId) {
         if let Some(held) = self.held.as_mut().filter(|held| held.orphaned) {
             let target = successor(held.pair.target);
-            if target != held.pair.target {
-                (held.unheard, held.answers) = (Some(held.pair.target), 0);
+            // While one is waited for nobody inherits, and no later target is told anything.
+            if target != held.pair.target && held.unheard.is_none() {
+                held.unheard = Some(held.pair.target);
             }
             held.pair = Pair { source: successor(held.pair.source), target };
         }
@@ -188,6 +189,7 @@ mod tests {
                 "undelivered" => finalise.undelivered(id),
                 "ended" => drop(finalise.ended(id, pair(of), false)),
                 "fails over to e" => finalise.follow(|node| if node == id_of(of) { id_of("e") } else { node }),
+                "e fails over to f" => finalise.follow(|node| if node == id_of("e") { id_of("f") } else { node }),
                 "heard of" => finalise.heard(|node| node == id_of(of)),
                 "settled" => finalise.settled(|left| of.split(' ').any(|text| !text.is_empty() && pair(text) == left)),
                 "closed" => drop(finalise.ended(id, pair(of), true)),
@@ -250,6 +252,8 @@ mod tests {
         let heir = [("finishing", 2, "a>e"), ("next", 0, ""), ("heard of", 0, "b"), ("next", 0, "")];
         let heard = [("heard of", 0, "d"), ("next", 0, ""), ("heard of", 0, "d"), ("next", 0, "")];
         check(&[&died[..], &heir, &heard].concat(), &[Some(1), None, None, None, Some(2)]);
+        let again = [("e fails over to f", 0, ""), ("heard of", 0, "e"), ("heard of", 0, "e"), ("finishing", 3, "a>f")];
+        check(&[&died[..], &again, &[("next", 0, "")]].concat(), &[Some(1), None]);
     }
 
     #[test]

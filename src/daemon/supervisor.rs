@@ -69,6 +69,11 @@ const SPREADING: Duration = Duration::from_secs(5);
 const LAST_CALLS: Duration = Duration::from_secs(20);
 /// How old a look may be while slots of ours are open.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Between looks while nodes just change roles around slots of ours: until we follow, clients of a Redis are told that keys are not
+/// there which are at the target.
+const FOLLOW_EVERY: Duration = Duration::from_millis(20);
+/// For how long that may take, after which it is something else.
+const FOLLOW_FOR: Duration = Duration::from_secs(2);
 /// How often a reason that goes on is logged again.
 const REMIND: Duration = Duration::from_mins(10);
 
@@ -173,7 +178,11 @@ pub struct Supervisor {
     /// Since when the lease is ours whose last holder's open slots were taken over.
     inherited: Option<Instant>,
     finalise: Finalise<oneshot::Sender<()>>,
+    /// When it was last given back, or left by a move that died with it.
+    finalise_returned: Instant,
     raises: Raises,
+    /// Since when looks show that nodes change roles.
+    changing_since: Option<Instant>,
     set_aside: BTreeMap<Slot, SetAside>,
     /// What an operator told us; a command with an end is told by being started.
     paused: Option<Pause>,
@@ -255,7 +264,9 @@ impl Supervisor {
             progress_recorded: Instant::now(),
             inherited: None,
             finalise: Finalise::new(),
+            finalise_returned: Instant::now(),
             raises: Raises::default(),
+            changing_since: None,
             set_aside: BTreeMap::new(),
             paused: if parts.goal == Goal::Keep { parts.records.pause() } else { None },
             gone_over: BTreeSet::new(),
@@ -289,6 +300,8 @@ impl Supervisor {
         let mut config = self.parts.config.clone();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut follow = tokio::time::interval(FOLLOW_EVERY);
+        follow.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = self.mailbox.1.recv() => if let Some(message) = message { self.on_message(message).await },
@@ -310,6 +323,7 @@ impl Supervisor {
                 }
                 Some(command) = self.parts.orders.queue.recv() => self.on_command(command).await,
                 () = self.parts.stop.cancelled(), if self.stopping_since.is_none() => self.begin_stop(),
+                _ = follow.tick(), if self.may_have_to_follow() => self.look_anew(),
                 _ = tick.tick() => {
                     self.end_pause().await;
                     self.record_progress().await;
@@ -371,6 +385,7 @@ impl Supervisor {
             }
             FromWorker::YieldsFinalise { id } => {
                 self.finalise.give_back(id);
+                self.finalise_returned = Instant::now();
                 self.grant_finalise();
             }
             FromWorker::Ended { id, report } => self.on_ended(id, &report).await,
@@ -498,6 +513,11 @@ impl Supervisor {
         if alarmed || (old && !self.own.is_empty()) {
             self.look_anew();
         }
+    }
+
+    /// Whether a failover may just be replacing an end of slots of ours.
+    fn may_have_to_follow(&self) -> bool {
+        !self.own.is_empty() && self.changing_since.is_some_and(|since| since.elapsed() < FOLLOW_FOR)
     }
 
     /// Whether the end has come.

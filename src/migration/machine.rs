@@ -31,7 +31,7 @@ const LOOKS_UNTIL_HEARD: u32 = 55;
 enum State {
     /// Both ends are to be read; nothing is taken for granted.
     Looking,
-    /// The same, and the source is to count whatever it has counted before.
+    /// The same before slots are assigned: the source is to count whatever it has counted before, and to carry out writes.
     Recounting,
     /// The target takes a node that has been replaced for the owner of these, and is to be told of the source.
     Redirecting(SlotSet),
@@ -280,8 +280,7 @@ impl Migration {
                 slots: self.slots.clone(),
                 count_source: self.state == State::Recounting || self.counts_source(),
                 count_target: !self.holds_finalise,
-                // Once the target has them, the source is told whatever it is at.
-                ask_for_writes: self.holds_finalise && !self.is_bound(),
+                ask_for_writes: self.state == State::Recounting,
             },
             State::Redirecting(slots) => {
                 Step::SetSlots { at: End::Target, mark: Mark::Redirected, slots: slots.clone() }
@@ -314,8 +313,8 @@ impl Migration {
     pub fn on_reply(&mut self, reply: Reply) -> Result<(), UnexpectedReply> {
         let state = std::mem::replace(&mut self.state, State::Looking);
         self.state = match (state, reply) {
-            (State::Looking, Reply::Ends(ends)) => self.after_look(&ends, self.counts_source()),
-            (State::Recounting, Reply::Ends(ends)) => self.after_look(&ends, true),
+            (State::Looking, Reply::Ends(ends)) => self.after_look(&ends, self.counts_source(), false),
+            (State::Recounting, Reply::Ends(ends)) => self.after_look(&ends, true, true),
             (State::Redirecting(_), Reply::Marked(replies)) => self.after_redirected(&replies),
             (State::MarkingTarget { source, .. }, Reply::Marked(replies)) => {
                 let next = if source.is_empty() { State::Looking } else { State::MarkingSource { source } };
@@ -414,7 +413,7 @@ impl Migration {
     }
 
     /// What to do about what both ends said. The one place that decides where a move stands.
-    fn after_look(&mut self, ends: &Ends, counted: bool) -> State {
+    fn after_look(&mut self, ends: &Ends, counted: bool, asked: bool) -> State {
         self.looks += 1;
         if self.pauses >= PAUSES_WITHOUT_PROGRESS && !ends.target.owned.intersects(&self.told) {
             // The target was asked without a clear answer, and after all these pauses its own line still shows no
@@ -444,7 +443,7 @@ impl Migration {
             return self.leave(Trouble::NotPrimary { node });
         }
         if self.holds_finalise {
-            return if counted { self.under_finalise(ends, &sorted) } else { State::Recounting };
+            return if counted { self.under_finalise(ends, &sorted, asked) } else { State::Recounting };
         }
         if let Some(why) = self.withdrawing.clone() {
             return self.withdraw(ends, &sorted, why);
@@ -473,7 +472,10 @@ impl Migration {
     }
 
     /// Under the finalise, with nothing half assigned: assign what is proven empty, or give the finalise back.
-    fn under_finalise(&mut self, ends: &Ends, sorted: &Sorted) -> State {
+    ///
+    /// `asked` says that the source has just shown that it carries out writes. A look that finds slots half assigned does not
+    /// wait for that: their source is told whatever it is at.
+    fn under_finalise(&mut self, ends: &Ends, sorted: &Sorted, asked: bool) -> State {
         // Never finalise a slot whose source still counts a key, in any database: the target's claim deletes them.
         let drained = self.slots.iter().all(|slot| ends.source.keys_of(slot) == 0);
         let marked = sorted.without_target_mark.is_empty() && sorted.without_source_mark.is_empty();
@@ -483,7 +485,7 @@ impl Migration {
         let alone = ends.foreign.is_none();
         let would_win = ends.epochs_are_settled(self.pair);
         if drained && marked && wanted && patient && alone && would_win {
-            return State::Assigning(self.slots.clone());
+            return if asked { State::Assigning(self.slots.clone()) } else { State::Recounting };
         }
         if let (Some(mark), false) = (ends.foreign, self.is_bound()) {
             // Somebody else's finalise at one of these nodes would race with ours.

@@ -25,8 +25,8 @@ pub enum Step {
         count_source: bool,
         /// Whether the target counts too.
         count_target: bool,
-        /// Whether the source is to show that it carries out writes, and no failover of it is under way that somebody ordered: its
-        /// replica would claim the slots that it gives away meanwhile.
+        /// Whether the source is to show that it carries out writes. While it does not, it may be handing over to a replica, which
+        /// would claim what it gives away.
         ask_for_writes: bool,
     },
     /// `CLUSTER SETSLOT` for each slot, at one end.

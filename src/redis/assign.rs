@@ -75,7 +75,8 @@ return all('ADDSLOTS')"
 /// Slots of one such script and the order before it: a server reads both at once, which reads 16 KiB at a time.
 const TAKEN_AT_ONCE: usize = 1024;
 
-/// The node's config epoch is above all that it has heard of, once it has heard of this one; where it is so already, it stays.
+/// Raises the node's config epoch above all that it has heard of, once that includes the second argument; where it is so already,
+/// it stays. The answers have two words each.
 const RAISE_IN_TIME: &str = in_time!(
     "\
 local info = redis.call('CLUSTER', 'INFO')

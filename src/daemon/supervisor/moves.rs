@@ -165,6 +165,7 @@ impl Supervisor {
         let now = Instant::now();
         let closed_open_slots = running.purpose == Purpose::Resume && report.left_open.is_empty();
         if self.finalise.ended(id, running.pair, closed_open_slots) {
+            self.finalise_returned = now;
             let Pair { source, target } = running.pair;
             if running.failed_over.is_cancelled() {
                 warn!(%source, %target, "the failover came into a finalise; nobody else finalises before its slots are settled");

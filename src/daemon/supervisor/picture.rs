@@ -11,7 +11,7 @@ use super::super::memory::Seen;
 use super::super::whose::{Whose, whose};
 use super::super::{DrainedNode, Reason, Sight};
 use super::{Picture, REMEMBER, Running, SPREADING, Supervisor};
-use crate::cluster::{NodeId, Observation, Observed, Product, Role, Slot, SlotSet, Topology};
+use crate::cluster::{NodeId, Observation, Observed, Product, Role, Slot, SlotSet, Topology, Unclear};
 use crate::config::Mode;
 use crate::journal::Opened;
 use crate::migration::{Pair, Purpose};
@@ -64,7 +64,9 @@ impl Supervisor {
         });
         self.finalise.heard(|node| has_answered(&look.observation, node));
         self.hold_targets();
-        self.raises.on_look(&look.observation);
+        let lineage = self.memory.lineage();
+        self.raises.on_look(&look.observation, self.agreed, |node| lineage.successor(node, &topology));
+        self.raises.tell_overdue(Instant::now());
         let since_all_ended = self.ended.iter().all(|(_, at)| *at < look.began);
         if since_all_ended && self.agreed && topology.unclear.is_empty() {
             // Slots that a later move of the pair has opened itself are none of those that were left, and would wait for
@@ -72,6 +74,10 @@ impl Supervisor {
             let moving = self.in_moves();
             self.finalise.settled(|pair| self.own.lie_between(pair, &moving));
         }
+        let is_change =
+            |unclear: &Unclear| matches!(unclear, Unclear::RoleUnsure { .. } | Unclear::ViewsDisagree { .. });
+        let changes = topology.unclear.iter().any(is_change);
+        self.changing_since = changes.then(|| self.changing_since.unwrap_or(look.ended));
         let infos = look.observation.nodes.iter().map(|(&node, observed)| (node, observed.info.clone())).collect();
         self.picture = Some(Picture { look: Arc::clone(look), topology, infos: Arc::new(infos), glance: None });
         let now = Instant::now();
@@ -156,7 +162,7 @@ impl Supervisor {
                 running.failed_over.cancel();
             }
         }
-        self.raises.replaced(self.own.targets(), successor, Instant::now());
+        self.raises.note_replaced(self.own.targets(), topology, successor, Instant::now());
         let turned = self.own.follow(successor);
         self.finalise.follow(successor);
         self.hold_targets();
@@ -252,7 +258,8 @@ impl Supervisor {
         self.memory.look_back(topology);
         let lineage = self.memory.lineage().clone();
         let successor = |node| lineage.successor(node, topology);
-        self.raises.replaced(recorded.iter().map(|opened| opened.target.node), successor, Instant::now());
+        let targets = recorded.iter().map(|opened| opened.target.node);
+        self.raises.note_replaced(targets, topology, successor, Instant::now());
         self.own(|own| {
             for Opened { slots, source, target, .. } in recorded {
                 own.insert(slots, Pair { source: source.node, target: target.node });

@@ -590,13 +590,15 @@ fn an_assignment_that_is_never_heard_does_not_keep_the_finalise() {
     check(
         "slots 866; 7: lost; 10: lost; 13: lost; 16: lost",
         expect![[r#"
-        look; target importing 866; source migrating 866
-        look; take
-        look; target assigned 866; pause no_answer
-        look; target assigned 866; pause no_answer
-        look; target assigned 866; pause no_answer
-        look; target assigned 866; pause no_answer
-        look; yield; left: stuck"#]],
+            look; target importing 866; source migrating 866
+            look; take
+            look; target assigned 866; pause no_answer
+            look
+            look; pause no_answer
+            look
+            look; pause no_answer
+            look
+            look; yield; left: no_answer"#]],
     );
 }
 
@@ -650,23 +652,26 @@ fn an_assignment_that_comes_late_is_made_after_another_look() {
     check(
         "slots 866; 7: late; 9: late",
         expect![[r#"
-        look; target importing 866; source migrating 866
-        look; take
-        look; target assigned 866
-        look; target assigned 866
-        look; target assigned 866
-        look; source assigned 866
-        look; yield; done"#]],
+            look; target importing 866; source migrating 866
+            look; take
+            look; target assigned 866
+            look
+            look; target assigned 866
+            look
+            look; target assigned 866
+            look; source assigned 866
+            look; yield; done"#]],
     );
     check(
         "slots 866; 7: noreplicas; 8: late",
         expect![[r#"
-        look; target importing 866; source migrating 866
-        look; take
-        look; target assigned 866; target assigned 866
-        look; target assigned 866
-        look; source assigned 866
-        look; yield; done"#]],
+            look; target importing 866; source migrating 866
+            look; take
+            look; target assigned 866; target assigned 866
+            look
+            look; target assigned 866
+            look; source assigned 866
+            look; yield; done"#]],
     );
 }
 
@@ -678,6 +683,7 @@ fn an_assignment_that_a_third_node_has_does_not_keep_the_finalise() {
             look; target importing 866-867; source migrating 866-867
             look; take
             look; target assigned 866-867; pause no_answer
+            look
             look; target assigned 867
             look; source assigned 867
             look; yield; left: owner_changed"#]],

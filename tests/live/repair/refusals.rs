@@ -66,5 +66,5 @@ fn what_somebody_works_on_is_left_alone_and_another_evenkeel_has_the_right_of_wa
 
 /// What `docs/operating.md` permits a user that moves slots.
 const MOVES: &str = "+cluster|nodes +cluster|info +cluster|myid +cluster|setslot +cluster|getkeysinslot \
-    +cluster|countkeysinslot +migrate +restore-asking +select +dump +asking +info +ping +config|get \
+    +cluster|countkeysinslot +cluster|bumpepoch +migrate +restore-asking +select +dump +asking +info +ping +config|get \
     +client|list +client|setname +client|id +command|info +eval +time +memory|usage +type +hlen +scard +zcard +function|list";
