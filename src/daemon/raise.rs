@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::Lease;
 use super::own::OwnSlots;
-use crate::cluster::{Failing, Member, NodeId, NodeView, Observation, Role, Shard, SlotSet, Topology};
+use crate::cluster::{Failing, Member, NodeId, NodeView, Observation, Role, Shard, Slot, SlotSet, Topology};
 use crate::redis::{Conn, Dialer, RaisedEpoch};
 
 /// How long a raise may take in all: gossip of a large cluster takes seconds.
@@ -151,8 +151,15 @@ fn raise(
         (!is_at_work(node) && is_settled(node)).then_some(shard)
     };
     let heir = may(successor)?;
-    let on_their_way = own.iter().filter(|(_, pair)| pair.target == successor);
-    let sources: BTreeSet<NodeId> = on_their_way.map(|(_, pair)| pair.source).collect();
+    // A source that gave its slots away already has no claim that could be made stronger, and others may not know of it yet.
+    let claims = |slot: &Slot, source| {
+        topology.open.get(slot).is_some_and(|open| open.owner == Some(source) && open.claimants == [source])
+    };
+    let on_their_way = || own.iter().filter(|(_, pair)| pair.target == successor);
+    if on_their_way().any(|(slot, pair)| !claims(&slot, pair.source)) {
+        return None;
+    }
+    let sources: BTreeSet<NodeId> = on_their_way().map(|(_, pair)| pair.source).collect();
     let replicas = topology.shards.values().filter(|shard| shard.usable()).flat_map(|shard| &shard.replicas);
     let replicas = replicas.filter(|replica| replica.failing == Failing::No);
     let is_other = |node: &NodeId| *node != successor && !sources.contains(node);
@@ -354,6 +361,8 @@ mod tests {
         check(&[BEFORE, &at_source], &[None, None]);
         let elsewhere = AFTER.replace("c\n", "c [7-<-a]\n");
         check(&[BEFORE, &elsewhere], &[None, Some("b: a1 c1, then a, then b1")]);
+        let given_away = AFTER.replace("a 0-99 [5->-b]", "a 0-4 6-99").replace("b1 100-16383", "b1 5 100-16383");
+        check(&[BEFORE, &given_away, AFTER], &[None, None, Some("b: a1 c1 c, then a, then b1")]);
         let by_a_server = format!("{AFTER}\nb1 job c 200 snapshotting");
         check(&[BEFORE, &by_a_server], &[None, None]);
     }
