@@ -204,7 +204,8 @@ impl Raise {
         let (target, successor) = self.between();
         let deadline = Instant::now() + PATIENCE;
         let mut last = "some node does not answer, or has not heard of the others' epochs".to_owned();
-        while let Ok(raised) = timeout_at(deadline, self.raised(&raiser)).await {
+        let mut elsewhere = None;
+        while let Ok(raised) = timeout_at(deadline, self.raised(&raiser, &mut elsewhere)).await {
             match raised {
                 Ok(epoch) => {
                     info!(
@@ -221,8 +222,12 @@ impl Raise {
         tell_failed(target, Some(successor), &last);
     }
 
-    async fn raised(&self, raiser: &Raiser) -> Result<u64, String> {
-        let mut highest = self.raised_elsewhere(raiser).await?;
+    /// `elsewhere` is the epoch that was raised at another node, once one was: after a fault none is raised there again.
+    async fn raised(&self, raiser: &Raiser, elsewhere: &mut Option<u64>) -> Result<u64, String> {
+        let mut highest = match *elsewhere {
+            Some(epoch) => epoch,
+            None => *elsewhere.insert(self.raised_elsewhere(raiser).await?),
+        };
         for member in self.sources.iter().chain([&self.successor]) {
             let conn = raiser.dial(member).await?;
             highest = raiser.raise_above(highest, &conn).await?;
