@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::cluster::Slot;
 
-/// So many times as many slots where none of them holds a key, for nothing is moved that could be caught half-moved; and so
+/// So many times as many slots, empty ones included, of which nothing is moved that could be caught half-moved; and so
 /// many times as many again where there is nobody whom the news of so many new owners at once would keep waiting.
 const MANY: usize = 4;
 
 /// How much may be open at once between two nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupLimits {
-    /// Slots; at least one.
+    /// Slots that hold a key; at least one.
     pub slots: usize,
-    /// Slots where all of them are empty; not less.
-    pub empty_slots: usize,
+    /// Slots, those that hold none included; not less.
+    pub all_slots: usize,
     /// Keys, over all slots of the group; a slot with more makes a group of its own.
     pub keys: u64,
     /// Slots in any case; at least one.
@@ -22,17 +22,17 @@ pub struct GroupLimits {
 }
 
 impl GroupLimits {
-    /// So many slots and keys, four times as many slots where all are empty, but never more slots than `at_once`.
+    /// So many slots with keys, and keys; four times as many slots with the empty ones, but never more than `at_once`.
     #[must_use]
     pub fn new(slots: usize, keys: u64, at_once: usize) -> Self {
         let times = |many| slots.saturating_mul(many).min(at_once);
-        Self { slots: times(1), empty_slots: times(MANY), keys, at_once }
+        Self { slots: times(1), all_slots: times(MANY), keys, at_once }
     }
 
-    /// The limits between nodes that no client uses: four times as many slots.
+    /// The limits between nodes that no client uses: four times as many slots, and keys.
     #[must_use]
     pub fn without_clients(self) -> Self {
-        Self::new(self.slots.saturating_mul(MANY), self.keys, self.at_once)
+        Self::new(self.slots.saturating_mul(MANY), self.keys.saturating_mul(MANY as u64), self.at_once)
     }
 }
 
@@ -41,15 +41,13 @@ impl GroupLimits {
 ///
 /// Short groups keep the time short in which a failover of the source would find slots open.
 pub fn next_group(counts: &mut BTreeMap<Slot, u64>, limits: GroupLimits) -> BTreeMap<Slot, u64> {
-    let (mut slots, mut keys) = (0, 0u64);
+    let (mut slots, mut with_keys, mut keys) = (0, 0, 0u64);
     let beyond = counts.iter().find_map(|(&slot, &count)| {
         keys = keys.saturating_add(count);
-        let most = if keys == 0 { limits.empty_slots } else { limits.slots };
-        if slots > 0 && (slots >= most || keys > limits.keys) {
-            return Some(slot);
-        }
+        with_keys += usize::from(count > 0);
         slots += 1;
-        None
+        let is_beyond = slots > limits.all_slots || with_keys > limits.slots || keys > limits.keys;
+        (slots > 1 && is_beyond).then_some(slot)
     });
     let rest = beyond.map(|slot| counts.split_off(&slot)).unwrap_or_default();
     std::mem::replace(counts, rest)
@@ -74,17 +72,19 @@ mod tests {
     fn a_group_ends_at_the_limit_of_slots_or_keys() {
         let check = |counts: &[(u16, u64)], expect: &str| check_group(counts, GroupLimits::new(3, 100, 100), expect);
         check(&[], "");
-        check(&[(1, 0), (2, 1), (5, 0), (6, 0)], "1-2,5");
+        check(&[(1, 0), (2, 1), (5, 0), (6, 0)], "1-2,5-6");
+        check(&[(1, 1), (2, 0), (3, 1), (4, 1), (5, 0), (6, 1)], "1-5");
         check(&[(1, 60), (2, 60)], "1");
         check(&[(1, 60), (2, 40), (3, 1)], "1-2");
         check(&[(9, 1_000_000), (10, 0)], "9");
         let empty = (0..60).map(|slot| (slot, 0)).collect::<Vec<_>>();
         check(&empty, "0-11");
-        check(&[&empty[..8], &[(8, 1)]].concat(), "0-7");
+        check(&[&empty[..8], &[(8, 1), (9, 0)]].concat(), "0-9");
+        check(&[&empty[..8], &[(8, 101)]].concat(), "0-7");
     }
 
     #[test]
-    fn without_clients_it_is_four_times_as_many_slots() {
+    fn without_clients_it_is_four_times_as_many_slots_and_keys() {
         let check = |keys_each: u64, limits: GroupLimits, expect: &str| {
             let counts: Vec<(u16, u64)> = (0..60).map(|slot| (slot, keys_each)).collect();
             check_group(&counts, limits.without_clients(), expect);
@@ -93,6 +93,6 @@ mod tests {
         check(0, GroupLimits::new(3, 100, 20), "0-19");
         check(1, GroupLimits::new(3, 100, 100), "0-11");
         check(1, GroupLimits::new(3, 100, 10), "0-9");
-        check(1, GroupLimits::new(3, 10, 100), "0-9");
+        check(1, GroupLimits::new(3, 2, 100), "0-7");
     }
 }
