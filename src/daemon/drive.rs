@@ -51,13 +51,14 @@ pub(super) trait Carrier {
     fn came_forward(&mut self, slots: usize, keys: u64);
 }
 
-/// Between looks at a node that is to hear of something from another one: a claim is told to all nodes at once, and is heard
-/// as soon as the node is not busy with a `MIGRATE` or the like.
-const LISTENS_FOR: Duration = Duration::from_millis(10);
+/// Between looks at a node that is to hear of something from another one, at first and at most: a claim is told to all nodes
+/// at once, and is heard as soon as the node is not busy with a `MIGRATE` or the like.
+const LISTENS_FIRST_FOR: Duration = Duration::from_millis(1);
+const LISTENS_AT_MOST_FOR: Duration = Duration::from_millis(10);
 
 /// Drives one machine to its end.
 pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -> Ending {
-    let mut pauses = 0;
+    let (mut pauses, mut listens_for) = (0, LISTENS_FIRST_FOR);
     loop {
         if carrier.has_failed_over() {
             machine.supersede();
@@ -82,7 +83,8 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
                 Reply::Go
             }
             Step::Listen => {
-                tokio::time::sleep(LISTENS_FOR).await;
+                tokio::time::sleep(listens_for).await;
+                listens_for = (listens_for * 2).min(LISTENS_AT_MOST_FOR);
                 Reply::Go
             }
             Step::Pause(why) => {
@@ -105,6 +107,9 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
         failpoints::pass(phase, Moment::After).await;
         if let Reply::Moved(MigrateReply::Moved | MigrateReply::MovedUnmarked) = reply {
             pauses = 0;
+        }
+        if let Reply::Marked(_) = reply {
+            listens_for = LISTENS_FIRST_FOR;
         }
         let before = machine.progress();
         if let Err(error) = machine.on_reply(reply) {
