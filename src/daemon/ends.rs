@@ -2,6 +2,7 @@
 
 mod assign;
 mod copies;
+mod look;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,16 +13,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use assign::Looked;
+use look::Wish;
 
 use super::followers::Followers;
-use crate::cluster::{
-    Address, CallCount, Failing, Marker, MemoryUse, NodeId, NodeLine, NodeView, Observation, Product, Role, Slot,
-    SlotSet, Topology,
-};
+use crate::cluster::{Address, CallCount, MemoryUse, NodeId, Observation, Product, ServerVersion, SlotSet, Topology};
 use crate::config::{Config, SecretError, Secrets};
-use crate::migration::{
-    Batch, Blocked, End, EndFacts, Ends, HeavyKeys, Key, Mark, MigrateReply, Pair, Reply, Step, Trouble,
-};
+use crate::migration::{Batch, Blocked, End, HeavyKeys, Key, Mark, MigrateReply, Pair, Reply, Step, Trouble};
 use crate::redis::{CallError, Conn, Counted, Dialer, MigrateCall, MigrateLogin, OpenError};
 
 /// How often the source is asked, between `MIGRATE`s, whether it sends clients on to the target: each time costs about as
@@ -35,7 +32,7 @@ struct EndPoint {
     hostname: Option<String>,
     /// The process that the move begins with.
     run_id: String,
-    product: Product,
+    version: ServerVersion,
 }
 
 /// Why a step brought no reply.
@@ -55,6 +52,17 @@ impl Fault {
         match self {
             Self::NoAnswer { at, why } => Trouble::NoAnswer { node: pair.node(*at), why: why.clone() },
             Self::ProcessChanged { at } => Trouble::ProcessChanged { node: pair.node(*at) },
+        }
+    }
+
+    /// The same of a call that was to be answered after a write.
+    fn while_writes_are_asked_for(self) -> Self {
+        match self {
+            Self::NoAnswer { at, why } => {
+                let may_wait = "clients that write may have to wait there, as while it hands over to a replica";
+                Self::NoAnswer { at, why: format!("{may_wait} ({why})") }
+            }
+            Self::ProcessChanged { at } => Self::ProcessChanged { at },
         }
     }
 
@@ -90,8 +98,6 @@ pub(super) struct Connections {
     asked: Instant,
     source_control: Option<Conn>,
     target_control: Option<Conn>,
-    /// A bare one, to a Valkey only.
-    target_orders: Option<Conn>,
     /// By database.
     source_data: BTreeMap<u32, Conn>,
     round_trip: Duration,
@@ -121,7 +127,7 @@ impl Connections {
                 address: member.address.clone()?,
                 hostname: member.hostname.clone(),
                 run_id: info.run_id.clone(),
-                product: info.version.product,
+                version: info.version,
             })
         };
         let migrate_to = || observation.nodes.get(&pair.source)?.view.line(pair.target)?.address.clone();
@@ -130,7 +136,7 @@ impl Connections {
         };
         let login_source = LoginSource::of(config);
         Ok(Some(Self {
-            dialer: dialer.clone(),
+            dialer: dialer.bare(),
             pair,
             source,
             target,
@@ -146,7 +152,6 @@ impl Connections {
             asked: Instant::now(),
             source_control: None,
             target_control: None,
-            target_orders: None,
             source_data: BTreeMap::new(),
             round_trip: Duration::ZERO,
             heavy: HeavyKeys::new(),
@@ -169,7 +174,6 @@ impl Connections {
             target_followers: self.target_followers.unconnected(),
             source_control: None,
             target_control: None,
-            target_orders: None,
             source_data: BTreeMap::new(),
             heavy: HeavyKeys::new(),
             looked: None,
@@ -252,7 +256,6 @@ impl Connections {
         self.target_followers.close();
         self.source_control = None;
         self.target_control = None;
-        self.target_orders = None;
         self.source_data.clear();
     }
 
@@ -269,7 +272,6 @@ impl Connections {
                 self.control(End::Target).await?;
                 self.control(End::Source).await.map(drop)
             }
-            Step::SetSlots { at: End::Target, mark: Mark::Assigned, .. } => self.orders().await,
             Step::SetSlots { at, .. } => self.control(*at).await.map(drop),
             // It dials the target once for each database.
             Step::DropCopies(_) => self.source_data(0).await.map(drop),
@@ -297,28 +299,8 @@ impl Connections {
     pub(super) async fn perform(&mut self, step: Step) -> Result<Reply, Fault> {
         match step {
             Step::ReadEnds { slots, count_source, count_target, ask_for_writes } => {
-                self.control(End::Target).await?;
-                self.control(End::Source).await?;
-                let target = self.read_end(End::Target, &slots, count_target);
-                let source = async {
-                    // Sent together, and answered in this order: what it says of itself is as of after it carried out a write.
-                    let writes = async { if ask_for_writes { self.await_writes().await } else { Ok(()) } };
-                    Ok(tokio::try_join!(writes, self.read_end(End::Source, &slots, count_source))?.1)
-                };
-                let (target, source) = tokio::join!(self.timed(target, &slots), source);
-                let (mut target, mut looked) = target?;
-                let source = source?;
-                let others = source.databases.iter().any(|&db| db != 0);
-                let source = self.with_other_databases(End::Source, &slots, source).await?;
-                if others {
-                    // The target was not looked at while the others were counted, which may take long.
-                    (target, looked) = self.timed(self.read_end(End::Target, &slots, count_target), &slots).await?;
-                }
-                self.looked = Some(looked);
-                let target = self.with_other_databases(End::Target, &slots, target).await?;
-                // Read last: a mark of ours is ours before it is set.
-                let ours = Arc::clone(&self.ours.borrow());
-                Ok(Reply::Ends(Box::new(Ends::new(self.pair, source, target, &ours))))
+                let wish = Wish { slots: &slots, count_source, count_target, ask_for_writes };
+                Ok(Reply::Ends(Box::new(self.look(wish).await?)))
             }
             Step::SetSlots { at: End::Target, mark: Mark::Assigned, slots } => self.assign(&slots).await,
             Step::SetSlots { at, mark, slots } => {
@@ -363,67 +345,19 @@ impl Connections {
     }
 
     fn is_valkey(&self, at: End) -> bool {
-        let product = match at {
-            End::Source => self.source.product,
-            End::Target => self.target.product,
-        };
-        product == Product::Valkey
+        self.version(at).product == Product::Valkey
     }
 
-    /// Waits until the source carries out writes.
-    async fn await_writes(&self) -> Result<(), Fault> {
-        self.opened(End::Source)?.await_writes().await.map_err(|error| {
-            let why =
-                format!("clients that write may have to wait there, as while it hands over to a replica ({error})");
-            Fault::NoAnswer { at: End::Source, why }
-        })
-    }
-
-    /// A node's own line, and after it the counts, so that a count of zero is later than the mark that keeps it so.
-    async fn read_end(&self, at: End, slots: &SlotSet, count: bool) -> Result<EndFacts, Fault> {
-        let conn = self.opened(at)?;
-        // Sent together and answered in this order. Nearly always the keys are in the first database only.
-        let counting = async {
-            if count { tokio::try_join!(conn.databases(), conn.count_keys(slots)) } else { Ok(Default::default()) }
-        };
-        let (view, (databases, keys)) = tokio::try_join!(conn.cluster_nodes(), counting).map_err(no_answer(at))?;
-        let view = NodeView::parse(&view).map_err(|error| Fault::NoAnswer { at, why: error.to_string() })?;
-        Ok(facts(&view, slots, keys, databases))
-    }
-
-    /// What an end said, with the keys that it holds elsewhere than in the first database, where any were counted.
-    async fn with_other_databases(&mut self, at: End, slots: &SlotSet, end: EndFacts) -> Result<EndFacts, Fault> {
-        let others: Vec<u32> = end.databases.iter().copied().filter(|&db| db != 0).collect();
-        let mut keys = end.keys;
-        if !others.is_empty() {
-            for (slot, more) in self.count_databases(at, slots, &others).await? {
-                *keys.entry(slot).or_default() += more;
-            }
+    fn version(&self, at: End) -> ServerVersion {
+        match at {
+            End::Source => self.source.version,
+            End::Target => self.target.version,
         }
-        Ok(EndFacts { keys, ..end })
-    }
-
-    async fn count_databases(&mut self, at: End, slots: &SlotSet, databases: &[u32]) -> Result<Counted, Fault> {
-        let mut total: Counted = slots.iter().map(|slot| (slot, 0)).collect();
-        for &db in databases {
-            let opened;
-            let conn = match at {
-                End::Source => self.source_data(db).await?,
-                End::Target => {
-                    opened = self.dial_for_keys(End::Target, db).await?;
-                    &opened
-                }
-            };
-            for (slot, keys) in conn.count_keys(slots).await.map_err(no_answer(at))? {
-                *total.entry(slot).or_default() += keys;
-            }
-        }
-        Ok(total)
     }
 
     async fn compare(&mut self, db: u32, keys: &[Key]) -> Result<Reply, Fault> {
         // A connection of its own: between ASKING and the call that it is for, nothing else may be sent.
-        let target = self.dial_for_keys(End::Target, db).await?;
+        let target = self.dial(End::Target, db).await?;
         let source = self.source_data(db).await?;
         let compared = source.compare_keys(&target, keys).await;
         let at = if target.is_dead() { End::Target } else { End::Source };
@@ -433,7 +367,7 @@ impl Connections {
     /// Deletes keys at the target, which holds them behind its mark: copies that no client sees.
     pub(super) async fn delete_at_target(&mut self, db: u32, keys: &[Key]) -> Result<(), Fault> {
         // A connection of its own, as above.
-        let target = self.dial_for_keys(End::Target, db).await?;
+        let target = self.dial(End::Target, db).await?;
         target.delete_asking(keys).await.map_err(no_answer(End::Target))
     }
 
@@ -462,7 +396,7 @@ impl Connections {
 
     pub(super) async fn source_data(&mut self, db: u32) -> Result<&Conn, Fault> {
         if self.source_data.get(&db).is_none_or(Conn::is_dead) {
-            let conn = self.dial_for_keys(End::Source, db).await?;
+            let conn = self.dial(End::Source, db).await?;
             self.source_data.insert(db, conn);
         }
         self.source_data.get(&db).ok_or_else(|| unreachable(End::Source))
@@ -470,22 +404,11 @@ impl Connections {
 
     /// A new connection to the process that the move began with, in this database.
     async fn dial(&mut self, at: End, db: u32) -> Result<Conn, Fault> {
-        let dialer = self.dialer.clone();
-        self.dial_by(&dialer, at, db).await
-    }
-
-    /// The same for names and values of keys.
-    async fn dial_for_keys(&mut self, at: End, db: u32) -> Result<Conn, Fault> {
-        let dialer = self.dialer.bare();
-        self.dial_by(&dialer, at, db).await
-    }
-
-    async fn dial_by(&mut self, dialer: &Dialer, at: End, db: u32) -> Result<Conn, Fault> {
         let end = match at {
             End::Source => &mut self.source,
             End::Target => &mut self.target,
         };
-        let opened = dialer.open(&end.address, end.hostname.as_deref(), self.pair.node(at)).await;
+        let opened = self.dialer.open(&end.address, end.hostname.as_deref(), self.pair.node(at)).await;
         let conn = opened.map_err(|error: OpenError| Fault::NoAnswer { at, why: error.to_string() })?;
         if conn.run_id() != end.run_id {
             // Said once: what the new process knows is read by the look that follows.
@@ -527,33 +450,4 @@ fn unreachable(at: End) -> Fault {
 /// An answer that is an error is as little an answer as none: what to do next is to look again.
 pub(super) fn no_answer(at: End) -> impl Fn(CallError) -> Fault {
     move |error| Fault::NoAnswer { at, why: error.to_string() }
-}
-
-fn facts(view: &NodeView, slots: &SlotSet, keys: BTreeMap<Slot, u64>, databases: Vec<u32>) -> EndFacts {
-    let myself = view.myself();
-    let others = view.lines().filter(|line| !line.myself);
-    let named: BTreeMap<Slot, NodeId> = others
-        .flat_map(|line| line.slots.intersection(slots).iter().map(|slot| (slot, line.id)).collect::<Vec<_>>())
-        .collect();
-    // One without an address is never found to have failed, and hears nobody.
-    let may_hear = |line: &&NodeLine| line.failing != Failing::Agreed && !line.handshake && !line.no_address;
-    let primaries = view.lines().filter(|line| line.role == Role::Primary).filter(may_hear);
-    let owned_by_nobody = |slot: &Slot| !myself.slots.contains(*slot) && !named.contains_key(slot);
-    let mut facts = EndFacts {
-        primary: myself.role == Role::Primary,
-        owned: myself.slots.clone(),
-        ownerless: slots.iter().filter(owned_by_nobody).collect(),
-        names_owner: named,
-        keys,
-        databases,
-        epochs: primaries.map(|line| (line.id, line.config_epoch)).collect(),
-        ..EndFacts::default()
-    };
-    for marker in &myself.markers {
-        match *marker {
-            Marker::Migrating { slot, to } => facts.migrating.insert(slot, to),
-            Marker::Importing { slot, from } => facts.importing.insert(slot, from),
-        };
-    }
-    facts
 }

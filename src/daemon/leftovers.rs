@@ -82,7 +82,7 @@ fn leftovers(own: &OwnSlots, topology: &Topology, lineage: &Lineage) -> BTreeMap
 /// Takes a node's marks of these slots away. What it refuses, or does not answer, is there in the next look.
 pub(super) async fn close(dialer: &Dialer, node: &Member, slots: &SlotSet, valkey: bool) {
     let Some(address) = &node.address else { return };
-    let conn = match dialer.open(address, node.hostname.as_deref(), node.id).await {
+    let conn = match dialer.bare().open(address, node.hostname.as_deref(), node.id).await {
         Ok(conn) => conn,
         Err(why) => return warn!(node = %node.id, %why, "the marks that it woke with cannot be taken away"),
     };

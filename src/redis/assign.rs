@@ -12,9 +12,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
 
-use super::commands::SETSLOT_TIMEOUT_MS;
+use super::commands::{SETSLOT_TIMEOUT_MS, set_slot_reply};
 use super::{CallError, Conn, Value};
 use crate::cluster::{NodeId, Slot, SlotSet};
 use crate::migration::SetSlotReply;
@@ -115,8 +114,12 @@ impl ServerTime {
 impl Conn {
     /// The server's clock, to the millisecond.
     pub async fn time(&self) -> Result<ServerTime, CallError> {
-        let reply = self.call("TIME", Vec::new()).await?;
-        let Value::Array(parts) = &reply else { return Err(self.unexpected("TIME", "no list")) };
+        self.server_time(&self.call("TIME", Vec::new()).await?)
+    }
+
+    /// A reply to `TIME`.
+    pub(super) fn server_time(&self, reply: &Value) -> Result<ServerTime, CallError> {
+        let Value::Array(parts) = reply else { return Err(self.unexpected("TIME", "no list")) };
         let number = |at: usize| parts.get(at).and_then(Value::text)?.parse::<u64>().ok();
         let (Some(seconds), Some(micros)) = (number(0), number(1)) else {
             return Err(self.unexpected("TIME", "no seconds and microseconds"));
@@ -140,8 +143,11 @@ impl Conn {
         }
     }
 
-    /// `CLUSTER SETSLOT NODE` for every slot, all asked at once, each of which a Redis carries out until `deadline` by
-    /// its own clock, and answers with [`SetSlotReply::Late`] afterwards. Not for Valkey, see the module.
+    /// `CLUSTER SETSLOT NODE` for every slot, all in one piece, each of which a Redis carries out until `deadline` by
+    /// its own clock, and answers with [`SetSlotReply::Late`] afterwards. Not for Valkey, see the module. The connection is a bare
+    /// one ([`Dialer::bare`]).
+    ///
+    /// [`Dialer::bare`]: super::Dialer::bare
     ///
     /// An error means that at least one reply is missing; the others may have been carried out.
     pub async fn assign_before(
@@ -151,8 +157,13 @@ impl Conn {
         owner: NodeId,
     ) -> Result<Vec<(Slot, SetSlotReply)>, CallError> {
         let slots: Vec<Slot> = slots.iter().collect();
-        let calls = slots.chunks(AT_ONCE).map(|slots| self.assign_some_before(deadline, slots, owner));
-        Ok(join_all(calls).await.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+        let script = |slots: &[Slot]| {
+            let words = [ASSIGN_IN_TIME.to_owned(), "0".to_owned(), deadline.millis.to_string(), owner.to_string()];
+            words.into_iter().chain(slots.iter().map(Slot::to_string)).map(Bytes::from).collect()
+        };
+        let replies = self.call_each("EVAL", slots.chunks(AT_ONCE).map(script)).await?;
+        let replies = slots.chunks(AT_ONCE).zip(replies).map(|(slots, reply)| self.assigned(slots, reply));
+        Ok(replies.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     /// Has a Valkey take slots: one by `CLUSTER SETSLOT NODE`, and right behind it, by a script, the others. They
@@ -193,21 +204,16 @@ impl Conn {
         let timeout = SETSLOT_TIMEOUT_MS.to_string();
         let order = ["SETSLOT", &first.to_string(), "NODE", &owner.to_string(), "TIMEOUT", &timeout];
         let take = ("CLUSTER", words(order.map(str::to_owned).to_vec()));
-        let taken = |reply| match reply {
-            Ok(_) => Ok(SetSlotReply::Ok),
-            Err(CallError::Refused { text, .. }) => Ok(SetSlotReply::from_error(&text)),
-            Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
-        };
         if others.is_empty() {
             let replies = self.call_together(vec![take]).await?;
-            return replies.into_iter().map(|reply| Ok((first, taken(reply)?))).collect();
+            return replies.into_iter().map(|reply| Ok((first, set_slot_reply(reply)?))).collect();
         }
         let script = [ADD_IN_TIME.to_owned(), "1".to_owned(), first.a_key(), deadline.millis.to_string()];
         let script = words(script.into_iter().chain(others.iter().map(Slot::to_string)).collect());
         let replies = self.call_together(vec![take, ("EVAL", script)]).await?;
         let [took_first, mut took_others]: [SetSlotReply; 2] = replies
             .into_iter()
-            .map(taken)
+            .map(set_slot_reply)
             .collect::<Result<Vec<_>, _>>()?
             .try_into()
             .map_err(|_| self.unexpected("CLUSTER SETSLOT", "another number of replies than of commands"))?;
@@ -218,16 +224,13 @@ impl Conn {
         Ok(std::iter::once((first, took_first)).chain(took_others).collect())
     }
 
-    /// The same by one script, which is carried out as a whole or not at all.
-    async fn assign_some_before(
+    /// What one script says of these slots, which is carried out as a whole or not at all.
+    fn assigned(
         &self,
-        deadline: ServerTime,
         slots: &[Slot],
-        owner: NodeId,
+        reply: Result<Value, CallError>,
     ) -> Result<Vec<(Slot, SetSlotReply)>, CallError> {
-        let words = [ASSIGN_IN_TIME.to_owned(), "0".to_owned(), deadline.millis.to_string(), owner.to_string()];
-        let args = words.into_iter().chain(slots.iter().map(Slot::to_string)).map(Bytes::from).collect();
-        let replies = match self.call("EVAL", args).await {
+        let replies = match reply {
             Ok(Value::Array(replies)) if replies.len() == slots.len() => replies,
             Ok(_) => return Err(self.unexpected("EVAL", "no answer for each slot")),
             Err(CallError::Refused { text, .. }) => {

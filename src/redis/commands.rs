@@ -16,6 +16,9 @@ use crate::migration::{Batch, Comparison, Key, Mark, MigrateReply, Pair, SetSlot
 /// group of slots up for two seconds each time one replica hangs.
 pub(super) const SETSLOT_TIMEOUT_MS: u32 = 500;
 
+/// A script that counts as one that may write, and does nothing.
+pub(super) const A_WRITE: [&str; 2] = ["return 0", "0"];
+
 /// Keys counted slot by slot.
 pub type Counted = BTreeMap<Slot, u64>;
 
@@ -65,7 +68,7 @@ impl Conn {
     /// Answers once the server carries out writes. A primary that is about to hand over to a replica, by an operator's
     /// `CLUSTER FAILOVER`, has clients that may write wait until it is over, those of any script included (Redis from 6.2, Valkey).
     pub async fn await_writes(&self) -> Result<(), CallError> {
-        self.call("EVAL", words(&["return 0", "0"])).await.map(drop)
+        self.call("EVAL", words(&A_WRITE)).await.map(drop)
     }
 
     /// The text of `INFO`, of one section or of the default ones.
@@ -80,13 +83,7 @@ impl Conn {
 
     /// How many keys each database holds, those that hold any; keys that the server shows in no slot are among them.
     pub async fn keys_by_database(&self) -> Result<BTreeMap<u32, u64>, CallError> {
-        let info = self.info(Some("keyspace")).await?;
-        // `db0:keys=5,expires=0,avg_ttl=0`
-        let keys = |line: &str| {
-            let (db, rest) = line.strip_prefix("db")?.split_once(":keys=")?;
-            Some((db.parse().ok()?, rest.split(',').next()?.parse().ok()?))
-        };
-        Ok(info.lines().filter_map(keys).collect())
+        Ok(keys_by_database_in(&self.info(Some("keyspace")).await?))
     }
 
     /// One value of the server's configuration, or `None` if it knows no such name.
@@ -126,13 +123,17 @@ impl Conn {
     pub async fn count_keys(&self, slots: &SlotSet) -> Result<Counted, CallError> {
         let slots: Vec<Slot> = slots.iter().collect();
         let counts = self.count_keys_in_slots(&slots).await?;
-        let count = |(slot, count): (&Slot, Value)| match count {
-            Value::Integer(keys) => Ok((*slot, u64::try_from(keys).unwrap_or_default())),
+        slots.iter().zip(&counts).map(|(&slot, count)| Ok((slot, self.number_of_keys(count)?))).collect()
+    }
+
+    /// What the server says that a slot holds.
+    pub(super) fn number_of_keys(&self, count: &Value) -> Result<u64, CallError> {
+        match count {
+            Value::Integer(keys) => Ok(u64::try_from(*keys).unwrap_or_default()),
             Value::Null | Value::Bytes(_) | Value::Array(_) => {
                 Err(self.unexpected("CLUSTER COUNTKEYSINSLOT", "no number"))
             }
-        };
-        slots.iter().zip(counts).map(count).collect()
+        }
     }
 
     /// Names of keys of each slot, at most `count` of each, in this connection's database. The connection is a bare one
@@ -161,7 +162,10 @@ impl Conn {
         }
     }
 
-    /// `CLUSTER SETSLOT` for every slot, all asked at once: the server saves and spreads them together.
+    /// `CLUSTER SETSLOT` for every slot, all in one piece: the server saves and spreads them together. The connection is a
+    /// bare one ([`Dialer::bare`]).
+    ///
+    /// [`Dialer::bare`]: super::Dialer::bare
     ///
     /// A node that is to take slots itself is asked by [`Self::assign_before`] or [`Self::assign_together_before`].
     ///
@@ -180,24 +184,16 @@ impl Conn {
             Mark::Stable => vec!["STABLE".into()],
             Mark::Redirected => vec!["NODE".into(), id(pair.source)],
         };
-        let calls = slots.iter().map(|slot| {
+        let calls = slots.iter().map(|slot: Slot| {
             let mut args: Vec<Bytes> = vec!["SETSLOT".into(), slot.to_string().into()];
             args.extend(words.iter().cloned());
             if valkey {
                 args.extend(["TIMEOUT".into(), SETSLOT_TIMEOUT_MS.to_string().into()]);
             }
-            self.set_slot(slot, args)
+            args
         });
-        join_all(calls).await.into_iter().collect()
-    }
-
-    /// One call that sets one slot; what the server refuses is its answer.
-    async fn set_slot(&self, slot: Slot, args: Vec<Bytes>) -> Result<(Slot, SetSlotReply), CallError> {
-        match self.call("CLUSTER", args).await {
-            Ok(_) => Ok((slot, SetSlotReply::Ok)),
-            Err(CallError::Refused { text, .. }) => Ok((slot, SetSlotReply::from_error(&text))),
-            Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
-        }
+        let replies = self.call_each("CLUSTER", calls).await?;
+        slots.iter().zip(replies).map(|(slot, reply)| Ok((slot, set_slot_reply(reply)?))).collect()
     }
 
     /// `CLUSTER ADDSLOTS`: these slots, which nobody has, are the node's. All or none.
@@ -285,11 +281,40 @@ impl Conn {
 
     async fn text(&self, command: &'static str, args: &[&str]) -> Result<String, CallError> {
         let reply = self.call(command, words(args)).await?;
+        self.text_of(command, reply)
+    }
+
+    /// A reply that is a text.
+    pub(super) fn text_of(&self, command: &'static str, reply: Value) -> Result<String, CallError> {
         reply.into_text().ok_or_else(|| self.unexpected(command, "no text"))
     }
 }
 
-fn words(args: &[&str]) -> Vec<Bytes> {
+/// What a node says to one order about a slot; what it refuses is its answer.
+pub(super) fn set_slot_reply(reply: Result<Value, CallError>) -> Result<SetSlotReply, CallError> {
+    match reply {
+        Ok(_) => Ok(SetSlotReply::Ok),
+        Err(CallError::Refused { text, .. }) => Ok(SetSlotReply::from_error(&text)),
+        Err(error @ (CallError::NoAnswer { .. } | CallError::Unexpected { .. })) => Err(error),
+    }
+}
+
+/// How many keys each database holds, by the section keyspace of `INFO`.
+fn keys_by_database_in(info: &str) -> BTreeMap<u32, u64> {
+    // `db0:keys=5,expires=0,avg_ttl=0`
+    let keys = |line: &str| {
+        let (db, rest) = line.strip_prefix("db")?.split_once(":keys=")?;
+        Some((db.parse().ok()?, rest.split(',').next()?.parse().ok()?))
+    };
+    info.lines().filter_map(keys).collect()
+}
+
+/// The databases that hold any key, likewise.
+pub(super) fn databases_in(info: &str) -> Vec<u32> {
+    keys_by_database_in(info).into_keys().collect()
+}
+
+pub(super) fn words(args: &[&str]) -> Vec<Bytes> {
     args.iter().map(|word| Bytes::from((*word).to_owned())).collect()
 }
 

@@ -12,6 +12,7 @@ mod error;
 mod functions;
 mod jobs;
 mod lease;
+mod look;
 mod permissions;
 mod tls_fault;
 mod traffic;
@@ -29,6 +30,7 @@ pub use error::{CallError, OpenError};
 pub use functions::Libraries;
 pub use jobs::JobSupport;
 pub use lease::LeaseServer;
+pub use look::{Answers, Questions};
 pub use permissions::{
     Wanted, explained, grant, missing_for_repair, missing_permissions, missing_permissions_while_down,
 };

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Connections, Fault, no_answer, unreachable};
+use super::{Connections, Fault, no_answer};
 use crate::cluster::{Slot, SlotSet};
 use crate::migration::{End, Reply, SetSlotReply};
-use crate::redis::{Conn, Counted, ServerTime};
+use crate::redis::ServerTime;
 
 /// How old a look at the target may be when it is told to take slots. Mostly it is told at once; what comes in between is
 /// time in which it may begin to hang, and then carries the order out when a failover has replaced it.
@@ -17,11 +17,11 @@ const LOOK_GOOD_FOR: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Looked {
     /// By our clock, after its answer.
-    at: Instant,
+    pub(super) at: Instant,
     /// By its own, before its answer.
-    there: ServerTime,
+    pub(super) there: ServerTime,
     /// The slot of which it had the fewest keys, where that was counted.
-    lightest: Option<Slot>,
+    pub(super) lightest: Option<Slot>,
 }
 
 impl Looked {
@@ -35,7 +35,7 @@ impl Connections {
     /// Has the target take slots, unless it was looked at too long ago for that.
     pub(super) async fn assign(&mut self, slots: &SlotSet) -> Result<Reply, Fault> {
         let (owner, good_for, valkey) = (self.pair.target, self.migrate_timeout, self.is_valkey(End::Target));
-        self.orders().await?;
+        self.control(End::Target).await?;
         let Some(looked) = self.looked.filter(|looked| looked.at.elapsed() <= LOOK_GOOD_FOR) else {
             return Ok(Reply::Marked(slots.iter().map(|slot| (slot, SetSlotReply::Late)).collect()));
         };
@@ -44,8 +44,7 @@ impl Connections {
         let replies = if valkey {
             // The one that is in danger while its replicas have it and the target has not.
             let first = looked.lightest;
-            let conn = self.target_orders.as_ref().ok_or_else(|| unreachable(End::Target))?;
-            let replies = conn.assign_together_before(deadline, slots, first, owner).await;
+            let replies = self.opened(End::Target)?.assign_together_before(deadline, slots, first, owner).await;
             // It answers, and so may be told again what its replicas have and it has not.
             self.looked = replies.is_ok().then(|| looked.again());
             replies
@@ -53,38 +52,5 @@ impl Connections {
             self.opened(End::Target)?.assign_before(deadline, slots, owner).await
         };
         replies.map(Reply::Marked).map_err(no_answer(End::Target))
-    }
-
-    /// Opens the connection that orders to take slots go by.
-    pub(super) async fn orders(&mut self) -> Result<(), Fault> {
-        if !self.is_valkey(End::Target) {
-            return self.control(End::Target).await.map(drop);
-        }
-        if self.target_orders.as_ref().is_none_or(Conn::is_dead) {
-            let dialer = self.dialer.bare();
-            self.target_orders = Some(self.dial_by(&dialer, End::Target, 0).await?);
-        }
-        Ok(())
-    }
-
-    /// A look at the target, and when it was.
-    pub(super) async fn timed<T>(
-        &self,
-        look: impl Future<Output = Result<T, Fault>>,
-        slots: &SlotSet,
-    ) -> Result<(T, Looked), Fault> {
-        let conn = self.opened(End::Target)?;
-        // Only a replica can take a slot before the target does.
-        let counts = self.is_valkey(End::Target) && !self.target_followers.is_empty();
-        let there = async {
-            let there = conn.time().await?;
-            let counted = if counts { conn.count_keys(slots).await? } else { Counted::new() };
-            let lightest = counted.into_iter().min_by_key(|(_, keys)| *keys).map(|(slot, _)| slot);
-            Ok((there, lightest))
-        };
-        let there = async { Box::pin(there).await.map_err(no_answer(End::Target)) };
-        // Sent first, and so answered first.
-        let ((there, lightest), look) = tokio::try_join!(there, look)?;
-        Ok((look, Looked { at: Instant::now(), there, lightest }))
     }
 }

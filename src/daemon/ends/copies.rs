@@ -21,7 +21,7 @@ impl Connections {
         let mut kept: BTreeMap<Slot, u64> = BTreeMap::new();
         for db in databases {
             // A connection of its own: between ASKING and the call that it is for, nothing else may be sent.
-            let target = self.dial_for_keys(End::Target, db).await?;
+            let target = self.dial(End::Target, db).await?;
             let source = self.source_data(db).await?;
             for slot in slots.iter() {
                 *kept.entry(slot).or_default() += drop_equal(source, &target, slot).await?;

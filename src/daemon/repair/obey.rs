@@ -45,12 +45,7 @@ impl Repair<'_> {
         };
         let observation = &now.look.observation;
         let valkey = observation.nodes[&order.at()].info.version.product == Product::Valkey;
-        let opened = if valkey && order.claims() {
-            self.doctor.open_bare(observation, order.at()).await
-        } else {
-            self.doctor.open(observation, order.at()).await
-        };
-        let conn = match opened {
+        let conn = match self.doctor.open_bare(observation, order.at()).await {
             Ok(conn) => conn,
             Err(error) => return all_failed(&slots, &error.to_string()),
         };
