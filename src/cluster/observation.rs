@@ -80,8 +80,6 @@ pub struct NodeInfo {
     pub run_id: String,
     /// What is running.
     pub version: ServerVersion,
-    /// The node's role as `INFO` has it, which may be newer or older than that of its view.
-    pub is_primary: bool,
     /// Whether it is reading its data set from disk and serves nothing yet.
     pub loading: bool,
     /// What it uses, and what it may.
@@ -185,6 +183,8 @@ pub enum EvictionPolicy {
 /// A node's replication stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replication {
+    /// The node's role as `INFO` has it, which may be newer or older than that of its view.
+    pub is_primary: bool,
     /// Which stream it is: a node that was promoted begins another one.
     pub id: String,
     /// How far the stream has come, in bytes; of a replica, how far it has carried it out.
@@ -203,7 +203,13 @@ impl Replication {
 
     fn of(info: &Fields) -> Result<Self, InfoError> {
         const GOOD: &str = "min_slaves_good_slaves";
+        let is_primary = match info.required("role")? {
+            "master" => true,
+            "slave" => false,
+            other => return Err(info.fault("role", other, "master or slave")),
+        };
         Ok(Self {
+            is_primary,
             id: info.get("master_replid").unwrap_or_default().to_owned(),
             offset: info.number("master_repl_offset")?,
             replicas: parse_replicas(info)?,
@@ -260,22 +266,20 @@ impl NodeInfo {
         const EPOCH: &str = "cluster_current_epoch";
         let info = Fields::parse("INFO", info);
         let cluster = Fields::parse("CLUSTER INFO", cluster_info);
-        let is_primary = match info.required("role")? {
-            "master" => true,
-            "slave" => false,
-            other => return Err(info.fault("role", other, "master or slave")),
-        };
+        let replication = Replication::of(&info)?;
         Ok(Self {
             run_id: parse_run_id(&info)?,
             version: parse_version(&info)?,
-            is_primary,
             loading: info.number("loading")? != 0,
             memory: MemoryUse::of(&info)?,
             dataset_bytes: info.number("used_memory_dataset")?,
             save_failed: info.get("rdb_last_bgsave_status").is_some_and(|status| status != "ok"),
             append_failed: info.get("aof_last_write_status").is_some_and(|status| status != "ok"),
-            replication: Replication::of(&info)?,
-            primary_link_up: if is_primary { None } else { info.get("master_link_status").map(|link| link == "up") },
+            primary_link_up: match info.get("master_link_status") {
+                Some(link) if !replication.is_primary => Some(link == "up"),
+                Some(_) | None => None,
+            },
+            replication,
             keys: parse_keys(&info)?,
             cluster_ok: cluster.required("cluster_state")? == "ok",
             current_epoch: cluster.value(EPOCH, cluster.required(EPOCH)?)?,

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use assign::Looked;
 use look::Wish;
 
-use super::followers::Followers;
+use super::followers::{Followers, Peer};
+use super::heirs::Heirs;
 use crate::cluster::{Address, CallCount, MemoryUse, NodeId, Observation, Product, ServerVersion, SlotSet, Topology};
 use crate::config::{Config, SecretError, Secrets};
 use crate::migration::{Batch, Blocked, End, HeavyKeys, Key, Mark, MigrateReply, Pair, Reply, Step, Trouble};
@@ -207,6 +208,18 @@ impl Connections {
         let Pair { source, target } = self.pair;
         [(source, &self.source), (target, &self.target)]
             .map(|(node, end)| (node, &end.address, end.hostname.as_deref()))
+    }
+
+    /// Who may take over from the source without knowing of its open slots: its replicas, where it is a Redis.
+    pub(super) fn heirs(&self) -> Option<Heirs> {
+        let EndPoint { address, hostname, version, .. } = &self.source;
+        let replicas: Vec<Peer> = self.source_followers.peers().collect();
+        (version.product == Product::Redis && !replicas.is_empty()).then(|| Heirs {
+            dialer: self.dialer.clone(),
+            pair: self.pair,
+            source: Peer { node: self.pair.source, address: address.clone(), hostname: hostname.clone() },
+            replicas,
+        })
     }
 
     /// How often the source has carried out a `MIGRATE`, and how long these held it; `None` where it does not answer.

@@ -7,11 +7,26 @@ use futures::{FutureExt, StreamExt};
 use tracing::debug;
 
 use crate::cluster::{Address, NodeId, Replication, Shard};
-use crate::redis::{Conn, Dialer};
+use crate::redis::{Conn, Dialer, OpenError};
 
 /// Between two looks at a replica that is behind: at first, and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+/// A node, and where it is.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) node: NodeId,
+    pub(super) address: Address,
+    pub(super) hostname: Option<String>,
+}
+
+impl Peer {
+    /// A connection to it; any other node that answers there is an error.
+    pub(super) async fn dial(&self, dialer: &Dialer) -> Result<Conn, OpenError> {
+        dialer.open(&self.address, self.hostname.as_deref(), self.node).await
+    }
+}
 
 /// The replicas that a primary had when the move began.
 #[derive(Debug)]
@@ -19,9 +34,7 @@ pub(super) struct Followers(Vec<Follower>);
 
 #[derive(Debug)]
 struct Follower {
-    node: NodeId,
-    address: Address,
-    hostname: Option<String>,
+    peer: Peer,
     conn: Option<Conn>,
     /// It could not be reached: what its primary says of it has to do.
     unreachable: bool,
@@ -31,7 +44,7 @@ impl Followers {
     pub(super) fn of(shard: &Shard) -> Self {
         let followers = shard.replicas.iter().filter_map(|member| {
             let (node, address, hostname) = (member.id, member.address.clone()?, member.hostname.clone());
-            Some(Follower { node, address, hostname, conn: None, unreachable: false })
+            Some(Follower::new(Peer { node, address, hostname }))
         });
         Self(followers.collect())
     }
@@ -42,14 +55,12 @@ impl Followers {
 
     /// The same replicas, none of them connected.
     pub(super) fn unconnected(&self) -> Self {
-        let followers = self.0.iter().map(|follower| Follower {
-            node: follower.node,
-            address: follower.address.clone(),
-            hostname: follower.hostname.clone(),
-            conn: None,
-            unreachable: false,
-        });
-        Self(followers.collect())
+        Self(self.peers().map(Follower::new).collect())
+    }
+
+    /// Who they are.
+    pub(super) fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
+        self.0.iter().map(|follower| follower.peer.clone())
     }
 
     pub(super) fn close(&mut self) {
@@ -91,12 +102,16 @@ impl Followers {
 }
 
 impl Follower {
+    fn new(peer: Peer) -> Self {
+        Self { peer, conn: None, unreachable: false }
+    }
+
     async fn has(&mut self, stream: &str, offset: u64, dialer: &Dialer) -> bool {
         if self.conn.as_ref().is_none_or(Conn::is_dead) && !self.unreachable {
-            match dialer.open(&self.address, self.hostname.as_deref(), self.node).await {
+            match self.peer.dial(dialer).await {
                 Ok(conn) => self.conn = Some(conn),
                 Err(why) => {
-                    debug!(node = %self.node, %why, "the replica cannot be asked");
+                    debug!(node = %self.peer.node, %why, "the replica cannot be asked");
                     self.unreachable = true;
                 }
             }

@@ -19,6 +19,7 @@ mod fit;
 mod followers;
 mod functions;
 mod given;
+mod heirs;
 mod imports;
 mod jobs;
 mod lease;

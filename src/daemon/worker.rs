@@ -107,13 +107,24 @@ impl Worker {
     pub(super) async fn run(self, ends: Connections) -> Report {
         self.meter.set_pace(self.pacer().status());
         let shared = Shared::new(&self);
-        let mut first = Lane::new(&self, &shared, ends, 0);
+        let Some(heirs) = ends.heirs() else { return self.carry_out(&shared, ends).await };
+        let ended = CancellationToken::new();
+        let carried_out = async {
+            let _ended = ended.clone().drop_guard();
+            self.carry_out(&shared, ends).await
+        };
+        let told = heirs.watch(&shared.marked, &self.lease, &ended);
+        tokio::join!(Box::pin(carried_out), Box::pin(told)).0
+    }
+
+    async fn carry_out(&self, shared: &Shared, ends: Connections) -> Report {
+        let mut first = Lane::new(self, shared, ends, 0);
         if let Err(fault) = first.ends.open().await {
             first.give_up(SlotSet::new(), fault.trouble(self.pair)).await;
         } else if self.purpose == Purpose::Resume {
             first.resume().await;
         } else if first.compare_functions().await {
-            return self.move_all(&shared, first).await;
+            return self.move_all(shared, first).await;
         }
         first.end().merge(shared.not_begun().await)
     }

@@ -248,6 +248,60 @@ fn a_source_that_hangs_and_comes_back_has_lost_its_part_on_valkey_9_1() {
     check_a_frozen_source(Flavour::Valkey91);
 }
 
+/// The source's replica is told by the move itself, which stands still, so that no look of anybody else has to do with it.
+fn check_an_heir(flavour: Flavour, promote: impl Fn(&Cluster, Node, Node)) {
+    let cluster = Cluster::start(Spec::new(flavour).replicas(1));
+    let [source, target, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let heir = cluster.replicas_of(source)[0];
+    let tagged = Tagged::fill(&cluster, source, 0, 1_000);
+    cluster.await_replicas_in_step();
+    // The shard is named by a member that outlives the story.
+    let pin = format!("[[targets.nodes]]\nnode = \"{}\"\nslots = \"{}\"\n", cluster.node_id(target), tagged.slot);
+    let call = Evenkeel::new(&["run"]).config(&settings(&cluster, &format!("{SLOWLY}{pin}")));
+    let (points, call) = Points::order(call, "migrate.before=pause@100");
+    let mut daemon = call.spawn();
+    points.await_reached("migrate.before");
+    promote(&cluster, source, heir);
+    let mark = format!("{}: [{}->-{}]", cluster.name(heir), tagged.slot, cluster.node_id(target));
+    eventually("the replica that took over sends clients on", SOON, || {
+        let open = cluster.view(heir)?.open();
+        let open: Vec<String> = open.into_iter().map(|mark| format!("{}: {mark}", cluster.name(heir))).collect();
+        if open.contains(&mark) { Ok(()) } else { Err(format!("{open:?}")) }
+    });
+    points.go("migrate.before");
+    eventually("the slot is the target's", SOON, || {
+        let (open, owned) = (cluster.open_slots()?, cluster.agreed_owners()?);
+        let there = owned.get(&cluster.node_id(target)).is_some_and(|slots| slots.contains(tagged.slot));
+        if open.is_empty() && there { Ok(()) } else { Err(format!("open: {open:?}; {owned:?}")) }
+    });
+    tagged.verify(&cluster);
+    daemon.sigterm();
+    daemon.output(SOON).assert(0, &["a replica has taken over from the source and was told of the open slots"]);
+}
+
+fn by_hand(cluster: &Cluster, _: Node, heir: Node) {
+    cluster.cmd::<()>(heir, &["CLUSTER", "FAILOVER"]);
+}
+
+fn by_death(cluster: &Cluster, source: Node, _: Node) {
+    cluster.kill9(source);
+}
+
+#[test]
+fn a_replica_that_takes_over_by_hand_is_told_of_the_open_slots_on_redis_7_0() {
+    check_an_heir(Flavour::Redis70, by_hand);
+}
+
+#[test]
+fn a_replica_that_takes_over_by_hand_is_told_of_the_open_slots_on_redis_8_2() {
+    check_an_heir(Flavour::Redis82, by_hand);
+}
+
+#[test]
+fn a_replica_that_takes_over_from_a_dead_source_is_told_of_the_open_slots_on_redis_6_2() {
+    check_an_heir(Flavour::Redis62, by_death);
+}
+
 #[test]
 fn failovers_by_hand_are_followed_on_redis_7_0() {
     check_failovers_by_hand(Flavour::Redis70);

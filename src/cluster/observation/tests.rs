@@ -73,7 +73,6 @@ fn info_of_a_primary_is_read() {
                     minor: 0,
                     patch: 15,
                 },
-                is_primary: true,
                 loading: false,
                 memory: MemoryUse {
                     used: 1048576,
@@ -84,6 +83,7 @@ fn info_of_a_primary_is_read() {
                 save_failed: false,
                 append_failed: false,
                 replication: Replication {
+                    is_primary: true,
                     id: "",
                     offset: 1414,
                     replicas: [
@@ -137,7 +137,6 @@ fn info_of_a_valkey_replica_is_read() {
                     minor: 1,
                     patch: 2,
                 },
-                is_primary: false,
                 loading: true,
                 memory: MemoryUse {
                     used: 0,
@@ -148,6 +147,7 @@ fn info_of_a_valkey_replica_is_read() {
                 save_failed: true,
                 append_failed: false,
                 replication: Replication {
+                    is_primary: false,
                     id: "",
                     offset: 99,
                     replicas: [],

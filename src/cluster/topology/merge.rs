@@ -278,7 +278,7 @@ impl<'a> Merge<'a> {
             owns && self.lines_about(myself.id).any(|(_, line)| line.role != Role::Primary)
         };
         !slots.difference(self.ours).is_empty()
-            && (myself.role != Role::Primary || !observed.info.is_primary || contradicted())
+            && (myself.role != Role::Primary || !observed.info.replication.is_primary || contradicted())
     }
 
     fn findings(&self, shards: &BTreeMap<NodeId, Shard>, open: &BTreeMap<Slot, OpenSlot>) -> Vec<Finding> {

@@ -155,9 +155,15 @@ impl<'a> Lane<'a> {
             | Step::End(_) => (0, 0),
         };
         let expected = if let Step::MoveKeys(batch) = &step { self.ends.expected(batch) } else { Duration::ZERO };
+        let marked = &self.shared.marked;
+        marked.on_step(&step);
+        let looked_at = if let Step::ReadEnds { slots, .. } = &step { slots.clone() } else { SlotSet::new() };
         let began = Instant::now();
         let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
         let took = began.elapsed();
+        if let Reply::Ends(ends) = &reply {
+            marked.on_look(self.worker.pair, &looked_at, ends);
+        }
         self.worker.metrics.step_ended(name, took);
         if matches!(reply, Reply::Moved(MigrateReply::Moved | MigrateReply::MovedUnmarked)) {
             self.shared.proven.cancel();
