@@ -133,6 +133,14 @@ pub struct ServerVersion {
     pub patch: u32,
 }
 
+impl ServerVersion {
+    /// Whether the server shows no keys of slots that it neither owns nor takes in. Builds without a release say 255.
+    #[must_use]
+    pub fn hides_keys(&self) -> bool {
+        self.product == Product::Redis && (self.major, self.minor) >= (8, 4)
+    }
+}
+
 impl fmt::Display for ServerVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}.{}.{}", self.product, self.major, self.minor, self.patch)

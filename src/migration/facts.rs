@@ -23,6 +23,8 @@ pub struct EndFacts {
     /// Keys it holds of each slot asked for, over all databases; slots without a key may be absent, and all are where nothing
     /// was to be counted.
     pub keys: BTreeMap<Slot, u64>,
+    /// Whether it counts no keys of slots that it neither owns nor imports, whatever it holds.
+    pub hides_keys: bool,
     /// The databases in which it holds any key, where keys were counted.
     pub databases: Vec<u32>,
     /// The config epoch of every primary that it does not take for failed, itself included, as far as it knows.

@@ -4,8 +4,11 @@
 //! machine looks at both ends again and goes on from what it finds; recovery after a crash enters the same way.
 
 mod replies;
+mod reveal;
 
 use std::collections::BTreeMap;
+
+use reveal::Revealed;
 
 use super::facts::Sorted;
 use super::transfer::{LIST_AT_ONCE, Transfer};
@@ -23,7 +26,7 @@ const LOOKS_WITHOUT_PROGRESS: u32 = 12;
 const PAUSES_WITHOUT_PROGRESS: u32 = 3;
 /// Looks, one right after the other, within which a node has mostly heard of what another one tells all.
 const LOOKS_AT_ONCE: u32 = 5;
-/// Looks in all before that is waited for no longer: half a second, at ten milliseconds for each [`Step::Listen`].
+/// Looks in all before that is waited for no longer: half a second, at ten milliseconds for most [`Step::Listen`]s.
 const LOOKS_UNTIL_HEARD: u32 = 55;
 
 /// What the servers confirmed last, and so what is asked next.
@@ -95,6 +98,7 @@ pub struct Migration {
     changed: Option<Trouble>,
     /// Slots that this machine asked to open.
     opened: SlotSet,
+    revealed: Revealed,
     /// Slots that were seen with both marks.
     seen_open: SlotSet,
     /// Both processes are the ones that these slots were opened against, by this machine, and the source's marks have
@@ -141,6 +145,7 @@ impl Migration {
             troubled: BTreeMap::new(),
             changed: None,
             opened: SlotSet::new(),
+            revealed: Revealed::default(),
             seen_open: SlotSet::new(),
             unbroken: purpose == Purpose::Move,
             copies: None,
@@ -378,7 +383,7 @@ impl Migration {
             // Copies that a call of ours may have left on both ends are not left behind, nor a slot half closed.
             State::Looking => {
                 let has_copies = self.copies.as_ref().is_some_and(|copies| copies.intersects(&self.opened));
-                self.suspect.is_none() && self.withdrawing.is_none() && !has_copies
+                self.suspect.is_none() && self.withdrawing.is_none() && !has_copies && !self.revealed.is_due
             }
             State::Open(transfer) => !transfer.next_replaces(),
             // Once the target has marks the source gets its own: a slot is left with both or with none.
@@ -520,6 +525,9 @@ impl Migration {
     }
 
     fn go_forward(&mut self, ends: &Ends, sorted: Sorted) -> State {
+        if let Some(closing) = self.reveal(ends, &sorted) {
+            return closing;
+        }
         if self.purpose == Purpose::Resume {
             // Marked at the target alone, and empty there: nothing has begun, and the plan decides anew.
             let only_target = sorted.without_source_mark.difference(&sorted.without_target_mark);
@@ -530,7 +538,9 @@ impl Migration {
             // Found without any mark: somebody closed them meanwhile. Unless keys of ours are at the target still: then
             // the marks were lost in a failover, and the slots go forward.
             let unmarked = sorted.without_source_mark.intersection(&sorted.without_target_mark);
-            let stranded = |slot: &Slot| self.on_record && ends.target.keys_of(*slot) > 0;
+            // One that may hide them is marked first.
+            let hidden = self.hidden(ends, &unmarked);
+            let stranded = |slot: &Slot| self.on_record && (ends.target.keys_of(*slot) > 0 || hidden.contains(*slot));
             let stranded: SlotSet = unmarked.iter().filter(stranded).collect();
             let closed = unmarked.difference(&sorted.stale).difference(&stranded);
             self.slots = self.slots.difference(&closed);
@@ -554,7 +564,9 @@ impl Migration {
             self.unbroken = false;
         }
         if !target.is_empty() {
+            self.revealed.is_due = !self.hidden(ends, &target).is_empty();
             // The target first: a source that migrates to a node that does not import sends clients in circles.
+            let source = if self.revealed.is_due { SlotSet::new() } else { source };
             return State::MarkingTarget { target, source };
         }
         if !copied.is_empty() {
@@ -667,7 +679,7 @@ impl Migration {
 
     /// Keys at the target of a slot that nobody has opened would collide with the slot's own.
     fn not_stray(&mut self, ends: &Ends, slot: Slot, standing: Standing) -> Result<Standing, Trouble> {
-        let keys = ends.target.keys_of(slot);
+        let keys = ends.target.keys_of(slot).max(self.revealed.keys_of(slot));
         if standing == Standing::Untouched && keys > 0 && !self.opened.contains(slot) && !self.on_record {
             match &mut self.copies {
                 Some(copies) if self.purpose == Purpose::Move => copies.insert(slot),

@@ -121,6 +121,7 @@ impl Connections {
         let owned_by_nobody = |slot: &Slot| !myself.slots.contains(*slot) && !named.contains_key(slot);
         let mut facts = EndFacts {
             primary: myself.role == Role::Primary,
+            hides_keys: self.version(at).hides_keys(),
             owned: myself.slots.clone(),
             ownerless: slots.iter().filter(owned_by_nobody).collect(),
             names_owner: named,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, stream};
 
 use super::super::{Look, Patience, Poller};
-use crate::cluster::{NodeId, NodeInfo, Observation, Product, Slot, SlotSet, Topology};
+use crate::cluster::{NodeId, Observation, Slot, SlotSet, Topology};
 use crate::config::Config;
 use crate::migration::{SlotFacts, Verdict, Witnesses, recover};
 use crate::redis::{CallError, Conn, Counted, Dialer, Intent, OpenError, explained};
@@ -186,7 +186,8 @@ impl Doctor {
     async fn hidden(&self, observation: &Observation, counts: &BTreeMap<NodeId, Counted>) -> BTreeMap<NodeId, u64> {
         let mut hidden = BTreeMap::new();
         for (&node, counted) in counts {
-            let Some(observed) = observation.nodes.get(&node).filter(|observed| hides_keys(&observed.info)) else {
+            let Some(observed) = observation.nodes.get(&node).filter(|observed| observed.info.version.hides_keys())
+            else {
                 continue;
             };
             let mut least = excess(&observed.info.keys, counted);
@@ -268,11 +269,6 @@ fn judge(
         (verdict != Verdict::Sound).then_some((slot, Case { facts, verdict }))
     };
     slots.iter().filter_map(case).collect()
-}
-
-/// Whether the server shows no keys of slots that it neither owns nor takes in. Builds without a release say 255.
-fn hides_keys(info: &NodeInfo) -> bool {
-    info.version.product == Product::Redis && (info.version.major, info.version.minor) >= (8, 4)
 }
 
 fn excess(keys: &BTreeMap<u32, u64>, counted: &Counted) -> u64 {

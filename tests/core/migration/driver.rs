@@ -246,7 +246,7 @@ impl Driver {
                     assert!(target.claims.contains(slot), "the source gives slot {slot} up to nobody");
                 }
                 // Keys that nobody saw before either.
-                (Mark::Stable, End::Target) if self.kept.contains(slot) => {
+                (Mark::Stable, End::Target) if self.kept.contains(slot) || self.model.has_strays(slot) => {
                     assert!(!source.migrating.contains_key(&slot), "STABLE strands keys of slot {slot}");
                 }
                 (Mark::Stable, _) => {

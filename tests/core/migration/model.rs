@@ -33,6 +33,8 @@ pub(crate) struct Node {
     /// Slots that nobody owns, in its view.
     pub(crate) ownerless: SlotSet,
     pub(crate) keys: BTreeMap<Place, BTreeMap<Key, u64>>,
+    /// It counts no keys of slots that it neither claims nor imports.
+    pub(crate) hides: bool,
 }
 
 impl Node {
@@ -58,11 +60,14 @@ impl Node {
     }
 
     fn facts(&self, count: Option<&SlotSet>) -> EndFacts {
-        let counted = count.map(|slots| slots.iter().map(|slot| (slot, self.count(slot))).collect());
+        let shows = |slot: Slot| !self.hides || self.claims.contains(slot) || self.importing.contains_key(&slot);
+        let count_one = |slot: Slot| (slot, if shows(slot) { self.count(slot) } else { 0 });
+        let counted = count.map(|slots| slots.iter().map(count_one).collect());
         let used = self.keys.iter().filter(|(_, keys)| !keys.is_empty());
         let databases: BTreeSet<u32> = used.map(|((_, db), _)| *db).collect();
         EndFacts {
             primary: !self.replica,
+            hides_keys: self.hides,
             owned: self.claims.clone(),
             migrating: self.migrating.clone(),
             importing: self.importing.clone(),
@@ -105,6 +110,15 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// The value of keys that the target holds from a time before anybody looked.
+    pub(crate) const STRAY: u64 = u64::MAX;
+
+    /// Whether the target shows such keys only while it imports the slot.
+    pub(crate) fn has_strays(&self, slot: Slot) -> bool {
+        let places = self.target.keys.iter().filter(|((at, _), _)| *at == slot);
+        self.target.hides && places.flat_map(|(_, keys)| keys.values()).any(|&value| value == Self::STRAY)
+    }
+
     /// The source owns the slots, and some other one unless `last`.
     pub(crate) fn new(kind: Kind, slots: &SlotSet, last: bool) -> Self {
         let id = |digit: &str| digit.repeat(40).parse().unwrap();

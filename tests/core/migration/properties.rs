@@ -50,6 +50,8 @@ struct Run {
     listed: Vec<(usize, usize)>,
     /// A key at the target that nobody reads.
     stray: Option<(usize, usize)>,
+    /// The nodes count no keys of slots that they neither own nor import.
+    hides: bool,
     events: Vec<Event>,
 }
 
@@ -58,6 +60,26 @@ impl Run {
     fn only(&self, keep: impl Fn(&Event) -> bool) -> Self {
         let events = self.events.iter().filter(|event| keep(event)).cloned().collect();
         Self { stray: None, events, ..self.clone() }
+    }
+
+    /// A machine that comes after one that ended between the target's mark and its own look takes what the target holds for moved.
+    fn hides(&self) -> bool {
+        let ends_machines = |event: &Event| match event {
+            Event::Turn(fate) => *fate != Fate::Answered,
+            Event::Restart(_) | Event::Die | Event::NextSetSlot(_) => true,
+            Event::Sets(..)
+            | Event::Deletes(..)
+            | Event::Script(..)
+            | Event::GossipToSource
+            | Event::GossipToBystander
+            | Event::TakeOverBoth
+            | Event::RaiseSource
+            | Event::Ping
+            | Event::Interrupt
+            | Event::TargetFull(_)
+            | Event::Batch(_) => false,
+        };
+        self.hides && (self.stray.is_none() || !self.events.iter().any(ends_machines))
     }
 }
 
@@ -110,15 +132,17 @@ fn run() -> impl Strategy<Value = Run> {
         prop::collection::vec((0..PLACES, 0..KEYS), 0..10),
         prop::collection::vec((0..PLACES, 0..KEYS), 0..6),
         prop::option::weighted(0.1, (0..PLACES, 0..KEYS)),
+        any::<bool>(),
         prop::collection::vec(event(), 0..80),
     )
-        .prop_map(|(kind, slots, last, keys, listed, stray, events)| Run {
+        .prop_map(|(kind, slots, last, keys, listed, stray, hides, events)| Run {
             kind,
             slots,
             last,
             keys,
             listed,
             stray,
+            hides,
             events,
         })
 }
@@ -132,8 +156,9 @@ fn play(run: &Run) -> Driver {
         model.client_sets(place(at), &key(name));
     }
     if let Some((at, name)) = run.stray.filter(|(at, _)| places.contains(&place(*at))) {
-        model.target.put(place(at), &key(name), Some(u64::MAX));
+        model.target.put(place(at), &key(name), Some(Model::STRAY));
     }
+    (model.source.hides, model.target.hides) = (run.hides(), run.hides());
     let mut listed = ListedKeys::new();
     for (at, name) in run.listed.iter().copied().collect::<BTreeSet<_>>() {
         let (slot, db) = place(at);

@@ -87,6 +87,7 @@ fn begin(story: &str) -> Driver {
         let keys = || item[2..].iter().map(|&key| (place(item[1]), Key::from(key.to_owned())));
         match item[0] {
             "slots" | "valkey" | "last" | "kin" | "resume" | "race" | "failover" | "recorded" | "deaf" => {}
+            "hides" => (model.source.hides, model.target.hides) = (true, true),
             "keys" | "moved" | "copied" => {
                 for (place, key) in keys() {
                     model.client_sets(place, &key);
@@ -105,7 +106,7 @@ fn begin(story: &str) -> Driver {
                     listed.entry((db, slot)).or_default().push(key);
                 }
             }
-            "stray" => keys().for_each(|(place, key)| model.target.put(place, &key, Some(u64::MAX))),
+            "stray" => keys().for_each(|(place, key)| model.target.put(place, &key, Some(Model::STRAY))),
             "importing" => drop(model.target.importing.insert(place(item[1]).0, model.pair.source)),
             "migrating" => drop(model.source.migrating.insert(place(item[1]).0, model.pair.target)),
             "importing-from-old" => {
@@ -633,6 +634,65 @@ fn copies_of_a_former_replica_are_dropped_before_the_source_is_marked_and_what_i
         look; left: stray_keys"#]],
     );
     check("slots 866; copied 866 a", expect!["look; not started: stray_keys"]);
+}
+
+#[test]
+fn keys_that_a_target_shows_only_while_it_imports_are_seen_before_the_source_is_marked() {
+    check(
+        "slots 866; hides; keys 866 a",
+        expect![[r#"
+        look; target importing 866
+        look; source migrating 866
+        look; list 866; move 866 a; take
+        look; target assigned 866
+        look; source assigned 866
+        look; yield; done"#]],
+    );
+    check(
+        "slots 866-867; hides; stray 866 b; keys 867 a",
+        expect![[r#"
+        look; target importing 866-867
+        look; target stable 866
+        look; source migrating 867
+        look; list 867; move 867 a; take
+        look; target assigned 867
+        look; source assigned 867
+        look; yield; left: stray_keys"#]],
+    );
+    check(
+        "slots 866; hides; kin; copied 866 a",
+        expect![[r#"
+        look; target importing 866
+        look; drop copies 866
+        look; source migrating 866
+        look; list 866; move 866 a; take
+        look; target assigned 866
+        look; source assigned 866
+        look; yield; done"#]],
+    );
+    check(
+        "slots 866; hides; 3: interrupt",
+        expect![[r#"
+        look; target importing 866
+        look; source migrating 866; left: interrupted"#]],
+    );
+    check(
+        "slots 866; hides; resume; recorded; moved 866 a; keys 866 b",
+        expect![[r#"
+        look; target importing 866
+        look; source migrating 866
+        look; list 866; move 866 b; take
+        look; target assigned 866
+        look; source assigned 866
+        look; yield; done"#]],
+    );
+    check(
+        "slots 866; hides; resume; recorded; keys 866 b",
+        expect![[r#"
+        look; target importing 866
+        look; target stable 866
+        look; done"#]],
+    );
 }
 
 #[test]

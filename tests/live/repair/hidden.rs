@@ -1,6 +1,8 @@
 //! Keys that a Redis of 8.4 or newer holds and hides.
 
 use super::made::{Disorder, KEYS, set_slot};
+use super::open::check_whole;
+use super::owners::give_up;
 use crate::support::{Cluster, Flavour, Spec};
 
 #[test]
@@ -31,4 +33,26 @@ fn keys_that_redis_8_6_hides_are_found_and_brought_home() {
         tagged.verify(&cluster);
     }
     cluster.evenkeel(&["check"]).run_to_end().exited(0);
+}
+
+/// What nobody counts would be left behind by the row that the counts show: 3 for 4, and 15 for 16.
+#[test]
+fn open_slots_and_slots_of_nobody_are_judged_by_what_redis_8_6_hides() {
+    if !Flavour::Redis86.is_here() {
+        return;
+    }
+    let cluster = Cluster::start(Spec::new(Flavour::Redis86));
+    let mut disorder = Disorder::new(&cluster);
+    let Disorder { a, b, .. } = disorder;
+    let tagged = disorder.half_moved(KEYS / 2);
+    set_slot(&cluster, b, tagged.slot, &["STABLE"]);
+    disorder.made(4, tagged, b);
+    cluster.evenkeel(&["repair"]).run_to_end().assert(0, &["(row 4)", "nothing is left to repair"]);
+    check_whole(&disorder);
+
+    let tagged = disorder.slot();
+    give_up(&cluster, a, &[tagged.slot].into_iter().collect());
+    disorder.made(16, tagged, a);
+    cluster.evenkeel(&["repair"]).run_to_end().assert(0, &["(row 16)", "nothing is left to repair"]);
+    check_whole(&disorder);
 }

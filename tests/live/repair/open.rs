@@ -68,7 +68,7 @@ fn is_redis(flavour: Flavour) -> bool {
 }
 
 /// Every slot is at its heir with all its keys, and check finds nothing.
-fn check_whole(disorder: &Disorder) {
+pub(super) fn check_whole(disorder: &Disorder) {
     let cluster = disorder.cluster;
     assert_eq!(cluster.open_slots(), Ok(Vec::new()));
     for Made { row, tagged, heir } in &disorder.made {

@@ -8,7 +8,7 @@ use super::made::{Disorder, KEYS, UNUSED, row_of, set_slot};
 use crate::support::{A_LONG_TIME, Bus, Cluster, Flavour, Node, SOON, Spec, Tagged, eventually};
 
 /// Makes every node say that these slots belong to nobody: their owner first, and again where gossip was quicker.
-fn give_up(cluster: &Cluster, owner: Node, slots: &SlotSet) {
+pub(super) fn give_up(cluster: &Cluster, owner: Node, slots: &SlotSet) {
     let slots: Vec<String> = slots.iter().map(|slot| slot.to_string()).collect();
     let others = cluster.nodes().into_iter().filter(|&node| node != owner);
     let nodes: Vec<Node> = std::iter::once(owner).chain(others).collect();
