@@ -301,7 +301,7 @@ fn reasons(situation: &Situation<'_>) -> Vec<Reason> {
 /// Open slots that are not ours and not adopted.
 fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
     let (mut waiting, mut for_humans) = (SlotSet::new(), SlotSet::new());
-    let mut longest = Duration::ZERO;
+    let (mut longest, mut waits_since, mut stands_since) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     let left_alone = left_alone(situation);
     // What is only half told in a first look, in the midst of somebody's finalise, is no matter for humans yet.
     let at_work = situation.at_work || !situation.running.is_empty();
@@ -311,8 +311,10 @@ fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
         let known = situation.topology.open.get(&slot).and_then(|open| story(situation, open));
         if known.is_none() && is_steady {
             for_humans.insert(slot);
+            stands_since = stands_since.max(untouched);
         } else if untouched < situation.adopt_after || left_alone.is_some() {
             waiting.insert(slot);
+            waits_since = waits_since.max(untouched);
             longest = longest.max(situation.adopt_after.saturating_sub(untouched));
         }
     }
@@ -320,8 +322,8 @@ fn foreign_slots(situation: &Situation<'_>) -> Vec<Reason> {
     let own = open_slots(situation).into_iter().filter(|open| situation.own.contains(open.slot) && !runs(open.slot));
     for_humans.extend(own.filter(|open| story(situation, open).is_none()).map(|open| open.slot));
     let fate = left_alone.map_or(Fate::AdoptedIn(longest), |because| Fate::LeftAlone { because });
-    let waiting = Reason::ForeignOpenSlots { slots: waiting, fate };
-    let for_humans = Reason::ForeignOpenSlots { slots: for_humans, fate: Fate::ForHuman };
+    let waiting = Reason::ForeignOpenSlots { slots: waiting, untouched: waits_since, fate };
+    let for_humans = Reason::ForeignOpenSlots { slots: for_humans, untouched: stands_since, fate: Fate::ForHuman };
     [waiting, for_humans]
         .into_iter()
         .filter(|reason| matches!(reason, Reason::ForeignOpenSlots { slots, .. } if !slots.is_empty()))

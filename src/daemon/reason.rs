@@ -70,6 +70,8 @@ pub enum Reason {
     ForeignOpenSlots {
         /// The slots.
         slots: SlotSet,
+        /// For how long nobody has touched the one that was touched first, as far as we have seen.
+        untouched: Duration,
         /// What becomes of them.
         fate: Fate,
     },
@@ -364,7 +366,9 @@ impl fmt::Display for Reason {
                 left.as_secs()
             ),
             Self::LeaseLost { why } => write!(f, "the lease is not ours, so nothing is changed: {why}"),
-            Self::ForeignOpenSlots { slots, fate } => f.write_str(&foreign(&Slots(slots), *fate)),
+            Self::ForeignOpenSlots { slots, untouched, fate } => {
+                f.write_str(&foreign(&Slots(slots), *untouched, *fate))
+            }
             Self::ForeignMove { quiet_in } => {
                 write!(f, "somebody else moved slots a moment ago; waiting another {} s", quiet_in.as_secs())
             }
@@ -424,16 +428,23 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Open slots that are not ours, and what becomes of them.
-fn foreign(slots: &Slots<'_>, fate: Fate) -> String {
-    let are = slots.are();
+/// Open slots that are not ours, for how long nobody has touched them, and what becomes of them.
+fn foreign(slots: &Slots<'_>, untouched: Duration, fate: Fate) -> String {
+    let (are, untouched) = (slots.are(), untouched.as_secs());
     match fate {
         Fate::AdoptedIn(left) => {
             let left = left.as_secs();
-            format!("{slots} {are} open and not ours; what nobody touches for another {left} s is finished")
+            format!(
+                "{slots} {are} open and not ours, untouched for {untouched} s; what nobody touches for another {left} s \
+                 is finished"
+            )
         }
-        Fate::LeftAlone { because } => format!("{slots} {are} open and not ours, and left alone: {because}"),
-        Fate::ForHuman => format!("{slots} {are} open in a way that a human must look at; run `evenkeel check`"),
+        Fate::LeftAlone { because } => {
+            format!("{slots} {are} open and not ours, untouched for {untouched} s, and left alone: {because}")
+        }
+        Fate::ForHuman => format!(
+            "{slots} {are} open in a way that a human must look at, untouched for {untouched} s; run `evenkeel check`"
+        ),
     }
 }
 
