@@ -66,7 +66,7 @@ impl Story {
     /// Valkey: starts a target that died again, once the slot stands empty at its source and is not given away for as long
     /// as that target may come back and claim all that it had.
     fn let_come_back(&self, target: Node) {
-        if matches!(self.flavour, Flavour::Redis62 | Flavour::Redis70 | Flavour::Redis82) {
+        if matches!(self.flavour, Flavour::Redis62 | Flavour::Redis70 | Flavour::Redis82 | Flavour::Redis86) {
             return;
         }
         let waits = format!("{}, which", self.cluster.node_id(target));
@@ -305,6 +305,16 @@ fn a_replica_that_takes_over_from_a_dead_source_is_told_of_the_open_slots_on_red
 #[test]
 fn failovers_by_hand_are_followed_on_redis_7_0() {
     check_failovers_by_hand(Flavour::Redis70);
+}
+
+/// It shows nobody what it holds of a slot whose mark it does not have.
+#[test]
+fn failovers_are_followed_on_redis_8_6() {
+    if Flavour::Redis86.is_here() {
+        check_failovers_by_hand(Flavour::Redis86);
+        check_a_dead_target(Flavour::Redis86);
+        check_both_dead(Flavour::Redis86);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Beside others: another evenkeel, somebody else's moves, and nodes that come and go.
 
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -279,6 +280,64 @@ fn check_a_foreign_mover(flavour: Flavour) {
     cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 4096)).collect::<Vec<_>>());
     verifier.stop().assert_clean();
     data.verify_all(&cluster);
+    end(daemon);
+}
+
+/// By the servers' own tool, beside a daemon that would have the slots elsewhere, and takes them there once it may.
+#[test]
+fn a_reshard_by_redis_cli_beside_a_daemon_finishes_undisturbed() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    let [first, second, _] = cluster.primaries()[..] else { panic!("three primaries") };
+    let data = Data::fill_database(&cluster, 5_000, 0);
+    let verifier = Verifier::start(&cluster, Options { keys_per_task: 50, ..Options::default() });
+    let daemon = start_daemon(&settings(&cluster, PATIENT));
+    await_status(&daemon, "\"reasons\":[]");
+    let (seed, before) = (cluster.address(first).to_string(), cluster.slots_of(second).len());
+    let [from, to] = [first, second].map(|node| cluster.node_id(node).to_string());
+    let from_to = ["--cluster-from", &from, "--cluster-to", &to, "--cluster-slots", "600", "--cluster-yes"];
+    let cli = Flavour::Redis70.server().with_file_name("redis-cli");
+    let resharding =
+        Command::new(cli).args(["--cluster", "reshard", &seed]).args(from_to).stdin(Stdio::null()).output();
+    let resharding = resharding.expect("redis-cli can be run");
+    assert!(resharding.status.success(), "{}", String::from_utf8_lossy(&resharding.stdout));
+    assert_eq!(cluster.slots_of(second).len(), before + 600, "evenkeel has moved slots beside it");
+    await_status(&daemon, "\"foreign_move\"");
+    cluster.assert_settled(&cluster.nodes().into_iter().map(|node| (node, 5461)).collect::<Vec<_>>());
+    verifier.stop().assert_clean();
+    data.verify_all(&cluster);
+    end(daemon);
+}
+
+/// Somebody's finalise may follow at once, and two that share a node may cost keys.
+#[test]
+fn nothing_is_finished_at_a_node_where_somebody_else_has_just_opened_a_slot() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70));
+    let [source, target, third] = cluster.primaries()[..] else { panic!("three primaries") };
+    let [ours, theirs] = [0, 1].map(|number| Tagged::fill(&cluster, source, number, 20));
+    let pin = format!("[[targets.nodes]]\nnode = \"{}\"\nslots = \"{}\"\n", cluster.node_id(target), ours.slot);
+    let patience = "[schedule]\npoll = \"100ms\"\nadopt_after = \"1h\"\nforeign_quiet = \"1s\"\n";
+    let call = Evenkeel::new(&["run"]).config(&settings(&cluster, &format!("{patience}{pin}")));
+    let (points, call) = Points::order(call, "take_finalise.after=pause@1");
+    let daemon = call.spawn();
+    points.await_reached("take_finalise.after");
+    cluster.open_slot(theirs.slot, source, third);
+    points.go("take_finalise.after");
+    eventually("the move waits", SOON, || {
+        let log = daemon.stderr();
+        if log.contains("class=\"foreign_mark\"") { Ok(()) } else { Err(log) }
+    });
+    await_status(&daemon, "\"foreign_open_slots\"");
+    assert!(cluster.slots_of(source).contains(ours.slot), "it was given away beside somebody's open slot");
+    for node in [source, third] {
+        cluster.cmd::<()>(node, &["CLUSTER", "SETSLOT", &theirs.slot.to_string(), "STABLE"]);
+    }
+    eventually("the slot is the target's", SOON, || {
+        let (open, owned) = (cluster.open_slots()?, cluster.slots_of(target));
+        if open.is_empty() && owned.contains(ours.slot) { Ok(()) } else { Err(format!("{open:?}")) }
+    });
+    for tagged in [ours, theirs] {
+        tagged.verify(&cluster);
+    }
     end(daemon);
 }
 
