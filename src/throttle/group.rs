@@ -19,20 +19,24 @@ pub struct GroupLimits {
     pub keys: u64,
     /// Slots in any case; at least one.
     pub at_once: usize,
+    /// Keys in any case, but for those of one slot.
+    pub keys_at_once: u64,
 }
 
 impl GroupLimits {
-    /// So many slots with keys, and keys; four times as many slots with the empty ones, but never more than `at_once`.
+    /// So many slots with keys, and keys; four times as many slots with the empty ones, but never more than `at_once` and
+    /// `keys_at_once`, which are what plain limits make of them.
     #[must_use]
-    pub fn new(slots: usize, keys: u64, at_once: usize) -> Self {
+    pub fn new(slots: usize, keys: u64, at_once: usize, keys_at_once: u64) -> Self {
         let times = |many| slots.saturating_mul(many).min(at_once);
-        Self { slots: times(1), all_slots: times(MANY), keys, at_once }
+        Self { slots: times(1), all_slots: times(MANY), keys: keys.min(keys_at_once), at_once, keys_at_once }
     }
 
     /// The limits between nodes that no client uses: four times as many slots, and keys.
     #[must_use]
     pub fn without_clients(self) -> Self {
-        Self::new(self.slots.saturating_mul(MANY), self.keys.saturating_mul(MANY as u64), self.at_once)
+        let keys = self.keys.saturating_mul(MANY as u64);
+        Self::new(self.slots.saturating_mul(MANY), keys, self.at_once, self.keys_at_once)
     }
 }
 
@@ -70,7 +74,8 @@ mod tests {
 
     #[test]
     fn a_group_ends_at_the_limit_of_slots_or_keys() {
-        let check = |counts: &[(u16, u64)], expect: &str| check_group(counts, GroupLimits::new(3, 100, 100), expect);
+        let check =
+            |counts: &[(u16, u64)], expect: &str| check_group(counts, GroupLimits::new(3, 100, 100, u64::MAX), expect);
         check(&[], "");
         check(&[(1, 0), (2, 1), (5, 0), (6, 0)], "1-2,5-6");
         check(&[(1, 1), (2, 0), (3, 1), (4, 1), (5, 0), (6, 1)], "1-5");
@@ -89,10 +94,11 @@ mod tests {
             let counts: Vec<(u16, u64)> = (0..60).map(|slot| (slot, keys_each)).collect();
             check_group(&counts, limits.without_clients(), expect);
         };
-        check(0, GroupLimits::new(3, 100, 100), "0-47");
-        check(0, GroupLimits::new(3, 100, 20), "0-19");
-        check(1, GroupLimits::new(3, 100, 100), "0-11");
-        check(1, GroupLimits::new(3, 100, 10), "0-9");
-        check(1, GroupLimits::new(3, 2, 100), "0-7");
+        check(0, GroupLimits::new(3, 100, 100, u64::MAX), "0-47");
+        check(0, GroupLimits::new(3, 100, 20, u64::MAX), "0-19");
+        check(1, GroupLimits::new(3, 100, 100, u64::MAX), "0-11");
+        check(1, GroupLimits::new(3, 100, 10, u64::MAX), "0-9");
+        check(1, GroupLimits::new(3, 2, 100, u64::MAX), "0-7");
+        check(1, GroupLimits::new(3, 2, 100, 5), "0-4");
     }
 }

@@ -79,8 +79,8 @@ impl Supervisor {
 
     /// How much of a move may be open at once.
     pub(super) fn group_limits(&self, config: &Config) -> GroupLimits {
-        let keys = config.migration.group_keys.min(self.rates.keys_of_a_group());
-        GroupLimits::new(config.migration.group_slots, keys, self.rates.slots_at_once())
+        let (slots, keys) = (config.migration.group_slots, config.migration.group_keys);
+        GroupLimits::new(slots, keys, self.rates.slots_at_once(), self.rates.keys_of_a_group())
     }
 
     /// The canaries of both ends.
