@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::failpoints::{self, Moment, Phase};
-use crate::migration::{CallLimit, Ending, MigrateReply, Migration, Reply, Step, Trouble};
+use crate::migration::{CallLimit, Ending, Mark, MigrateReply, Migration, Reply, Step, Trouble};
 
 /// What carries out the steps of a move.
 pub(super) trait Carrier {
@@ -72,6 +72,7 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
         if !carrier.may_send(&step) {
             return Ending::Left(Trouble::Interrupted);
         }
+        let redirects = matches!(step, Step::SetSlots { mark: Mark::Redirected, .. });
         let reply = match step {
             Step::End(ending) => return ending,
             Step::TakeFinalise => match carrier.take_finalise().await {
@@ -108,7 +109,7 @@ pub(super) async fn drive(machine: &mut Migration, carrier: &mut impl Carrier) -
         if let Reply::Moved(MigrateReply::Moved | MigrateReply::MovedUnmarked) = reply {
             pauses = 0;
         }
-        if let Reply::Marked(_) = reply {
+        if matches!(reply, Reply::Marked(_)) && !redirects {
             listens_for = LISTENS_FIRST_FOR;
         }
         let before = machine.progress();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::cluster::{Address, NodeId, Replication, Shard};
@@ -12,6 +13,8 @@ use crate::redis::{Conn, Dialer, OpenError};
 /// Between two looks at a replica that is behind: at first, and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// How long answers are waited for that are not needed any more.
+const LATE: Duration = Duration::from_millis(5);
 
 /// A node, and where it is.
 #[derive(Clone, Debug)]
@@ -94,6 +97,8 @@ impl Followers {
         let mut answers: FuturesUnordered<_> = asked.collect();
         while let Some(has) = answers.next().await {
             if has {
+                // A connection whose answer is not taken is lost.
+                let _ = timeout(LATE, answers.for_each(|_| std::future::ready(()))).await;
                 return true;
             }
         }

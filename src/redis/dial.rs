@@ -320,7 +320,7 @@ impl Dialer {
             unresponsive: UnresponsiveConfig { max_timeout: None, ..UnresponsiveConfig::default() },
             reconnect_on_auth_error: false,
             auto_client_setname: false,
-            // Grouped SETSLOTs and counts are sent side by side: 16,384 slots at the most, and some room.
+            // Counts are sent side by side: 16,384 slots at the most, and some room.
             max_command_buffer_len: 20_000,
             tcp: TcpConfig {
                 nodelay: Some(true),

@@ -9,7 +9,7 @@ use super::assign::Looked;
 use super::{Connections, Fault, no_answer, unreachable};
 use crate::cluster::{Failing, Marker, NodeId, NodeLine, NodeView, Role, Slot, SlotSet};
 use crate::migration::{End, EndFacts, Ends};
-use crate::redis::{Answers, Counted, Questions};
+use crate::redis::{Answers, CallError, Counted, Questions};
 
 /// What is asked of both ends.
 #[derive(Clone, Copy)]
@@ -44,17 +44,19 @@ impl Connections {
         Ok(Ends::new(self.pair, source, target, &ours))
     }
 
+    /// What the source says of itself.
     async fn look_at_source(&self, wish: Wish<'_>) -> Result<EndFacts, Fault> {
         let count = wish.count_source.then_some(wish.slots);
         let asked = Questions { write: wish.ask_for_writes, time: false, count };
         let answers = self.opened(End::Source)?.look(asked).await.map_err(|error| {
+            let may_wait = wish.ask_for_writes && matches!(error, CallError::NoAnswer { .. });
             let fault = no_answer(End::Source)(error);
-            if wish.ask_for_writes { fault.while_writes_are_asked_for() } else { fault }
+            if may_wait { fault.while_writes_are_asked_for() } else { fault }
         })?;
         self.facts(End::Source, wish.slots, answers)
     }
 
-    /// And when it was.
+    /// What the target says of itself, and when.
     async fn look_at_target(&self, wish: Wish<'_>) -> Result<(EndFacts, Looked), Fault> {
         // Only a replica can take a slot before the target does.
         let wants_lightest = self.is_valkey(End::Target) && !self.target_followers.is_empty();
