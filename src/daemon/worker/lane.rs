@@ -18,7 +18,7 @@ use crate::config::Functions;
 use crate::daemon::big_keys::GroupLook;
 use crate::daemon::drive::drive;
 use crate::daemon::ends::{Connections, Fault};
-use crate::daemon::heirs::Marked;
+use crate::daemon::heirs::MarkedAtSource;
 use crate::daemon::room;
 use crate::migration::{Blocked, Ending, ListedKeys, Migration, Pair, Purpose, Trouble};
 use crate::throttle::next_group;
@@ -46,7 +46,7 @@ pub(super) struct Shared {
     /// Keys of what the lanes have taken and not moved.
     taken: AtomicU64,
     /// What the source's successor would have to know.
-    pub(super) marked: Marked,
+    pub(super) marked: MarkedAtSource,
 }
 
 /// The slots that no lane has taken yet.
@@ -67,7 +67,7 @@ impl Shared {
             leave: worker.leave.child_token(),
             proven: CancellationToken::new(),
             taken: AtomicU64::new(0),
-            marked: Marked::default(),
+            marked: MarkedAtSource::default(),
         }
     }
 
