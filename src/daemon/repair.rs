@@ -208,18 +208,17 @@ impl Repair<'_> {
         guard::can_be_judged(&before)?;
         let steady = self.watch(&before).await?;
         let mut cases = self.cases_to_act_on(&steady);
-        let unseen = self.unseen(&before, &cases);
-        if !self.wishes.dry_run && (!cases.is_empty() || !unseen.is_empty()) {
+        let named = self.wishes.slots.as_ref().filter(|_| !before.hidden.is_empty());
+        if !self.wishes.dry_run && (!cases.is_empty() || named.is_some()) {
             self.lease.known().await;
             if let Some(reason) = self.lease.reason() {
                 return Err(RepairError::Refused(reason));
             }
             guard::may_act(&self.doctor, &steady, &cases, self.config).await?;
-            if !unseen.is_empty() && self.busy.is_empty() {
-                self.reveal(&unseen, &before).await;
-                let found = self.doctor.diagnose_slots(&self.doctor.revealed()).await?;
-                cases.extend(self.cases_to_act_on(&found));
-                cases.retain(|slot, _| !self.left.contains_key(slot));
+            if self.reveal(named, &before.hidden, &steady, &cases).await {
+                let judged = self.doctor.revealed().union(&cases.keys().copied().collect());
+                let found = self.doctor.diagnose_slots(&judged).await?;
+                cases = self.cases_to_act_on(&found);
             }
             self.rounds(cases).await?;
         }
@@ -228,14 +227,6 @@ impl Repair<'_> {
         self.doctor.close();
         let interrupted = self.leave.is_cancelled();
         Ok(Outcome { before, after, done: self.done, left: self.left, interrupted })
-    }
-
-    /// Slots of which some node may hold keys that it does not show: those that a human named, and those that are judged by what
-    /// nodes hold.
-    fn unseen(&self, before: &Diagnosis, cases: &BTreeMap<Slot, Case>) -> SlotSet {
-        let named = self.wishes.slots.iter().flat_map(SlotSet::iter);
-        let all = named.chain(cases.keys().copied());
-        all.filter(|_| !before.hidden.is_empty()).collect()
     }
 
     /// Looks again, a second later and until every disorder has lasted; sets apart what changes meanwhile, because
