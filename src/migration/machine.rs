@@ -439,7 +439,13 @@ impl Migration {
         if !half.is_empty() {
             // The target owns these already. Until the source has been told nobody else may finalise.
             self.told = self.told.union(&half);
-            return if self.holds_finalise { self.tell(ends, half) } else { State::Drained };
+            if self.holds_finalise {
+                return self.tell(ends, half);
+            }
+            // Of others: as long as it names a dead node for their owner, the picture is unclear, and nobody gets the finalise.
+            let misled = ends.misled_target(&self.before, &self.slots);
+            let both_lead = ends.source.primary && ends.target.primary;
+            return if both_lead && !misled.is_empty() { State::Redirecting(misled) } else { State::Drained };
         }
         if self.slots.is_empty() {
             return self.yielding(State::Ended(self.finished()));
@@ -449,6 +455,9 @@ impl Migration {
         }
         if self.holds_finalise {
             return if counted { self.under_finalise(ends, &sorted, asked) } else { State::Recounting };
+        }
+        if let Some(closing) = self.reveal(ends, &sorted) {
+            return closing;
         }
         if let Some(why) = self.withdrawing.clone() {
             return self.withdraw(ends, &sorted, why);
@@ -525,9 +534,6 @@ impl Migration {
     }
 
     fn go_forward(&mut self, ends: &Ends, sorted: Sorted) -> State {
-        if let Some(closing) = self.reveal(ends, &sorted) {
-            return closing;
-        }
         if self.purpose == Purpose::Resume {
             // Marked at the target alone, and empty there: nothing has begun, and the plan decides anew.
             let only_target = sorted.without_source_mark.difference(&sorted.without_target_mark);
@@ -539,8 +545,8 @@ impl Migration {
             // the marks were lost in a failover, and the slots go forward.
             let unmarked = sorted.without_source_mark.intersection(&sorted.without_target_mark);
             // One that may hide them is marked first.
-            let hidden = self.hidden(ends, &unmarked);
-            let stranded = |slot: &Slot| self.on_record && (ends.target.keys_of(*slot) > 0 || hidden.contains(*slot));
+            let unseen = self.unseen_at_target(ends, &unmarked);
+            let stranded = |slot: &Slot| self.on_record && (ends.target.keys_of(*slot) > 0 || unseen.contains(*slot));
             let stranded: SlotSet = unmarked.iter().filter(stranded).collect();
             let closed = unmarked.difference(&sorted.stale).difference(&stranded);
             self.slots = self.slots.difference(&closed);
@@ -564,7 +570,7 @@ impl Migration {
             self.unbroken = false;
         }
         if !target.is_empty() {
-            self.revealed.is_due = !self.hidden(ends, &target).is_empty();
+            self.revealed.is_due = !self.unseen_at_target(ends, &target).is_empty();
             // The target first: a source that migrates to a node that does not import sends clients in circles.
             let source = if self.revealed.is_due { SlotSet::new() } else { source };
             return State::MarkingTarget { target, source };
@@ -600,7 +606,9 @@ impl Migration {
             // sends it there again.
             return State::MarkingSource { source: stranded };
         }
-        if !at_target.is_empty() {
+        // What it has no mark of it may hold and not show.
+        let may_hold = self.seen_open.intersection(&sorted.without_target_mark).intersection(&self.slots);
+        if !at_target.is_empty() || (ends.target.hides_keys && !may_hold.is_empty()) {
             return State::Ended(Ending::Left(why));
         }
         let at_source = self.slots.difference(&sorted.without_source_mark);
@@ -680,7 +688,8 @@ impl Migration {
     /// Keys at the target of a slot that nobody has opened would collide with the slot's own.
     fn not_stray(&mut self, ends: &Ends, slot: Slot, standing: Standing) -> Result<Standing, Trouble> {
         let keys = ends.target.keys_of(slot).max(self.revealed.keys_of(slot));
-        if standing == Standing::Untouched && keys > 0 && !self.opened.contains(slot) && !self.on_record {
+        let was_closed = !self.opened.contains(slot) || self.is_stray(slot);
+        if standing == Standing::Untouched && keys > 0 && was_closed && !self.on_record {
             match &mut self.copies {
                 Some(copies) if self.purpose == Purpose::Move => copies.insert(slot),
                 Some(_) | None => return Err(Trouble::StrayKeys { slot, keys }),

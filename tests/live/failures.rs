@@ -360,3 +360,24 @@ fn newer_values_of_a_source_that_was_restarted_are_left_to_a_human_on_redis_7_0(
 fn newer_values_of_a_source_that_was_restarted_are_left_to_a_human_on_valkey_9_1() {
     check_source_that_restarts(Flavour::Valkey91, true);
 }
+
+/// The target is killed and started again with what it had: its marks are among that, and the keys that had come.
+fn check_target_that_restarts(flavour: Flavour) {
+    let mut stage = Stage::start(Spec::new(flavour).config(&["--appendonly", "yes", "--appendfsync", "always"]));
+    let to = stage.to;
+    let half_moved = stage.move_slot(SECOND, "");
+    half_moved.stage.cluster.kill9(to);
+    half_moved.stage.cluster.restart(to);
+    half_moved.points.go("migrate.before");
+    half_moved.assert_finishes();
+}
+
+#[test]
+fn a_slot_goes_on_to_a_target_that_was_restarted_on_redis_7_0() {
+    check_target_that_restarts(Flavour::Redis70);
+}
+
+#[test]
+fn a_slot_goes_on_to_a_target_that_was_restarted_on_valkey_9_1() {
+    check_target_that_restarts(Flavour::Valkey91);
+}

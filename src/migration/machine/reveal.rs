@@ -23,29 +23,32 @@ impl Revealed {
 }
 
 impl Migration {
-    /// Of these slots, which the target is about to mark, those of which it is not known yet what it holds.
-    pub(super) fn hidden(&self, ends: &Ends, slots: &SlotSet) -> SlotSet {
-        let hidden = |slot: &_| ends.target.hides_keys && !self.revealed.keys.contains_key(slot);
-        slots.iter().filter(hidden).collect()
+    /// Of these slots, those of which the target has not shown yet what it holds.
+    pub(super) fn unseen_at_target(&self, ends: &Ends, slots: &SlotSet) -> SlotSet {
+        let unseen = |slot: &_| ends.target.hides_keys && !self.revealed.keys.contains_key(slot);
+        slots.iter().filter(unseen).collect()
     }
 
-    /// Learns what the target shows of slots that it has marked and the source has not. Keys of a slot that nobody has opened
-    /// before are not ours to bring back to clients: such a slot is closed again.
+    /// Whether the target held keys of a slot that nobody had opened. They are not ours to bring back to clients.
+    pub(super) fn is_stray(&self, slot: Slot) -> bool {
+        let may_be = self.purpose == Purpose::Move && self.copies.is_none() && !self.seen_open.contains(slot);
+        may_be && self.revealed.keys_of(slot) > 0
+    }
+
+    /// Learns what the target shows of slots that it has marked and the source has not, and has those closed again of which it
+    /// holds stray keys.
     pub(super) fn reveal(&mut self, ends: &Ends, sorted: &Sorted) -> Option<State> {
-        self.revealed.is_due = false;
-        let shown = sorted.without_source_mark.difference(&sorted.without_target_mark);
-        let mut strays = SlotSet::new();
-        for slot in self.hidden(ends, &shown.intersection(&self.slots)).iter() {
+        let shown = sorted.without_source_mark.difference(&sorted.without_target_mark).intersection(&self.slots);
+        for slot in self.unseen_at_target(ends, &shown).iter() {
             let keys = ends.target.keys_of(slot);
             self.revealed.keys.insert(slot, keys);
-            if keys > 0 && self.purpose == Purpose::Move && !self.seen_open.contains(slot) {
-                match &mut self.copies {
-                    Some(copies) => copies.insert(slot),
-                    None => strays.insert(slot),
-                };
+            if let Some(copies) = self.copies.as_mut().filter(|_| keys > 0 && self.purpose == Purpose::Move) {
+                copies.insert(slot);
             }
         }
-        self.opened = self.opened.difference(&strays);
-        (!strays.is_empty()).then_some(State::Unmarking { at: End::Target, slots: strays })
+        let strays: SlotSet = shown.iter().filter(|&slot| self.is_stray(slot)).collect();
+        // The others get their source's mark before anybody may leave.
+        self.revealed.is_due = !strays.is_empty();
+        self.revealed.is_due.then_some(State::Unmarking { at: End::Target, slots: strays })
     }
 }

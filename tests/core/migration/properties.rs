@@ -62,24 +62,15 @@ impl Run {
         Self { stray: None, events, ..self.clone() }
     }
 
-    /// A machine that comes after one that ended between the target's mark and its own look takes what the target holds for moved.
+    /// A machine that comes after one that ended between the target's mark and the end of what it showed takes stray keys for moved
+    /// ones: after a death, or where the target did not answer again and again, or once and leaving was wanted.
     fn hides(&self) -> bool {
-        let ends_machines = |event: &Event| match event {
-            Event::Turn(fate) => *fate != Fate::Answered,
-            Event::Restart(_) | Event::Die | Event::NextSetSlot(_) => true,
-            Event::Sets(..)
-            | Event::Deletes(..)
-            | Event::Script(..)
-            | Event::GossipToSource
-            | Event::GossipToBystander
-            | Event::TakeOverBoth
-            | Event::RaiseSource
-            | Event::Ping
-            | Event::Interrupt
-            | Event::TargetFull(_)
-            | Event::Batch(_) => false,
-        };
-        self.hides && (self.stray.is_none() || !self.events.iter().any(ends_machines))
+        let count = |of: fn(&Event) -> bool| self.events.iter().filter(|event| of(event)).count();
+        let deaths = count(|event| matches!(event, Event::Restart(_) | Event::Die));
+        let lost = count(|event| matches!(event, Event::Turn(fate) if *fate != Fate::Answered));
+        let interrupts = count(|event| matches!(event, Event::Interrupt));
+        let succeeded = deaths > 0 || lost > 2 || lost * interrupts > 0;
+        self.hides && (self.stray.is_none() || !succeeded)
     }
 }
 

@@ -671,6 +671,43 @@ fn keys_that_a_target_shows_only_while_it_imports_are_seen_before_the_source_is_
         look; yield; done"#]],
     );
     check(
+        "slots 866-867; hides; stray 866 b; 4: lost",
+        expect![[r#"
+        look; target importing 866-867
+        look; target stable 866; pause no_answer
+        look; target stable 866
+        look; source migrating 867
+        look; take
+        look; target assigned 867
+        look; source assigned 867
+        look; yield; left: stray_keys"#]],
+    );
+    check(
+        "slots 866-867; hides; stray 866 b; 4: refuse",
+        expect![[r#"
+        look; target importing 866-867
+        look; target stable 866
+        look; target stable 866
+        look; source migrating 867
+        look; take
+        look; target assigned 867
+        look; source assigned 867
+        look; yield; left: stray_keys"#]],
+    );
+    check(
+        "slots 866-867; hides; stray 866 b; 4: unheard; 5: interrupt",
+        expect![[r#"
+        look; target importing 866-867
+        look; target stable 866; left: interrupted"#]],
+    );
+    check(
+        "slots 866-867; hides; stray 867 b; 2: refuse",
+        expect![[r#"
+        look; target importing 866-867
+        look; target stable 867
+        look; not started: refused"#]],
+    );
+    check(
         "slots 866; hides; 3: interrupt",
         expect![[r#"
         look; target importing 866
@@ -917,6 +954,24 @@ fn a_source_that_gives_its_last_slot_away_is_a_replica_at_the_end() {
             look; target importing 866; source migrating 866
             look; list 866; move 866 a; take
             look; target assigned 866
+            look; yield; done"#]],
+    );
+}
+
+#[test]
+fn a_target_that_names_a_dead_node_is_told_before_the_finalise_of_another_slot_is_asked_for() {
+    check(
+        "failover; slots 866-867; assigned 866; given 866; migrating 866; moved 867 b; importing-from-old 867; migrating 867",
+        expect![[r#"
+            look; target redirected 867
+            look; take
+            look; source assigned 866
+            look
+            look; yield
+            look; target importing 867
+            look; take
+            look; target assigned 867
+            look; source assigned 867
             look; yield; done"#]],
     );
 }
