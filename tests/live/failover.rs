@@ -193,6 +193,21 @@ fn a_source_that_dies_is_followed_by_its_replica_on_valkey_9_1() {
 }
 
 #[test]
+fn a_source_that_dies_is_followed_by_its_replica_on_valkey_8_1() {
+    check_a_dead_source(Flavour::Valkey81);
+}
+
+#[test]
+fn a_target_that_dies_is_followed_by_its_replica_on_redis_8_2() {
+    check_a_dead_target(Flavour::Redis82);
+}
+
+#[test]
+fn a_target_that_dies_is_followed_by_its_replica_on_valkey_9_1() {
+    check_a_dead_target(Flavour::Valkey91);
+}
+
+#[test]
 fn a_target_that_dies_is_followed_by_its_replica_on_redis_7_0() {
     check_a_dead_target(Flavour::Redis70);
 }
@@ -300,6 +315,26 @@ fn a_replica_that_takes_over_by_hand_is_told_of_the_open_slots_on_redis_8_2() {
 #[test]
 fn a_replica_that_takes_over_from_a_dead_source_is_told_of_the_open_slots_on_redis_6_2() {
     check_an_heir(Flavour::Redis62, by_death);
+}
+
+#[test]
+fn failovers_by_hand_are_followed_on_redis_8_2() {
+    check_failovers_by_hand(Flavour::Redis82);
+}
+
+#[test]
+fn failovers_by_hand_are_followed_on_valkey_8_1() {
+    check_failovers_by_hand(Flavour::Valkey81);
+}
+
+#[test]
+fn failovers_of_both_ends_at_once_are_followed_on_redis_8_2() {
+    check_both_dead(Flavour::Redis82);
+}
+
+#[test]
+fn failovers_of_both_ends_at_once_are_followed_on_valkey_8_1() {
+    check_both_dead(Flavour::Valkey81);
 }
 
 #[test]

@@ -106,8 +106,9 @@ fn check_history_of_killed_runs(state: &Path) {
         assert!(moved.slots.is_empty() || moved.keys > 0, "{moved:?}");
     }
     assert!(runs >= PLACES, "{runs} killed moves are on record");
-    // Groups of two lanes of three moves may have been finished and not yet on record when a run was killed.
-    let unknown = PLACES * 3 * 2 * 16;
+    // Groups of two lanes of three moves may have been finished and not yet on record when a run was killed: sixteen slots with keys
+    // each, and those without, which are a third.
+    let unknown = PLACES * 3 * 2 * 30;
     assert!(told >= (PLACES - 1) * APART - unknown, "{told} slots of killed moves are on record");
     let all = journal
         .history()

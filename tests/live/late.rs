@@ -109,7 +109,7 @@ fn check_a_late_order_with_a_deadline(flavour: Flavour) {
     let order = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let conn = dialer.open(&address, None, id).await.expect("the target runs");
+            let conn = dialer.bare().open(&address, None, id).await.expect("the target runs");
             let deadline = conn.time().await.expect("it answers").plus(GOOD_FOR);
             ready.send(()).expect("the story goes on");
             is_stopped.recv().expect("the story goes on");

@@ -81,8 +81,8 @@ fn a_holder_that_dies_is_succeeded_within_the_lease_and_its_open_slot_finished()
     holder.kill9();
     let died = Instant::now();
     await_status(&other, has_lease);
-    // Its own lease began before it died; the other one asks five times as often as a lease lasts.
-    assert!(died.elapsed() < TTL * 4, "the lease was taken over after {:?}", died.elapsed());
+    // Its own lease began before it died; the other one asks five times as often as a lease lasts. The machine may be busy.
+    assert!(died.elapsed() < TTL * 2, "the lease was taken over after {:?}", died.elapsed());
     await_owner(&cluster, &tagged, second);
     assert!(other.stderr().contains("open slots of the last holder of the lease are finished first"));
     assert!(died.elapsed() < Duration::from_mins(1), "nobody waited until the slot could be adopted");

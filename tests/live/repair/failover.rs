@@ -103,9 +103,8 @@ fn open_slots_of_a_node_that_failed_over_are_finished_on_valkey_9_1() {
 
 /// A Valkey primary gives `SETSLOT` to its replicas first. One that freezes meanwhile takes it in when it goes on, and
 /// its primary never has.
-#[test]
-fn a_mark_that_only_a_replica_has_is_taken_off_on_valkey_8_1() {
-    let cluster = Cluster::start(Spec::new(Flavour::Valkey81).replicas(1).node_timeout(Duration::from_secs(10)));
+fn check_a_mark_of_a_replica(flavour: Flavour) {
+    let cluster = Cluster::start(Spec::new(flavour).replicas(1).node_timeout(Duration::from_secs(10)));
     let [a, b, _] = cluster.primaries()[..] else { panic!("three primaries") };
     let replica = cluster.replicas_of(b)[0];
     let tagged = Tagged::fill(&cluster, a, 0, KEYS);
@@ -125,4 +124,14 @@ fn a_mark_that_only_a_replica_has_is_taken_off_on_valkey_8_1() {
     assert_eq!(cluster.open_slots(), Ok(Vec::new()));
     cluster.evenkeel(&["check"]).run_to_end().exited(0);
     tagged.verify(&cluster);
+}
+
+#[test]
+fn a_mark_that_only_a_replica_has_is_taken_off_on_valkey_8_1() {
+    check_a_mark_of_a_replica(Flavour::Valkey81);
+}
+
+#[test]
+fn a_mark_that_only_a_replica_has_is_taken_off_on_valkey_9_1() {
+    check_a_mark_of_a_replica(Flavour::Valkey91);
 }

@@ -172,9 +172,8 @@ fn slots_of_two_stay_with_the_later_claim_on_valkey_9_1() {
 }
 
 /// What a dead node owned is given to nobody, and nothing else is decided without it.
-#[test]
-fn without_a_primary_that_is_lost_nothing_is_decided() {
-    let spec = Spec::new(Flavour::Redis70).node_timeout(Duration::from_secs(1));
+fn check_a_lost_primary(flavour: Flavour) {
+    let spec = Spec::new(flavour).node_timeout(Duration::from_secs(1));
     let cluster = Cluster::start(spec.config(&["--cluster-require-full-coverage", "no"]));
     let mut disorder = Disorder::new(&cluster);
     let Disorder { c, .. } = disorder;
@@ -193,6 +192,31 @@ fn without_a_primary_that_is_lost_nothing_is_decided() {
     let before = setslots(calls());
     cluster.evenkeel(&["repair"]).run_to_end().assert(1, &["(row 20)", "a human must decide", "bring the node back"]);
     assert_eq!((setslots(calls()), cluster.open_slots()), (before, left));
+}
+
+#[test]
+fn without_a_primary_that_is_lost_nothing_is_decided_on_redis_6_2() {
+    check_a_lost_primary(Flavour::Redis62);
+}
+
+#[test]
+fn without_a_primary_that_is_lost_nothing_is_decided_on_redis_7_0() {
+    check_a_lost_primary(Flavour::Redis70);
+}
+
+#[test]
+fn without_a_primary_that_is_lost_nothing_is_decided_on_redis_8_2() {
+    check_a_lost_primary(Flavour::Redis82);
+}
+
+#[test]
+fn without_a_primary_that_is_lost_nothing_is_decided_on_valkey_8_1() {
+    check_a_lost_primary(Flavour::Valkey81);
+}
+
+#[test]
+fn without_a_primary_that_is_lost_nothing_is_decided_on_valkey_9_1() {
+    check_a_lost_primary(Flavour::Valkey91);
 }
 
 /// Whoever gives up a primary that is gone has the others forget it, as `check` says; then its slots are nobody's, many at once.
