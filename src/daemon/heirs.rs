@@ -120,8 +120,10 @@ impl Heirs {
     ) {
         loop {
             let conn = tokio::select! {
-                conn = self.promotion(replica, source_is_late) => conn,
+                // Nothing is changed by a move that has ended.
+                biased;
                 () = done.cancelled() => return,
+                conn = self.promotion(replica, source_is_late) => conn,
             };
             if self.tell(&conn, marked, lease).await {
                 return done.cancel();

@@ -606,8 +606,9 @@ impl Migration {
             // sends it there again.
             return State::MarkingSource { source: stranded };
         }
-        // What it has no mark of it may hold and not show.
-        let may_hold = self.seen_open.intersection(&sorted.without_target_mark).intersection(&self.slots);
+        // What it has no mark of it may hold and not show; whatever was open before us may have been half moved.
+        let was_open = if self.purpose == Purpose::Resume { &self.slots } else { &self.seen_open };
+        let may_hold = was_open.intersection(&sorted.without_target_mark).intersection(&self.slots);
         if !at_target.is_empty() || (ends.target.hides_keys && !may_hold.is_empty()) {
             return State::Ended(Ending::Left(why));
         }

@@ -732,6 +732,23 @@ fn keys_that_a_target_shows_only_while_it_imports_are_seen_before_the_source_is_
     );
 }
 
+/// Nobody can reach the key meanwhile; without the source's mark nobody would look for it either.
+#[test]
+fn a_source_keeps_its_mark_while_a_target_without_one_may_hide_keys() {
+    let mut driver = begin("slots 866; hides; resume; moved 866 a; migrating 866");
+    let mut told = Vec::new();
+    for turn in 1..20 {
+        if turn == 2 {
+            happens(&mut driver, &["refuse"]);
+        }
+        told.push(text(&driver.wants()));
+        if driver.turn(Fate::Answered).is_some() {
+            break;
+        }
+    }
+    assert_eq!(told, ["look", "target importing 866", "look", "left: refused"]);
+}
+
 #[test]
 fn an_assignment_that_comes_late_is_made_after_another_look() {
     check(
