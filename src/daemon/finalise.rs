@@ -40,8 +40,9 @@ struct Held {
     answers: u8,
 }
 
-/// A first answer may overtake, within one turn of a server that wakes, what an older connection still holds.
-const ANSWERS: u8 = 2;
+/// Looks in which a server has answered until it has carried out whatever it was sent before. A first answer may overtake,
+/// within one turn of a server that wakes, what an older connection still holds.
+pub(super) const ANSWERS: u8 = 2;
 
 impl<G> Finalise<G> {
     pub(super) fn new() -> Self {

@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 
+use thiserror::Error;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::lineage::Lineage;
 use super::own::OwnSlots;
-use crate::cluster::{Member, NodeId, OpenSlot, SlotSet, Topology};
+use crate::cluster::{Member, NodeId, OpenSlot, Slot, SlotSet, Topology};
 use crate::migration::{Mark, Pair, SetSlotReply};
-use crate::redis::Dialer;
+use crate::redis::{CallError, Conn, Dialer};
 
 /// The marks of the look before, and whether any are just being taken away.
 #[derive(Debug, Default)]
@@ -79,22 +80,39 @@ fn leftovers(own: &OwnSlots, topology: &Topology, lineage: &Lineage) -> BTreeMap
     all
 }
 
-/// Takes a node's marks of these slots away. What it refuses, or does not answer, is there in the next look.
+/// Takes away the marks of these slots that a node woke with. What it refuses, or does not answer, is there in the next look.
 pub(super) async fn close(dialer: &Dialer, node: &Member, slots: &SlotSet, valkey: bool) {
     let Some(address) = &node.address else { return };
-    let conn = match dialer.bare().open(address, node.hostname.as_deref(), node.id).await {
-        Ok(conn) => conn,
-        Err(why) => return warn!(node = %node.id, %why, "the marks that it woke with cannot be taken away"),
+    let taken = match dialer.bare().open(address, node.hostname.as_deref(), node.id).await {
+        Ok(conn) => take_away(&conn, slots, valkey).await.map_err(|why| why.to_string()),
+        Err(why) => Err(why.to_string()),
     };
-    let pair = Pair { source: node.id, target: node.id };
-    let replies = match conn.set_slots(slots, Mark::Stable, pair, valkey).await {
-        Ok(replies) => replies,
-        Err(why) => return warn!(node = %node.id, %why, "the marks that it woke with cannot be taken away"),
-    };
-    if let Some((slot, reply)) = replies.iter().find(|(_, reply)| *reply != SetSlotReply::Ok) {
-        return warn!(node = %node.id, %slot, ?reply, "a mark that it woke with is not taken away");
+    match taken {
+        Ok(()) => {
+            info!(node = %node.id, %slots, "it was replaced while it hung: the marks that it woke with are taken away")
+        }
+        Err(why) => warn!(node = %node.id, %why, "the marks that it woke with cannot be taken away"),
     }
-    info!(node = %node.id, %slots, "it was replaced while it hung: the marks that it woke with are taken away");
+}
+
+/// Why marks are not taken away.
+#[derive(Debug, Error)]
+pub(super) enum NotTaken {
+    /// An answer is missing: it may be carried out later.
+    #[error(transparent)]
+    Unanswered(#[from] CallError),
+    #[error("slot {slot}: {reply:?}")]
+    Refused { slot: Slot, reply: SetSlotReply },
+}
+
+/// Says over a bare connection that these slots are stable: the node, and on Valkey its replicas, have no marks of them.
+pub(super) async fn take_away(conn: &Conn, slots: &SlotSet, valkey: bool) -> Result<(), NotTaken> {
+    let pair = Pair { source: conn.node(), target: conn.node() };
+    let replies = conn.set_slots(slots, Mark::Stable, pair, valkey).await?;
+    match replies.into_iter().find(|(_, reply)| *reply != SetSlotReply::Ok) {
+        Some((slot, reply)) => Err(NotTaken::Refused { slot, reply }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ mod raise;
 mod reason;
 mod records;
 mod repair;
+mod replica_marks;
 mod room;
 mod scout;
 mod status;

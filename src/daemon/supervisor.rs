@@ -3,6 +3,7 @@
 //! Thin by intent: what to do is decided in pure functions ([`decide`], [`Memory`]); what is here is the bookkeeping of
 //! tasks, of the one finalise, and of which open slots are ours.
 
+mod marks;
 mod moves;
 mod orders;
 mod picture;
@@ -39,6 +40,7 @@ use super::own::OwnSlots;
 use super::pacer::Rates;
 use super::raise::Raises;
 use super::records::Records;
+use super::replica_marks::ReplicaMarks;
 use super::scout::Scout;
 use super::turns::Turns;
 use super::worker::FromWorker;
@@ -168,6 +170,7 @@ pub struct Supervisor {
     given: Given,
     imports: Imports,
     leftovers: Leftovers,
+    replica_marks: ReplicaMarks,
     own: OwnSlots,
     /// The slots of `own`, for the workers: what is marked by us is there before it is marked.
     ours: watch::Sender<Arc<SlotSet>>,
@@ -257,6 +260,7 @@ impl Supervisor {
             given: Given::default(),
             imports: Imports::recorded(&parts.records.opened_slots(), &parts.records.imports(), Instant::now()),
             leftovers: Leftovers::default(),
+            replica_marks: ReplicaMarks::default(),
             own: OwnSlots::default(),
             ours: watch::Sender::new(Arc::default()),
             held_targets: watch::Sender::new(BTreeSet::new()),

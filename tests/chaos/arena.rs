@@ -258,23 +258,21 @@ impl Arena {
         self.without_strays(&owners)
     }
 
-    /// Has marks taken away that replicas of Valkey kept because they were not there when the slots were finished; says
-    /// how many.
+    /// Waits until no replica has a mark any more; the error says which the daemon leaves.
     ///
     /// Such a mark means nothing until the replica is promoted; then it is an open slot that nobody knows of.
-    pub(crate) fn clear_replicas(&self) -> usize {
-        let mut cleared = 0;
-        for shard in 0..self.shards.len() {
-            let primary = self.primary(shard);
-            let view = self.cluster.view(self.partner(primary)).expect("a replica that is in step answers");
-            for mark in view.open() {
-                let (slot, _) = mark.trim_start_matches('[').split_once('-').expect("a mark begins with its slot");
-                // Replicated, as every SETSLOT is there.
-                self.cluster.cmd::<()>(primary, &["CLUSTER", "SETSLOT", slot, "STABLE"]);
-                cleared += 1;
+    pub(crate) fn await_no_marks(&self) -> Result<(), String> {
+        let look = || {
+            for node in self.cluster.nodes() {
+                let open = self.cluster.view(node)?.open();
+                if !open.is_empty() {
+                    return Err(format!("{} has {open:?}", self.cluster.name(node)));
+                }
             }
-        }
-        cleared
+            Ok(())
+        };
+        within(SETTLED_WITHIN, look);
+        look()
     }
 
     fn without_strays(&self, owners: &BTreeMap<NodeId, SlotSet>) -> Result<(), String> {

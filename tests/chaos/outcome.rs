@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use evenkeel::cluster::SlotSet;
+
 use crate::blame::Blame;
 use crate::clients::Seen;
 use crate::support::Daemon;
@@ -20,8 +22,10 @@ pub(crate) struct Outcome {
     pub(crate) undecided: Option<(String, Result<(), String>)>,
     /// Who is to blame for each write that is lost.
     pub(crate) blames: Vec<Blame>,
-    /// Marks of finished slots that replicas kept.
-    pub(crate) stale_marks: usize,
+    /// Slots of which the daemon took off marks that only replicas had.
+    pub(crate) lone_marks: usize,
+    /// Which marks it left there.
+    pub(crate) marks_left: Result<(), String>,
     /// The last lines of the log of the daemon that was to finish.
     pub(crate) log: String,
 }
@@ -35,7 +39,8 @@ impl Outcome {
             seen: Seen::default(),
             undecided: None,
             blames: Vec::new(),
-            stale_marks: 0,
+            lone_marks: 0,
+            marks_left: Ok(()),
             log: String::new(),
         }
     }
@@ -49,6 +54,17 @@ impl Outcome {
     pub(crate) fn evidence(&mut self, daemon: &Daemon) {
         if self.settled.is_err() || !self.seen.lost.is_empty() {
             self.log = daemon.stderr();
+        }
+    }
+
+    /// Counts the marks that the daemon says it took off replicas; keeps what it wrote, where it left some.
+    pub(crate) fn count_marks(&mut self, daemon: &Daemon) {
+        let log = daemon.stderr();
+        let told = log.lines().filter(|line| line.contains("marks that only its replicas had are taken away"));
+        let slots = told.filter_map(|line| line.rsplit_once("slots=")?.1.parse::<SlotSet>().ok());
+        self.lone_marks = slots.map(|slots| slots.len()).sum();
+        if self.marks_left.is_err() {
+            self.log = log;
         }
     }
 
@@ -81,6 +97,7 @@ impl Outcome {
             (Err(why), None) => faults.push(format!("not settled: {why}")),
             (Err(_), Some((slots, Err(why)))) => faults.push(format!("{slots} was not repaired: {why}")),
         }
+        faults.extend(self.marks_left.clone().err());
         let unfounded =
             self.seen.lost.iter().zip(&self.blames).filter(|(_, blame)| quiesced || **blame == Blame::Nobody);
         faults.extend(unfounded.map(|(loss, blame)| format!("lost: {loss}; to blame: {blame}")));
@@ -113,7 +130,7 @@ pub(crate) struct Tally {
     /// deletes, nobody.
     lost: [usize; 5],
     missed: usize,
-    stale_marks: usize,
+    lone_marks: usize,
     errors: usize,
 }
 
@@ -130,7 +147,7 @@ strikes | settled | left to a human | lost: writes not replicated | moves not re
         self.left_to_a_human += usize::from(outcome.undecided.is_some());
         self.missed += outcome.seen.missed.len();
         self.errors += outcome.seen.errors.len();
-        self.stale_marks += outcome.stale_marks;
+        self.lone_marks += outcome.lone_marks;
         for blame in &outcome.blames {
             let kind = match blame {
                 Blame::Write { .. } => 0,
@@ -151,7 +168,7 @@ impl fmt::Display for Tally {
             left_to_a_human,
             lost: [writes, moves, hidden, deleted, nobody],
             missed,
-            stale_marks,
+            lone_marks,
             errors,
             ..
         } = self;
@@ -162,6 +179,6 @@ impl fmt::Display for Tally {
         let (median, worst) = (seconds(times.get(times.len() / 2)), seconds(times.last()));
         write!(f, "{strikes} | {} | {left_to_a_human} | {writes} | {moves} | {hidden} | {deleted} ", times.len())?;
         write!(f, "| {nobody} ")?;
-        write!(f, "| {missed} | {stale_marks} | {errors} | {median} | {worst} |")
+        write!(f, "| {missed} | {lone_marks} | {errors} | {median} | {worst} |")
     }
 }

@@ -113,8 +113,13 @@ pub(crate) enum Timing {
     Live,
 }
 
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 impl Strike {
-    /// The strike of this seed, one of these blows. As many seeds in a row as there are blows have each of them once.
+    /// The strike of this seed, one of these blows. As many seeds in a row as there are blows have each of them once; in the
+    /// long run each blow, in each of its timings, meets each point.
     pub(crate) fn of(seed: u64, blows: &[Blow]) -> Self {
         let mut dice = Dice::new(seed);
         let number = usize::try_from(seed).expect("a small number");
@@ -130,7 +135,10 @@ impl Strike {
             }
         };
         let timing = timings[(number / blows.len()) % timings.len()];
-        Self { seed, blow, point: points[dice.below(points.len())], pass: 1 + dice.below(PASSES), timing }
+        let series = blows.len() * timings.len();
+        let next_series = (series..).find(|&step| gcd(step, points.len()) == 1).expect("every prime above it will do");
+        let point = points[(number % series + number / series * next_series) % points.len()];
+        Self { seed, blow, point, pass: 1 + dice.below(PASSES), timing }
     }
 
     /// Strikes, and waits for what becomes of it.
@@ -165,14 +173,18 @@ impl Strike {
         };
         outcome.blames = outcome.seen.lost.iter().map(blame).collect();
         outcome.evidence(&daemon);
-        let undecided = Arena::undecided(&daemon);
-        daemon.kill9();
-        outcome.undecided = undecided.map(|slots| (slots.clone(), arena.settle_as_decided(&slots)));
+        if let Some(slots) = Arena::undecided(&daemon) {
+            daemon.kill9();
+            outcome.undecided = Some((slots.clone(), arena.settle_as_decided(&slots)));
+            daemon = arena.daemon("");
+        }
         if !outcome.is_unfinished() {
             arena.rejoin_all();
             arena.await_replicas();
-            outcome.stale_marks = arena.clear_replicas();
+            outcome.marks_left = arena.await_no_marks();
         }
+        outcome.count_marks(&daemon);
+        daemon.kill9();
         outcome
     }
 

@@ -6,13 +6,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::super::leftovers;
 use super::super::memory::Seen;
 use super::super::whose::{Whose, whose};
 use super::super::{DrainedNode, Reason, Sight};
 use super::{Picture, REMEMBER, Running, SPREADING, Supervisor};
 use crate::cluster::{NodeId, Observation, Observed, Product, Role, Slot, SlotSet, Topology, Unclear};
-use crate::config::Mode;
 use crate::journal::Opened;
 use crate::migration::{Pair, Purpose};
 
@@ -79,6 +77,7 @@ impl Supervisor {
         let changes = topology.unclear.iter().any(is_change);
         self.changing_since = changes.then(|| self.changing_since.unwrap_or(look.ended));
         let infos = look.observation.nodes.iter().map(|(&node, observed)| (node, observed.info.clone())).collect();
+        self.replica_marks.on_look(look, &topology, |node| has_answered(&look.observation, node));
         self.picture = Some(Picture { look: Arc::clone(look), topology, infos: Arc::new(infos), glance: None });
         let now = Instant::now();
         self.ended.retain(|(_, at)| now.saturating_duration_since(*at) < REMEMBER);
@@ -98,25 +97,6 @@ impl Supervisor {
             *held = heirs;
             changes
         });
-    }
-
-    /// Has marks taken away that former targets woke with.
-    fn close_leftovers(&mut self) {
-        let Some(Picture { look, topology, .. }) = self.picture.clone() else { return };
-        let found = self.leftovers.on_look(&self.own, &topology, self.memory.lineage());
-        let acts = self.config().schedule.mode == Mode::Act && self.lease_reason().is_none();
-        if found.is_empty() || !acts {
-            return;
-        }
-        let dialer = self.dialer.clone();
-        self.leftovers.closing(self.tasks.spawn(async move {
-            for (node, slots) in found {
-                if let (Some(shard), Some(observed)) = (topology.shards.get(&node), look.observation.nodes.get(&node)) {
-                    let valkey = observed.info.version.product == Product::Valkey;
-                    leftovers::close(&dialer, &shard.primary, &slots, valkey).await;
-                }
-            }
-        }));
     }
 
     /// Tells of drained nodes that have become replicas.

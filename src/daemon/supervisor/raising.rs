@@ -4,7 +4,6 @@ use tokio::time::Instant;
 
 use super::super::raise::Raiser;
 use super::Supervisor;
-use crate::config::Mode;
 
 impl Supervisor {
     /// Goes on with raising epochs; says whether nobody else may have the finalise before that is done.
@@ -12,8 +11,7 @@ impl Supervisor {
         if self.raises.is_under_way() {
             return true;
         }
-        let acts = self.config().schedule.mode == Mode::Act && self.lease_reason().is_none();
-        let Some(picture) = self.picture.as_ref().filter(|_| acts) else { return false };
+        let Some(picture) = self.picture.as_ref().filter(|_| self.acts()) else { return false };
         // Who finishes what a dead move left is not held back: it may be that by which not all agree.
         let is_left = self.finalise.orphan().is_some();
         let is_of_now = self.agreed && picture.look.began > self.finalise_returned;

@@ -23,6 +23,11 @@ impl Supervisor {
         })
     }
 
+    /// Whether this daemon may change anything at present.
+    pub(super) fn acts(&self) -> bool {
+        self.config().schedule.mode == Mode::Act && self.lease_reason().is_none()
+    }
+
     /// With every tick: a lease that has run out ends the moves, and one that was obtained or renewed lets them go on.
     pub(super) fn heed_lease(&mut self) {
         if let Tenure::NotNeeded = self.parts.lease.tenure() {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::super::approval::Consent;
-use super::super::decide::{Decision, RunningMove, Situation, decide, is_at_rest, shard_inputs};
+use super::super::decide::{Decision, RunningMove, Situation, Start, decide, is_at_rest, shard_inputs};
 use super::super::{Reason, RoomRules, SettingsByNode, checks};
 use super::{CHECKS_GOOD_FOR, Picture, Supervisor};
 use crate::cluster::{Slot, SlotSet, Topology};
@@ -75,6 +75,11 @@ impl Supervisor {
         };
         let mut decision = decide(&situation);
         let at_rest = is_at_rest(&situation, &decision);
+        let marks = &self.replica_marks;
+        let free =
+            |start: &Start| [start.pair.source, start.pair.target].iter().all(|&node| !marks.may_follow_at(node));
+        decision.resume.retain(free);
+        decision.start.retain(free);
         let forbids =
             |(found, _): &(checks::Found, Instant)| found.reasons.iter().any(|it| decision.reasons.contains(it));
         decision.wants_checks |= found.is_some_and(forbids) && self.checks_are_old(config.schedule.poll);
@@ -85,8 +90,14 @@ impl Supervisor {
         if glanced_at && (decision.wants_checks || !decision.start.is_empty() || !decision.resume.is_empty()) {
             self.look_anew();
         }
-        let stale = before_the_end || glanced_at;
-        self.rest = (at_rest && !before_the_end).then_some(look.number);
+        // An order that is under way closes what a move would open.
+        let stale = before_the_end || glanced_at || self.replica_marks.is_under_way();
+        let may_clear = self.acts() && self.paused.is_none();
+        let marks_wait = may_clear && self.replica_marks.wait_for_looks();
+        self.rest = (at_rest && !before_the_end && !marks_wait).then_some(look.number);
+        if at_rest && !stale && may_clear && self.agreed {
+            self.clear_replicas();
+        }
         self.carry_out(decision, &topology, &config, stale);
     }
 

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::made::{KEYS, row_of};
-use crate::support::{Cluster, Flavour, Node, SOON, Spec, Tagged, eventually};
+use crate::support::{Cluster, Evenkeel, Flavour, Node, SOON, Spec, Tagged, eventually, settings};
 
 /// Kills a primary and waits until its replica has taken its place by the word of all others.
 fn fail_over(cluster: &Cluster, dead: Node, heir: Node) {
@@ -102,8 +104,8 @@ fn open_slots_of_a_node_that_failed_over_are_finished_on_valkey_9_1() {
 }
 
 /// A Valkey primary gives `SETSLOT` to its replicas first. One that freezes meanwhile takes it in when it goes on, and
-/// its primary never has.
-fn check_a_mark_of_a_replica(flavour: Flavour) {
+/// its primary never has. Gives a slot that is marked like this.
+fn marked_at_a_replica(flavour: Flavour) -> (Cluster, Tagged) {
     let cluster = Cluster::start(Spec::new(flavour).replicas(1).node_timeout(Duration::from_secs(10)));
     let [a, b, _] = cluster.primaries()[..] else { panic!("three primaries") };
     let replica = cluster.replicas_of(b)[0];
@@ -118,6 +120,11 @@ fn check_a_mark_of_a_replica(flavour: Flavour) {
         let open = cluster.open_slots()?;
         if open.len() == 1 { Ok(()) } else { Err(format!("{open:?}")) }
     });
+    (cluster, tagged)
+}
+
+fn check_a_mark_of_a_replica(flavour: Flavour) {
+    let (cluster, tagged) = marked_at_a_replica(flavour);
     let checked = cluster.evenkeel(&["check", "--json"]).run_to_end().exited_with_json(2);
     assert_eq!(row_of(&checked["verdicts"], tagged.slot), Some(8), "{checked:#}");
     cluster.evenkeel(&["repair"]).run_to_end().assert(0, &["(row 8)", "nothing is left"]);
@@ -134,4 +141,46 @@ fn a_mark_that_only_a_replica_has_is_taken_off_on_valkey_8_1() {
 #[test]
 fn a_mark_that_only_a_replica_has_is_taken_off_on_valkey_9_1() {
     check_a_mark_of_a_replica(Flavour::Valkey91);
+}
+
+/// A daemon that only observes leaves it; one that acts does not, once it has lasted and nothing else goes on.
+fn check_that_a_daemon_takes_it_off(flavour: Flavour) {
+    let (cluster, tagged) = marked_at_a_replica(flavour);
+    let schedule = |more: &str| {
+        let schedule = format!("[schedule]\npoll = \"100ms\"\nsettle = 1\nadopt_after = \"1s\"\n{more}");
+        Evenkeel::new(&["run"]).config(&settings(&cluster, &schedule))
+    };
+    let observer = schedule("mode = \"observe\"").spawn();
+    let finding = "\"name\":\"replica_mark_stale\"";
+    observer.await_http("/api/v1/topology", SOON, |topology| topology.contains(finding));
+    // Three times as long as it must last.
+    let looked = |status: &str| serde_json::from_str::<Value>(status).expect("JSON")["uptime_s"].as_f64() > Some(3.0);
+    observer.await_http("/api/v1/status", SOON, looked);
+    assert_eq!(cluster.open_slots().map(|open| open.len()), Ok(1), "who observes changes nothing");
+    drop(observer);
+
+    let mut daemon = schedule("").spawn();
+    eventually("the mark is taken away", SOON, || match cluster.open_slots()?.as_slice() {
+        [] => Ok(()),
+        open => Err(format!("{open:?}")),
+    });
+    daemon.await_http("/api/v1/topology", SOON, |topology| !topology.contains(finding));
+    daemon.sigterm();
+    let told =
+        format!("marks that only its replicas had are taken away node={}", cluster.node_id(cluster.primaries()[1]));
+    let output = daemon.output(SOON);
+    output.assert(0, &["no slot is open"]);
+    assert!(output.stderr.contains(&told), "{}", output.stderr);
+    cluster.evenkeel(&["check"]).run_to_end().exited(0);
+    tagged.verify(&cluster);
+}
+
+#[test]
+fn a_daemon_takes_off_a_mark_that_only_a_replica_has_on_valkey_8_1() {
+    check_that_a_daemon_takes_it_off(Flavour::Valkey81);
+}
+
+#[test]
+fn a_daemon_takes_off_a_mark_that_only_a_replica_has_on_valkey_9_1() {
+    check_that_a_daemon_takes_it_off(Flavour::Valkey91);
 }
