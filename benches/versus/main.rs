@@ -103,7 +103,7 @@ fn run(options: &Options, flavour: Flavour, load: Load, tool: Tool) -> Run {
         run.add(once, felt);
         check(&cluster, &items, back);
     }
-    run.spent = meter.stop(&cluster);
+    run.spent.add(&meter.stop(&cluster));
     run
 }
 

@@ -12,6 +12,7 @@ use redis::{Client, Connection, Pipeline};
 
 use super::load::Item;
 use super::network::Network;
+use super::spent::this_thread;
 use super::support::{Cluster, Node};
 
 /// Keys of one call: more of them make it hardly faster (protocol 9.1).
@@ -29,8 +30,9 @@ struct Move {
     calls: Vec<redis::Cmd>,
 }
 
-/// Levels the cluster, and says how long the calls took, from the first of all to the last of all.
-pub(crate) fn level(cluster: &Cluster, network: &Network, items: &[Item]) -> Duration {
+/// Levels the cluster. Says how long the calls took, from the first of all to the last of all, and what processor time their
+/// threads spent.
+pub(crate) fn level(cluster: &Cluster, network: &Network, items: &[Item]) -> (Duration, Duration) {
     let moves = moves(cluster, network, items);
     let set_slots = |of: &Move, at, mark, node| {
         set_slots(&mut connect(network, at), &of.slots, mark, &cluster.node_id(node).to_string());
@@ -46,14 +48,15 @@ pub(crate) fn level(cluster: &Cluster, network: &Network, items: &[Item]) -> Dur
     // Connected before the time begins, as everything else.
     let connections: Vec<_> = sources.into_iter().map(|(source, moves)| (connect(network, source), moves)).collect();
     let began = Instant::now();
-    thread::scope(|scope| {
-        for (mut connection, moves) in connections {
-            scope.spawn(move || {
-                for call in moves.into_iter().flat_map(|each| &each.calls) {
-                    call.exec(&mut connection).expect("keys that are there can be moved");
-                }
-            });
-        }
+    let spent = thread::scope(|scope| {
+        let drive = |(mut connection, moves): (Connection, Vec<&Move>)| {
+            for call in moves.into_iter().flat_map(|each| &each.calls) {
+                call.exec(&mut connection).expect("keys that are there can be moved");
+            }
+            this_thread()
+        };
+        let threads: Vec<_> = connections.into_iter().map(|each| scope.spawn(move || drive(each))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("its calls succeed")).sum()
     });
     let took = began.elapsed();
     // One pair at a time, the target first: see the shared page on the protocol.
@@ -62,7 +65,7 @@ pub(crate) fn level(cluster: &Cluster, network: &Network, items: &[Item]) -> Dur
             set_slots(each, node, "NODE", each.target);
         }
     }
-    took
+    (took, spent)
 }
 
 /// The lowest slots of each primary that has more than its share, to those that have less.

@@ -28,12 +28,13 @@ impl Table {
             0.0 => "loopback".to_owned(),
             ms => format!("a round trip of {ms} ms"),
         };
+        let pairs = if options.pairs { ", two primaries to two" } else { "" };
         let passes = if options.passes == 1 { String::new() } else { format!(", to and fro {} times", options.passes) };
         let clients = match options.rate {
             0 => String::new(),
             rate => format!(", beside {rate} requests a second"),
         };
-        let title = format!("{}: {what}, {network}{passes}{clients}", flavour.name());
+        let title = format!("{}: {what}{pairs}, {network}{passes}{clients}", flavour.name());
         Self { title, tools: tools.to_vec(), runs: BTreeMap::new() }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::support::Cluster;
@@ -14,7 +15,7 @@ const NAMED: usize = 6;
 /// Time of processors.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spent {
-    /// Of the program that moved the slots.
+    /// Of the program, or the threads, that moved the slots.
     pub(crate) tool: Duration,
     /// Of all servers together.
     pub(crate) servers: Duration,
@@ -120,11 +121,21 @@ fn servers(cluster: &Cluster) -> Duration {
     cluster.nodes().into_iter().map(|node| of(node, "used_cpu_sys") + of(node, "used_cpu_user")).sum()
 }
 
-/// Of children of this process that have ended: the tools, one after the other.
+/// Of children of this process that have ended: the tools, one after the other. `cutime` and `cstime` are the fourteenth and
+/// fifteenth field after the name.
 fn children() -> Duration {
-    let text = fs::read_to_string("/proc/self/stat").expect("Linux tells of its processes");
-    // The name, in parentheses, may hold anything; `cutime` and `cstime` are the fourteenth and fifteenth field after it.
-    let fields: Vec<&str> = text.rsplit_once(") ").expect("a name").1.split(' ').collect();
-    let ticks: u64 = fields[13..15].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
+    ticks("/proc/self/stat", 13..15)
+}
+
+/// Of this thread so far: `utime` and `stime`.
+pub(crate) fn this_thread() -> Duration {
+    ticks("/proc/thread-self/stat", 11..13)
+}
+
+fn ticks(stat: &str, fields: Range<usize>) -> Duration {
+    let text = fs::read_to_string(stat).expect("Linux tells of its processes");
+    // The name, in parentheses, may hold anything.
+    let after: Vec<&str> = text.rsplit_once(") ").expect("a name").1.split(' ').collect();
+    let ticks: u64 = after[fields].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
     Duration::from_millis(ticks * 1_000 / TICKS)
 }

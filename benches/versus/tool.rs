@@ -45,6 +45,7 @@ impl Run {
         self.whole += pass.whole;
         self.moving = pass.moving.map(|moving| self.moving.unwrap_or_default() + moving);
         self.felt.add(felt);
+        self.spent.add(&pass.spent);
     }
 }
 
@@ -78,7 +79,10 @@ impl Tool {
                 args.extend(weight.iter().flat_map(|weight| ["--cluster-weight", weight]));
                 Run { whole: time(&program, &args).0, ..Run::default() }
             }
-            Self::Raw => Run { whole: raw::level(cluster, network, items), ..Run::default() },
+            Self::Raw => {
+                let (whole, tool) = raw::level(cluster, network, items);
+                Run { whole, spent: Spent { tool, ..Spent::default() }, ..Run::default() }
+            }
         }
     }
 }
