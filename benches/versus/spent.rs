@@ -26,6 +26,11 @@ pub(crate) struct Spent {
 }
 
 impl Spent {
+    /// What the program, or the threads, spent that moved the slots.
+    pub(crate) fn by(tool: Duration) -> Self {
+        Self { tool, ..Self::default() }
+    }
+
     /// Adds what another run spent.
     pub(crate) fn add(&mut self, other: &Self) {
         self.tool += other.tool;

@@ -81,7 +81,7 @@ impl Tool {
             }
             Self::Raw => {
                 let (whole, tool) = raw::level(cluster, network, items);
-                Run { whole, spent: Spent { tool, ..Spent::default() }, ..Run::default() }
+                Run { whole, spent: Spent::by(tool), ..Run::default() }
             }
         }
     }

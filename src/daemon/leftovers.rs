@@ -89,7 +89,7 @@ pub(super) async fn close(dialer: &Dialer, node: &Member, slots: &SlotSet, valke
     };
     match taken {
         Ok(()) => {
-            info!(node = %node.id, %slots, "it was replaced while it hung: the marks that it woke with are taken away")
+            info!(node = %node.id, %slots, "it was replaced while it hung: the marks that it woke with are taken away");
         }
         Err(why) => warn!(node = %node.id, %why, "the marks that it woke with cannot be taken away"),
     }

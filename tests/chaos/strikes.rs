@@ -136,7 +136,8 @@ impl Strike {
         };
         let timing = timings[(number / blows.len()) % timings.len()];
         let series = blows.len() * timings.len();
-        let next_series = (series..).find(|&step| gcd(step, points.len()) == 1).expect("every prime above it will do");
+        let next_series = (series..=series + points.len()).find(|&step| gcd(step, points.len()) == 1);
+        let next_series = next_series.expect("one of so many is one more than a multiple");
         let point = points[(number % series + number / series * next_series) % points.len()];
         Self { seed, blow, point, pass: 1 + dice.below(PASSES), timing }
     }
