@@ -20,8 +20,8 @@ pub use calls::{CallCount, client_calls};
 pub use job::{JobError, JobKind, ServerJob};
 pub use node::{Address, AddressError, NodeId, NodeIdError};
 pub use observation::{
-    EvictionPolicy, InfoError, MemoryUse, NodeInfo, Observation, Observed, Product, ReplicaLink, Replication,
-    ServerVersion, Silent,
+    EvictionPolicy, InfoError, MemoryUse, NodeInfo, Observation, Observed, PrimaryLink, Product, ReplicaLink,
+    Replication, ServerVersion, Silent,
 };
 pub use settings::NodeSettings;
 pub use slot::{Slot, SlotRange, SlotSet, SlotTextError};

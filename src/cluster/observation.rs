@@ -72,6 +72,17 @@ pub struct Silent {
     pub why: String,
 }
 
+/// A replica's connection to its primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrimaryLink {
+    /// It takes in what its primary writes.
+    Up,
+    /// It reads its primary's whole data set first.
+    Synchronising,
+    /// There is none.
+    Down,
+}
+
 /// The part of `INFO` and `CLUSTER INFO` that evenkeel uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, as the servers print them")]
@@ -92,8 +103,8 @@ pub struct NodeInfo {
     pub append_failed: bool,
     /// Its replication stream.
     pub replication: Replication,
-    /// Of a replica: whether it is connected to its primary. `None` of a primary.
-    pub primary_link_up: Option<bool>,
+    /// Of a replica: its connection to its primary. `None` of a primary.
+    pub primary_link: Option<PrimaryLink>,
     /// Keys by database, only of databases that hold any. Includes keys of slots that the node does not own.
     pub keys: BTreeMap<u32, u64>,
     /// `cluster_state:ok`. Proves nothing about the nodes' agreement.
@@ -283,8 +294,12 @@ impl NodeInfo {
             dataset_bytes: info.number("used_memory_dataset")?,
             save_failed: info.get("rdb_last_bgsave_status").is_some_and(|status| status != "ok"),
             append_failed: info.get("aof_last_write_status").is_some_and(|status| status != "ok"),
-            primary_link_up: match info.get("master_link_status") {
-                Some(link) if !replication.is_primary => Some(link == "up"),
+            primary_link: match info.get("master_link_status") {
+                Some("up") if !replication.is_primary => Some(PrimaryLink::Up),
+                Some(_) if !replication.is_primary => match info.number("master_sync_in_progress")? {
+                    0 => Some(PrimaryLink::Down),
+                    _ => Some(PrimaryLink::Synchronising),
+                },
                 Some(_) | None => None,
             },
             replication,

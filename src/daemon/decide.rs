@@ -2,6 +2,7 @@
 
 mod last_slot;
 mod projection;
+mod replicas;
 mod rest;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,8 @@ use tokio::time::Instant;
 use last_slot::{Parting, empties};
 use projection::make_plan;
 pub use projection::shard_inputs;
+use replicas::stale_replica;
+pub(super) use replicas::unreplicated;
 pub(super) use rest::is_at_rest;
 
 use super::approval::Consent;
@@ -20,7 +23,7 @@ use super::memory::Memory;
 use super::own::OwnSlots;
 use super::whose::{Whose, unmarked, whose};
 use super::{Fate, Look, Reason, RoomRules, SetAside, room};
-use crate::cluster::{Finding, NodeId, NodeInfo, OpenSlot, Shard, Slot, SlotSet, Topology, Unclear};
+use crate::cluster::{NodeId, NodeInfo, OpenSlot, Shard, Slot, SlotSet, Topology, Unclear};
 use crate::journal::Pause;
 use crate::migration::{Pair, Predecessors};
 use crate::plan::{Move, NodeName, Plan, Policy, Why};
@@ -473,7 +476,9 @@ fn obstacle(situation: &Situation<'_>, start: &Start) -> Option<Reason> {
                 let why = &situation.topology.jobs_unread[&node];
                 Some(format!("it is not known whether it moves slots by itself: {why}"))
             }
-            Some(shard) => stale_replica(situation.topology, shard),
+            Some(shard) => stale_replica(situation.topology, shard).or_else(|| {
+                if node == start.pair.target { unreplicated(&situation.look.observation, shard) } else { None }
+            }),
         };
         if let Some(why) = why {
             return Some(Reason::NodeNotUsable { node, why });
@@ -486,30 +491,6 @@ fn obstacle(situation: &Situation<'_>, start: &Start) -> Option<Reason> {
     let infos = &situation.look.observation.nodes;
     let (source, target) = (&infos.get(&start.pair.source)?.info, &infos.get(&start.pair.target)?.info);
     no_room(situation, start, source, target)
-}
-
-/// A replica that sees its shard's slots differently would, if promoted, take the shard back to that view.
-fn stale_replica(topology: &Topology, shard: &Shard) -> Option<String> {
-    topology.findings.iter().find_map(|finding| match finding {
-        Finding::ReplicaViewStale { replica, .. } if shard.replicas.iter().any(|member| member.id == *replica) => {
-            Some(finding.to_string())
-        }
-        Finding::ReplicaViewStale { .. }
-        | Finding::OpenSlot(_)
-        | Finding::EmptyPrimarySilent { .. }
-        | Finding::EmptyPrimaryNotServing { .. }
-        | Finding::EmptyPrimaryFailing { .. }
-        | Finding::NodeAlone { .. }
-        | Finding::ReplicaSilent { .. }
-        | Finding::ReplicaFailing { .. }
-        | Finding::ReplicaUnlinked { .. }
-        | Finding::Handshake { .. }
-        | Finding::UnknownNode { .. }
-        | Finding::LinkDown { .. }
-        | Finding::ReplicaMarkStale { .. }
-        | Finding::ServerSideJob(_)
-        | Finding::SaveFailed { .. } => None,
-    })
 }
 
 /// A target that would come too near to its limit: it would refuse keys, or throw some away to make room.

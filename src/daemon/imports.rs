@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use super::Look;
-use crate::cluster::{Marker, NodeId, Observed, Role, SlotSet};
+use crate::cluster::{Marker, NodeId, Observed, PrimaryLink, Role, SlotSet};
 use crate::journal::Opened;
 
 /// What was opened where, and when the last of it was.
@@ -84,7 +84,7 @@ impl Imports {
 /// The slots that a node may import. One that follows another is told by that one.
 fn marks(observed: &Observed) -> SlotSet {
     let myself = observed.view.myself();
-    if myself.role != Role::Primary && observed.info.primary_link_up == Some(true) {
+    if myself.role != Role::Primary && observed.info.primary_link == Some(PrimaryLink::Up) {
         return SlotSet::new();
     }
     let importing = myself.markers.iter().filter(|marker| matches!(marker, Marker::Importing { .. }));

@@ -20,7 +20,7 @@ use super::finalise::ANSWERS;
 use super::lease::Lease;
 use super::leftovers::{NotTaken, take_away};
 use super::{Look, Reason};
-use crate::cluster::{Marker, Member, NodeId, NodeView, Observation, Product, SlotSet, Topology};
+use crate::cluster::{Marker, Member, NodeId, NodeView, Observation, PrimaryLink, Product, SlotSet, Topology};
 use crate::config::Config;
 use crate::redis::{CallError, Conn, Dialer, OpenError};
 
@@ -169,7 +169,7 @@ fn lone_marks(observation: &Observation, topology: &Topology) -> BTreeMap<LoneMa
             observation.nodes.get(&primary).is_some_and(|primary| primary.info.version.product == Product::Valkey);
         let replicas = shard.replicas.iter().filter(|_| replicates).filter_map(|it| observation.nodes.get(&it.id));
         for replica in replicas {
-            let linked = replica.info.primary_link_up == Some(true);
+            let linked = replica.info.primary_link == Some(PrimaryLink::Up);
             let marks = replica.view.myself().markers.iter();
             for &mark in marks.filter(|mark| !topology.open.contains_key(&mark.slot())) {
                 let known = Known { since: Instant::now(), tried: false, linked };

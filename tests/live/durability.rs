@@ -109,6 +109,49 @@ fn check_replica_behind(flavour: Flavour, whose: usize) {
     workload.assert_unharmed(&cluster);
 }
 
+/// The target's only replica loses it in the middle of a move, and cannot come back.
+fn check_target_unreplicated(flavour: Flavour) {
+    let cluster = Cluster::start(Spec::new(flavour).primaries(2).replicas(1));
+    let [first, second] = cluster.primaries()[..] else { panic!("two") };
+    let data = Data::fill_database(&cluster, 4_000, 0);
+    let replica = cluster.replicas_of(second)[0];
+    let target = format!("[[targets.nodes]]\nnode = \"{}\"\nslots = \"0-2047\"\n", cluster.node_id(second));
+    let config = format!("{HASTY}[migration]\ngroup_slots = 16\nbatch_keys_max = 2\n{target}");
+    let call = Evenkeel::new(&["run"]).config(&settings(&cluster, &config));
+    let (points, call) = Points::order(call, "migrate.before=pause@3");
+    let mut daemon = call.spawn();
+    points.await_reached("migrate.before");
+    for (name, value) in [("masteruser", "nobody"), ("masterauth", "wrong")] {
+        config_set(&cluster, replica, name, value);
+    }
+    cluster.cmd::<usize>(second, &["CLIENT", "KILL", "TYPE", "replica"]);
+    daemon.await_http("/api/v1/topology", SOON, |topology| topology.contains("replica_unlinked"));
+    points.go("migrate.before");
+    let told = ["node_not_usable", "none of its replicas has a connection to it", "\"moves\":[]"];
+    daemon.await_http("/api/v1/status", SOON, |status| told.iter().all(|part| status.contains(part)));
+    assert!(cluster.open_slots().expect("all nodes answer").is_empty(), "what was open is finished");
+    let left = cluster.slots_of(first).intersection(&slots("0-2047")).len();
+    assert!((1..2_048).contains(&left), "{left} of 2048 slots are left");
+
+    for name in ["masteruser", "masterauth"] {
+        config_set(&cluster, replica, name, "");
+    }
+    await_owner(&cluster, second, &slots("0-2047"));
+    daemon.sigterm();
+    assert!(daemon.wait(SOON).success());
+    data.verify_all(&cluster);
+}
+
+#[test]
+fn a_target_that_its_replica_has_lost_takes_nothing_further_on_redis_7_0() {
+    check_target_unreplicated(Flavour::Redis70);
+}
+
+#[test]
+fn a_target_that_its_replica_has_lost_takes_nothing_further_on_valkey_9_1() {
+    check_target_unreplicated(Flavour::Valkey91);
+}
+
 #[test]
 fn no_owner_changes_before_a_replica_of_the_target_has_the_keys_on_redis_7_0() {
     check_replica_behind(Flavour::Redis70, 1);

@@ -112,7 +112,7 @@ fn info_of_a_primary_is_read() {
                     ],
                     good_replicas: None,
                 },
-                primary_link_up: None,
+                primary_link: None,
                 keys: {
                     0: 5,
                 },
@@ -153,8 +153,8 @@ fn info_of_a_valkey_replica_is_read() {
                     replicas: [],
                     good_replicas: None,
                 },
-                primary_link_up: Some(
-                    false,
+                primary_link: Some(
+                    Down,
                 ),
                 keys: {
                     0: 1,

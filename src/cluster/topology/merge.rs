@@ -6,8 +6,8 @@ use super::names::{Known, Names};
 use super::{Member, OpenSlot, Shard, Standing, Topology};
 use crate::cluster::agreement::{Agreement, Voices};
 use crate::cluster::{
-    Address, Failing, Finding, Link, Marker, NodeId, NodeLine, NodeView, Observation, Observed, Role, ServerJob, Slot,
-    SlotSet, Unclear,
+    Address, Failing, Finding, Link, Marker, NodeId, NodeLine, NodeView, Observation, Observed, PrimaryLink, Role,
+    ServerJob, Slot, SlotSet, Unclear,
 };
 
 pub(super) fn merge(observation: &Observation, ours: &SlotSet) -> Topology {
@@ -344,7 +344,7 @@ impl<'a> Merge<'a> {
             findings.push(Finding::ReplicaSilent { replica, address, why });
         }
         if let Some(observed) = self.observation.nodes.get(&replica) {
-            if observed.info.primary_link_up == Some(false) {
+            if observed.info.primary_link.is_some_and(|link| link != PrimaryLink::Up) {
                 findings.push(Finding::ReplicaUnlinked { replica });
             }
             findings.extend(self.stale_marks(&observed.view, shard));

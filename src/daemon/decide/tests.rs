@@ -471,6 +471,22 @@ fn a_node_of_which_it_is_not_known_whether_it_moves_slots_by_itself_is_not_used(
 }
 
 #[test]
+fn a_target_whose_replicas_have_all_lost_it_takes_nothing() {
+    let with = |replicas: &str| {
+        format!("{THREE_AND_ONE}\nd1 of d\nd2 of d\na1 of a\na1 info master_link_status:down\n{replicas}")
+    };
+    let both_down = "d1 info master_link_status:down\nd2 info master_link_status:down";
+    check(&with(both_down), Circumstances::default(), "[node_not_usable]");
+    let moves = "start b>d 1366; start a>d 1365; start c>d 1365";
+    let one_up = "d1 info master_link_status:down\nd2 info master_link_status:up";
+    let one_reads =
+        "d1 info master_link_status:down\nd2 info master_link_status:down\nd2 info master_sync_in_progress:1";
+    for story in [one_up, one_reads, "d1 silent timed out\nd2 silent timed out"] {
+        check(&with(story), Circumstances::default(), moves);
+    }
+}
+
+#[test]
 fn without_the_lease_nothing_is_started_and_nothing_that_is_open_is_finished() {
     let lost = || Circumstances {
         lease: Some(Reason::LeaseLost { why: "a test".to_owned() }),

@@ -10,7 +10,7 @@ use super::super::memory::Seen;
 use super::super::whose::{Whose, whose};
 use super::super::{DrainedNode, Reason, Sight};
 use super::{Picture, REMEMBER, Running, SPREADING, Supervisor};
-use crate::cluster::{NodeId, Observation, Observed, Product, Role, Slot, SlotSet, Topology, Unclear};
+use crate::cluster::{NodeId, Observation, Observed, PrimaryLink, Product, Role, Slot, SlotSet, Topology, Unclear};
 use crate::journal::Opened;
 use crate::migration::{Pair, Purpose};
 
@@ -178,8 +178,9 @@ impl Supervisor {
         let observed = observation.nodes.get(&target).filter(|node| node.info.version.product == Product::Valkey)?;
         let harmless = |node| {
             // A replica that is not in step would keep its marks: what clears them reaches it with the replication only.
-            let follows =
-                |node: &Observed| node.view.myself().role != Role::Primary && node.info.primary_link_up == Some(true);
+            let follows = |node: &Observed| {
+                node.view.myself().role != Role::Primary && node.info.primary_link == Some(PrimaryLink::Up)
+            };
             let is_harmless = |node: &Observed| node.view.myself().markers.is_empty() || follows(node);
             observation.nodes.get(&node).is_some_and(is_harmless)
         };

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::super::approval::Consent;
-use super::super::decide::{Decision, RunningMove, Situation, Start, decide, is_at_rest, shard_inputs};
+use super::super::decide::{Decision, RunningMove, Situation, Start, decide, is_at_rest, shard_inputs, unreplicated};
 use super::super::{Reason, RoomRules, SettingsByNode, checks};
 use super::{CHECKS_GOOD_FOR, Picture, Supervisor};
-use crate::cluster::{Slot, SlotSet, Topology};
+use crate::cluster::{Observation, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
 use crate::migration::{Pair, Purpose};
 use crate::throttle::Limits;
@@ -75,6 +75,7 @@ impl Supervisor {
         };
         let mut decision = decide(&situation);
         let at_rest = is_at_rest(&situation, &decision);
+        self.heed_replicas(&look.observation, &topology);
         let marks = &self.replica_marks;
         let free =
             |start: &Start| [start.pair.source, start.pair.target].iter().all(|&node| !marks.may_follow_at(node));
@@ -99,6 +100,17 @@ impl Supervisor {
             self.clear_replicas();
         }
         self.carry_out(decision, &topology, &config, stale);
+    }
+
+    /// Ends the moves to targets that nobody replicates any more, once what is open is finished.
+    fn heed_replicas(&self, observation: &Observation, topology: &Topology) {
+        for running in self.running.values().filter(|running| !running.stop.is_cancelled()) {
+            let target = running.pair.target;
+            if let Some(why) = topology.shards.get(&target).and_then(|shard| unreplicated(observation, shard)) {
+                warn!(%target, why, "nothing further is moved there: what is open is finished");
+                running.stop.cancel();
+            }
+        }
     }
 
     /// Whether what the checks found may be so no more, or no more so.
