@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::super::approval::Consent;
 use super::super::decide::{Decision, RunningMove, Situation, Start, decide, is_at_rest, shard_inputs, unreplicated};
 use super::super::{Reason, RoomRules, SettingsByNode, checks};
-use super::{CHECKS_GOOD_FOR, Picture, Supervisor};
+use super::{CHECKS_GOOD_FOR, Picture, Running, Supervisor};
 use crate::cluster::{Observation, Slot, SlotSet, Topology};
 use crate::config::{Config, Mode};
 use crate::migration::{Pair, Purpose};
@@ -102,9 +102,11 @@ impl Supervisor {
         self.carry_out(decision, &topology, &config, stale);
     }
 
-    /// Ends the moves to targets that nobody replicates any more, once what is open is finished.
+    /// Ends the moves to targets that nobody replicates any more, once what is open is finished. What was found open is
+    /// finished all the same.
     fn heed_replicas(&self, observation: &Observation, topology: &Topology) {
-        for running in self.running.values().filter(|running| !running.stop.is_cancelled()) {
+        let begins_more = |running: &&Running| running.purpose == Purpose::Move && !running.stop.is_cancelled();
+        for running in self.running.values().filter(begins_more) {
             let target = running.pair.target;
             if let Some(why) = topology.shards.get(&target).and_then(|shard| unreplicated(observation, shard)) {
                 warn!(%target, why, "nothing further is moved there: what is open is finished");
