@@ -49,7 +49,7 @@ pub enum Goal {
 #[derive(Clone, Debug)]
 pub(super) struct RunningMove {
     pub(super) pair: Pair,
-    /// Slots that it has not finished.
+    /// Slots that it has not finished, as far as the look shows it.
     pub(super) slots: SlotSet,
 }
 

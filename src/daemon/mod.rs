@@ -15,6 +15,7 @@ mod ends;
 mod failpoints;
 mod files;
 mod finalise;
+mod finished;
 mod fit;
 mod followers;
 mod functions;

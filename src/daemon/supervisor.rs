@@ -31,6 +31,7 @@ use super::canary::Canaries;
 use super::decide::Goal;
 use super::drains::Drains;
 use super::finalise::Finalise;
+use super::finished::Finished;
 use super::given::Given;
 use super::imports::Imports;
 use super::leftovers::Leftovers;
@@ -135,7 +136,7 @@ pub struct Parts {
 struct Running {
     pair: Pair,
     slots: SlotSet,
-    finished: SlotSet,
+    finished: Finished,
     /// Slots that it will not move, and that are set aside already.
     set_apart: SlotSet,
     purpose: Purpose,
@@ -374,8 +375,9 @@ impl Supervisor {
                 self.parts.lease.closed(&slots).await;
                 self.stuck_since = None;
                 if let Some(running) = self.running.get_mut(&id) {
-                    running.finished = running.finished.union(&slots);
-                    self.given.add(running.pair.source, &slots, Instant::now());
+                    let now = Instant::now();
+                    running.finished.add(&slots, now);
+                    self.given.add(running.pair.source, &slots, now);
                     let so_far = running.so_far(slots);
                     self.parts.records.so_far(so_far).await;
                 }

@@ -10,6 +10,7 @@ use tracing::{Instrument, error, info_span, warn};
 
 use super::super::decide::Start;
 use super::super::ends::Connections;
+use super::super::finished::Finished;
 use super::super::meter::Meter;
 use super::super::pacer::Pacer;
 use super::super::worker::{FromWorker, Report, Worker};
@@ -117,7 +118,7 @@ impl Supervisor {
         let (pair, slots, why) = (start.pair, start.slots, start.why);
         let span = info_span!("move", id = id.0, source = %pair.source.short(), target = %pair.target.short());
         let (supervisor, lost) = (self.mailbox.0.clone(), slots.clone());
-        let (finished, set_apart, since) = (SlotSet::new(), SlotSet::new(), Instant::now());
+        let (finished, set_apart, since) = (Finished::default(), SlotSet::new(), Instant::now());
         let running = Running {
             pair,
             slots,
@@ -216,7 +217,7 @@ impl Supervisor {
         };
         self.parts.metrics.move_ended(outcome);
         let trouble = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
-        let moved = running.moved(running.finished.clone(), format!("{}{trouble}", outcome.name()));
+        let moved = running.moved(running.finished.slots().clone(), format!("{}{trouble}", outcome.name()));
         // What was published stays as it was: a copy, of a thousand moves at most.
         Arc::make_mut(&mut self.history).remember(moved.clone());
         self.parts.records.moved(moved).await;

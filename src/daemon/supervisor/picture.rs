@@ -53,12 +53,15 @@ impl Supervisor {
         self.forget_closed(&topology);
         self.tell_gone_over(&topology);
         self.given.on_look(look);
+        for running in self.running.values_mut() {
+            running.finished.on_look(look.began);
+        }
         let (own, running) = (&self.own, &self.running);
         self.imports.on_look(look, |node| {
             let own = own.iter().filter(|(_, pair)| pair.target == node).map(|(slot, _)| slot);
             let moving = running.values().filter(|running| running.pair.target == node);
             moving
-                .fold(own.collect(), |open: SlotSet, running| open.union(&running.slots.difference(&running.finished)))
+                .fold(own.collect(), |open: SlotSet, running| open.union(&running.slots.difference(running.finished.slots())))
         });
         self.finalise.heard(|node| has_answered(&look.observation, node));
         self.hold_targets();
@@ -156,7 +159,7 @@ impl Supervisor {
         let of_found_open = finishes.then(|| self.may_come_back(target)).flatten();
         of_found_open.or_else(|| {
             let nodes = &self.picture.as_ref()?.look.observation.nodes;
-            let slots = running.slots.difference(&running.finished);
+            let slots = running.slots.difference(running.finished.slots());
             let is_valkey = nodes.get(&target)?.info.version.product == Product::Valkey;
             self.imports.elsewhere(target, &slots).filter(|_| is_valkey)
         })

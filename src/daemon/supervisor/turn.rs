@@ -28,7 +28,7 @@ impl Supervisor {
             .values()
             .map(|running| RunningMove {
                 pair: Pair { source: of_now(running.pair.source), target: of_now(running.pair.target) },
-                slots: running.slots.difference(&running.finished),
+                slots: running.slots.difference(&running.finished.seen()),
             })
             .collect();
         let consent = self.consent(&topology);
