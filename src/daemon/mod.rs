@@ -30,6 +30,7 @@ mod memory;
 mod meter;
 mod own;
 mod pacer;
+mod paces;
 mod patience;
 mod permissions;
 mod policy;

@@ -117,17 +117,16 @@ pub(super) struct Pacer {
     counted: Option<Instant>,
 }
 
+/// How much the configuration allows a source and its target to be held.
+pub(super) fn budget(config: &MigrationConfig) -> Budget {
+    Budget { block: config.block_max, latency: config.latency_max, keys: config.batch_keys_max }
+}
+
 impl Pacer {
-    /// `canaries` are those of both ends, `bytes_per_key` is an estimate for the limit of bytes a second.
-    pub(super) fn new(
-        config: &MigrationConfig,
-        rates: Arc<Rates>,
-        canaries: Vec<Arc<Canary>>,
-        bytes_per_key: f64,
-    ) -> Self {
-        let budget = Budget { block: config.block_max, latency: config.latency_max, keys: config.batch_keys_max };
+    /// It goes on from this pace. `canaries` are those of both ends, `bytes_per_key` is an estimate for the limit of bytes a second.
+    pub(super) fn new(pace: Pace, rates: Arc<Rates>, canaries: Vec<Arc<Canary>>, bytes_per_key: f64) -> Self {
         Self {
-            pace: Pace::new(budget),
+            pace,
             canaries,
             heeded: Vec::new(),
             rates,
@@ -136,6 +135,11 @@ impl Pacer {
             bytes_per_key,
             counted: None,
         }
+    }
+
+    /// What was learnt.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// How much the next call may carry.

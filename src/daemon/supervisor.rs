@@ -16,7 +16,7 @@ mod tenure;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -38,7 +38,8 @@ use super::leftovers::Leftovers;
 use super::memory::Memory;
 use super::meter::Meter;
 use super::own::OwnSlots;
-use super::pacer::Rates;
+use super::pacer::{Pacer, Rates};
+use super::paces::Paces;
 use super::raise::Raises;
 use super::records::Records;
 use super::replica_marks::ReplicaMarks;
@@ -143,6 +144,7 @@ struct Running {
     why: Option<Why>,
     since: Instant,
     meter: Arc<Meter>,
+    pacer: Arc<Mutex<Pacer>>,
     /// The mean of all keys of the source when the move began; `None` where that was not known.
     key_bytes: Option<f64>,
     stop: CancellationToken,
@@ -169,6 +171,7 @@ pub struct Supervisor {
     next_id: u64,
     ended: Vec<(SlotSet, Instant)>,
     given: Given,
+    paces: Paces,
     imports: Imports,
     leftovers: Leftovers,
     replica_marks: ReplicaMarks,
@@ -259,6 +262,7 @@ impl Supervisor {
             next_id: 0,
             ended: Vec::new(),
             given: Given::default(),
+            paces: Paces::default(),
             imports: Imports::recorded(&parts.records.opened_slots(), &parts.records.imports(), Instant::now()),
             leftovers: Leftovers::default(),
             replica_marks: ReplicaMarks::default(),

@@ -71,7 +71,7 @@ pub(super) struct Worker {
     pub(super) before: Predecessors,
     /// Of open slots: we opened them ourselves.
     pub(super) on_record: bool,
-    pub(super) pacer: Mutex<Pacer>,
+    pub(super) pacer: Arc<Mutex<Pacer>>,
     pub(super) turns: TurnsAt,
     pub(super) group: GroupLimits,
     /// Estimate for the count of bytes: the source's data per key.

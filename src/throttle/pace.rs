@@ -18,6 +18,9 @@ const WORTH_A_CALL: f64 = 0.5;
 const WINDOW: usize = 10;
 /// Of these so many may take longer than twice the budget: one in ten.
 const SLOWER: usize = 1;
+/// At the smallest batch it is the network that takes too long where an empty call takes at least this part of the budget;
+/// else it is the keys.
+const NETWORKS_PART: f64 = 0.5;
 /// One call that takes so many times as long as it may is heeded at once.
 const FAR_BEYOND: u32 = 8;
 /// What the batch grows by: half of it, or a twentieth near the batch that was too big last, …
@@ -59,7 +62,7 @@ pub enum Limit {
     Block,
     /// How long other clients wait for an answer.
     Latency,
-    /// Even the smallest call takes longer than it may: the source waits for the network, and fewer keys change little.
+    /// Even the smallest call takes longer than it may, for the source waits for the network: fewer keys change little.
     Network,
     /// The keys, bytes or slots a second that the configuration allows.
     Rate,
@@ -139,6 +142,18 @@ impl Pace {
             quiet: QUIET.0,
             limit: Limit::Growing,
         }
+    }
+
+    /// What the next move from the same source begins with: the batch and what was learnt of its calls, where that was under
+    /// the same budget. Whether clients wait is for that one to see.
+    #[must_use]
+    pub fn next(self, budget: Budget) -> Self {
+        let new = Self::new(budget);
+        if new.budget != self.budget {
+            return new;
+        }
+        let Self { keys, too_big, cost, heavy_factor, quiet, limit, .. } = self;
+        Self { keys, too_big, cost, heavy_factor, quiet, quiet_in: quiet, limit, ..new }
     }
 
     /// What it keeps to.
@@ -268,7 +283,9 @@ impl Pace {
         let floor = self.floor();
         if self.keys <= floor {
             self.keys = floor.min(grown(self.keys, GROWTH));
-            self.limit = Limit::Network;
+            let network = self.budget.block.mul_f64(NETWORKS_PART);
+            let by_keys = self.cost.of_an_empty_call().is_some_and(|empty| empty < network);
+            self.limit = if by_keys { Limit::Block } else { Limit::Network };
             return;
         }
         self.limit = Limit::Block;
@@ -390,6 +407,30 @@ mod tests {
         }
         call(&mut pace, 10, 3_000);
         assert_eq!((pace.keys(), pace.limit()), (10, Limit::Network));
+    }
+
+    #[test]
+    fn at_its_floor_it_is_the_keys_that_take_too_long_where_an_empty_call_does_not() {
+        let mut pace = pace(1_000);
+        for at in 0..2_000 {
+            // At last all of them are alike.
+            let keys = if at < 200 { pace.keys() / (at % 2 + 1) } else { pace.keys() };
+            pace.on_call(keys, Duration::from_micros(100 + 500 * keys as u64));
+        }
+        assert_eq!((pace.keys(), pace.limit()), (FLOOR, Limit::Block));
+    }
+
+    #[test]
+    fn the_next_move_of_a_source_goes_on_with_what_was_learnt_under_the_same_budget() {
+        let mut pace = pace(1_000);
+        call(&mut pace, 100, 4_000);
+        pace.on_heavy_call(Duration::from_millis(1), Duration::from_millis(9));
+        pace.on_latency(Some(Duration::from_millis(11)));
+        let next = pace.clone().next(pace.budget());
+        assert_eq!((next.keys(), next.too_big, next.limit()), (25, Some((50, 0)), Limit::Block));
+        assert!(next.heavy_factor() > 1.0 && next.takes_turns() && !next.crowded, "{next:?}");
+        let other = Budget { block: Duration::from_millis(1), ..pace.budget() };
+        assert_eq!((pace.next(other).keys(), FIRST), (FIRST, 100));
     }
 
     #[test]

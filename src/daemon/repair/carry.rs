@@ -10,12 +10,13 @@ use tracing::warn;
 
 use super::super::drive::{Carrier, drive, pause_length};
 use super::super::ends::{Connections, Fault};
-use super::super::pacer::{Pacer, Rates};
+use super::super::pacer::{Pacer, Rates, budget};
 use super::super::{Lease, RoomRules};
 use super::obey::Failures;
 use super::{Diagnosis, Doctor, Left, Prefer, Repair};
 use crate::cluster::{NodeId, Product, Shard, Slot, SlotSet};
 use crate::migration::{CallLimit, End, Ending, Migration, Pair, Purpose, Reply, Step, Trouble};
+use crate::throttle::Pace;
 
 /// How long a move may wait under the finalise, all pauses together, before the repair gives up altogether.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
@@ -146,7 +147,7 @@ impl Repair<'_> {
             ends,
             pair,
             // One thing after the other, and no longer than need be: what is broken is worse than what is slow.
-            pacer: Pacer::new(migration, Arc::new(Rates::unlimited()), Vec::new(), 0.0),
+            pacer: Pacer::new(Pace::new(budget(migration)), Arc::new(Rates::unlimited()), Vec::new(), 0.0),
             leave: self.leave.clone(),
             lease: self.lease.clone(),
             waiting_since: None,

@@ -1,23 +1,24 @@
 //! The running moves: how one is started, what it needs, and what its end leaves.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
+use super::super::canary::Canary;
 use super::super::decide::Start;
 use super::super::ends::Connections;
 use super::super::finished::Finished;
 use super::super::meter::Meter;
-use super::super::pacer::Pacer;
+use super::super::pacer::{Pacer, budget};
 use super::super::worker::{FromWorker, Report, Worker};
 use super::super::{MoveId, RoomRules};
 use super::{Running, SetAside, Supervisor};
-use crate::cluster::{Slot, SlotSet};
-use crate::config::Config;
+use crate::cluster::{NodeId, Slot, SlotSet};
+use crate::config::{Config, MigrationConfig};
 use crate::journal::{Moved, Opened};
 use crate::metrics::MoveOutcome;
 use crate::migration::{Pair, Purpose, Trouble};
@@ -88,6 +89,7 @@ impl Supervisor {
         let canaries = self.canaries_at(&ends);
         // Now, and not before: it has the same canaries, and they go on.
         self.scouts.remove(&start.pair.source);
+        let pacer = Arc::new(Mutex::new(self.pacer(start.pair.source, &config.migration, canaries, bytes_per_key)));
         let worker = Worker {
             id,
             pair: start.pair,
@@ -96,7 +98,7 @@ impl Supervisor {
             purpose,
             before: start.before,
             on_record: start.on_record,
-            pacer: Mutex::new(Pacer::new(&config.migration, Arc::clone(&self.rates), canaries, bytes_per_key)),
+            pacer: Arc::clone(&pacer),
             turns: self.turns.at(&ends.source_address().host),
             group: self.group_limits(config),
             bytes_per_key,
@@ -128,6 +130,7 @@ impl Supervisor {
             why,
             since,
             meter,
+            pacer,
             key_bytes,
             stop,
             leave,
@@ -144,6 +147,18 @@ impl Supervisor {
             });
             let _ = supervisor.send(FromWorker::Ended { id, report }).await;
         });
+    }
+
+    /// What sets the pace of a move from this source, or of a look ahead of one.
+    pub(super) fn pacer(
+        &self,
+        source: NodeId,
+        config: &MigrationConfig,
+        canaries: Vec<Arc<Canary>>,
+        bytes_per_key: f64,
+    ) -> Pacer {
+        let pace = self.paces.of(source, budget(config), Instant::now());
+        Pacer::new(pace, Arc::clone(&self.rates), canaries, bytes_per_key)
     }
 
     /// What is put on record before a running move opens these slots.
@@ -164,6 +179,10 @@ impl Supervisor {
     pub(super) async fn on_ended(&mut self, id: MoveId, report: &Report) {
         let Some(running) = self.running.remove(&id) else { return };
         let now = Instant::now();
+        if running.meter.keys() > 0 {
+            let pace = running.pacer.lock().unwrap_or_else(PoisonError::into_inner).pace().clone();
+            self.paces.learn(running.pair.source, pace, now);
+        }
         let closed_open_slots = running.purpose == Purpose::Resume && report.left_open.is_empty();
         if self.finalise.ended(id, running.pair, closed_open_slots) {
             self.finalise_returned = now;

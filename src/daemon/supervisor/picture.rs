@@ -60,8 +60,9 @@ impl Supervisor {
         self.imports.on_look(look, |node| {
             let own = own.iter().filter(|(_, pair)| pair.target == node).map(|(slot, _)| slot);
             let moving = running.values().filter(|running| running.pair.target == node);
-            moving
-                .fold(own.collect(), |open: SlotSet, running| open.union(&running.slots.difference(running.finished.slots())))
+            moving.fold(own.collect(), |open: SlotSet, running| {
+                open.union(&running.slots.difference(running.finished.slots()))
+            })
         });
         self.finalise.heard(|node| has_answered(&look.observation, node));
         self.hold_targets();

@@ -9,7 +9,6 @@ use super::super::big_keys::Rules;
 use super::super::canary::Canary;
 use super::super::decide::{Decision, Start};
 use super::super::ends::Connections;
-use super::super::pacer::Pacer;
 use super::super::scout::{AWAITED_FOR, Foresight, Scout, Scouting};
 use super::{Picture, Supervisor};
 use crate::cluster::Product;
@@ -57,7 +56,7 @@ impl Supervisor {
             group: self.group_limits(config),
             dataset: picture.infos.get(&pair.source).map_or(0, |info| info.dataset_bytes),
             keys,
-            pacer: Pacer::new(&config.migration, Arc::clone(&self.rates), canaries.clone(), 0.0),
+            pacer: self.pacer(pair.source, &config.migration, canaries.clone(), 0.0),
             turns: self.turns.at(&ends.source_address().host),
             ends,
         };

@@ -1,10 +1,11 @@
 //! What a test must have for itself on this machine while others run beside it: ports and directories.
 
+use std::env;
 use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -52,17 +53,18 @@ impl Port {
     }
 }
 
-/// A new directory in Cargo's directory for the files of tests, removed when dropped.
+/// A new directory for the files of tests, removed when dropped: in that of `EVENKEEL_TEST_DIR`, which may lie in memory, or
+/// else in Cargo's.
 ///
 /// What earlier test processes left there because they were killed is removed too.
 pub(crate) fn directory(purpose: &str) -> TempDir {
     static SWEPT: Once = Once::new();
-    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    SWEPT.call_once(|| sweep(parent));
+    let parent = env::var_os("EVENKEEL_TEST_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    SWEPT.call_once(|| sweep(&parent));
     tempfile::Builder::new()
         .prefix(&format!("{PREFIX}{}-{purpose}-", process::id()))
         .tempdir_in(parent)
-        .expect("Cargo's directory for the files of tests is writable")
+        .expect("the directory for the files of tests is writable")
 }
 
 const PREFIX: &str = "live-";
