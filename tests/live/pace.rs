@@ -1,5 +1,6 @@
 //! How fast slots are moved, and what keeps a move from being faster.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use evenkeel::cluster::client_calls;
 use serde_json::Value;
 
-use crate::support::{Cluster, Data, Evenkeel, Flavour, HASTY, SOON, Spec, Tagged, settings};
+use crate::support::{Cluster, Data, Evenkeel, Flavour, HASTY, SOON, Spec, Tagged, eventually, settings};
 
 /// Whether a status tells of this of its first move.
 fn of_move(status: &str, is_so: impl Fn(&Value) -> bool) -> bool {
@@ -61,6 +62,46 @@ fn the_pace_of_a_move_and_what_others_feel_is_told_everywhere() {
     daemon.sigterm();
     daemon.output(SOON).assert(0, &["no slot is open"]);
     data.verify_all(&cluster);
+}
+
+#[test]
+fn the_next_move_of_a_source_goes_on_with_the_pace_of_the_last() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let [empty] = cluster.empty_primaries()[..] else { panic!("one") };
+    let filled = [0, 1].map(|number| Tagged::fill(&cluster, cluster.primaries()[0], number, 5_000));
+    let target = cluster.address(empty).to_string();
+    let debug = "[migration]\nblock_max = \"100us\"\n[log]\nlevel = \"debug\"\n";
+    let config = |slots: &str| {
+        let count = slots.split(',').count();
+        let pinned = format!("[[targets.nodes]]\nnode = \"{target}\"\nslots = \"{slots}\"\nmax_slots = {count}\n");
+        settings(&cluster, &format!("{HASTY}{debug}{pinned}"))
+    };
+    let [first, second] = filled.each_ref().map(|tagged| tagged.slot.to_string());
+    let mut daemon = Evenkeel::new(&["run"]).config(&config(&first)).spawn();
+    let await_slots = |count: usize| {
+        eventually("the slots are moved", SOON, || {
+            let owned = cluster.slots_of(empty);
+            (owned.len() == count).then_some(()).ok_or_else(|| format!("it has {owned}"))
+        });
+    };
+    await_slots(1);
+    daemon.rewrite_config(&config(&format!("{first},{second}")));
+    await_slots(2);
+    daemon.sigterm();
+    daemon.output(SOON).assert(0, &["no slot is open"]);
+
+    let log = daemon.stderr();
+    let after = |line: &str, name: &str| Some(line.split_once(name)?.1.split([' ', ':']).next()?.to_owned());
+    let calls = log.lines().filter(|line| line.contains("step=Migrate"));
+    let mut first_batches = BTreeMap::new();
+    for call in calls {
+        let of_move = after(call, "move{id=").expect("a step is one of a move");
+        first_batches.entry(of_move).or_insert_with(|| after(call, "batch_keys=").and_then(|keys| keys.parse().ok()));
+    }
+    let batches: Vec<u32> = first_batches.into_values().flatten().collect();
+    // A move that has learnt nothing begins with 100 keys, and after one very slow call with half of these.
+    assert!(matches!(batches[..], [50..=100, ..50]), "keys of the first calls: {batches:?}");
+    filled.iter().for_each(|tagged| tagged.verify(&cluster));
 }
 
 /// Nodes whose clients are all ours are to count as nodes without any, for these are moved several times faster.
