@@ -101,7 +101,9 @@ fn the_next_move_of_a_source_goes_on_with_the_pace_of_the_last() {
     let batches: Vec<u32> = first_batches.into_values().flatten().collect();
     // A move that has learnt nothing begins with 100 keys, and after one very slow call with half of these.
     assert!(matches!(batches[..], [50..=100, ..50]), "keys of the first calls: {batches:?}");
-    filled.iter().for_each(|tagged| tagged.verify(&cluster));
+    for tagged in &filled {
+        tagged.verify(&cluster);
+    }
 }
 
 /// Nodes whose clients are all ours are to count as nodes without any, for these are moved several times faster.
