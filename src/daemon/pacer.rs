@@ -17,6 +17,10 @@ const COUNT_EVERY: Duration = Duration::from_millis(100);
 /// How long the keys of a group may take under a plain limit, so that both groups that may be open are finished soon after
 /// that is asked for.
 const GROUP_LASTS: Duration = Duration::from_millis(2_500);
+/// The part of each call's figure that is heeded where the time that waiting for a turn takes is told, and of how much of the
+/// time on that is what keeps the move from being faster.
+const HEEDED: f64 = 0.1;
+const MUCH_WAITING: f64 = 0.25;
 /// The last keys of a slot go along with a call where they are no more than this part of it.
 const LAST_PART: usize = 4;
 
@@ -113,6 +117,10 @@ pub(super) struct Pacer {
     /// A plain limit made the last group of slots wait, or the last call.
     slots_waited: bool,
     keys_waited: bool,
+    /// How long the next call has waited for those of other moves so far.
+    waited: Duration,
+    /// Which part of the time that was, of late.
+    waiting: f64,
     bytes_per_key: f64,
     counted: Option<Instant>,
 }
@@ -132,6 +140,8 @@ impl Pacer {
             rates,
             slots_waited: false,
             keys_waited: false,
+            waited: Duration::ZERO,
+            waiting: 0.0,
             bytes_per_key,
             counted: None,
         }
@@ -199,8 +209,16 @@ impl Pacer {
         wait
     }
 
+    /// A call has waited so long for those of other moves.
+    pub(super) fn on_turn(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
     /// Learns from a call; `took` is without the time of an empty one, `expected` what its heavy keys were expected to take.
     pub(super) fn on_call(&mut self, keys: usize, expected: Duration, took: Duration) {
+        let waited = std::mem::take(&mut self.waited).as_secs_f64();
+        let part = waited / (waited + took.as_secs_f64()).max(f64::MIN_POSITIVE);
+        self.waiting += (part - self.waiting) * HEEDED;
         if expected.is_zero() {
             self.pace.on_call(keys, took);
         } else {
@@ -227,7 +245,18 @@ impl Pacer {
             batch_keys: self.limit().keys,
             block: self.pace.block(),
             rest: self.pace.rest(),
-            limit: if self.slots_waited || self.keys_waited { Limit::Rate } else { self.pace.limit() },
+            limit: self.limit_in_force(),
+        }
+    }
+
+    fn limit_in_force(&self) -> Limit {
+        let limit = self.pace.limit();
+        if self.slots_waited || self.keys_waited {
+            Limit::Rate
+        } else if limit != Limit::Latency && self.waiting > MUCH_WAITING {
+            Limit::Turns
+        } else {
+            limit
         }
     }
 }

@@ -191,7 +191,7 @@ fn pace(families: &Families, status: &Status) -> Result<(), Error> {
     )?;
     families.gauges(
         "evenkeel_node_limit",
-        "1 for what keeps such a primary from being faster: growing (nothing yet), keys, block, latency, network, rate.",
+        "1 for what keeps such a primary from being faster: growing (nothing yet), keys, block, latency, network, turns, rate.",
         ["node", "limit"],
         sources().flat_map(|(node, pace)| {
             Limit::ALL.map(|limit| ([node.clone(), limit.name().to_owned()], flag(pace.limit == limit)))

@@ -108,7 +108,7 @@ fn the_names_are_those_that_dashboards_know() {
         gauge evenkeel_node_latency_seconds{node}
             How long other clients wait for an answer of a node that is part of a move, beyond the time of the network: nineteen in twenty of a hundred calls a second took no longer.
         gauge evenkeel_node_limit{limit,node}
-            1 for what keeps such a primary from being faster: growing (nothing yet), keys, block, latency, network, rate.
+            1 for what keeps such a primary from being faster: growing (nothing yet), keys, block, latency, network, turns, rate.
         gauge evenkeel_node_slots{node}
             Slots that a primary owns by the word of all primaries.
         gauge evenkeel_node_target_slots{node}
@@ -437,6 +437,7 @@ fn the_status_is_shown_as_it_is() {
             evenkeel_node_limit{limit="latency",node="0000000100000000000000000000000000000000"} 0
             evenkeel_node_limit{limit="network",node="0000000100000000000000000000000000000000"} 0
             evenkeel_node_limit{limit="rate",node="0000000100000000000000000000000000000000"} 0
+            evenkeel_node_limit{limit="turns",node="0000000100000000000000000000000000000000"} 0
             evenkeel_node_slots{node="0000000100000000000000000000000000000000"} 8192
             evenkeel_node_slots{node="0000000200000000000000000000000000000000"} 8192
             evenkeel_node_slots{node="0000000300000000000000000000000000000000"} 0

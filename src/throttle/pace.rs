@@ -64,13 +64,16 @@ pub enum Limit {
     Latency,
     /// Even the smallest call takes longer than it may, for the source waits for the network: fewer keys change little.
     Network,
+    /// Calls of other moves, which this one's take turns with for the sake of clients.
+    Turns,
     /// The keys, bytes or slots a second that the configuration allows.
     Rate,
 }
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 6] = [Self::Growing, Self::Keys, Self::Block, Self::Latency, Self::Network, Self::Rate];
+    pub const ALL: [Self; 7] =
+        [Self::Growing, Self::Keys, Self::Block, Self::Latency, Self::Network, Self::Turns, Self::Rate];
 
     /// Its name in metrics, on the page and on the command line.
     #[must_use]
@@ -81,6 +84,7 @@ impl Limit {
             Self::Block => "block",
             Self::Latency => "latency",
             Self::Network => "network",
+            Self::Turns => "turns",
             Self::Rate => "rate",
         }
     }

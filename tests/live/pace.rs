@@ -177,6 +177,34 @@ fn a_source_has_two_calls_at_a_time_only_where_no_client_waits() {
     data.verify_all(&cluster);
 }
 
+#[test]
+fn that_sources_of_one_machine_take_turns_beside_clients_is_told() {
+    let cluster = Cluster::start(Spec::new(Flavour::Redis70).empty_primaries(1));
+    let data = Data::fill_database(&cluster, 40_000, 0);
+    let sources = cluster.primaries();
+    let at_work = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let _at_end = Ending(&at_work);
+        scope.spawn(|| {
+            for &source in sources.iter().cycle().take_while(|_| at_work.load(Ordering::Relaxed)) {
+                cluster.cmd::<()>(source, &["RANDOMKEY"]);
+            }
+        });
+        let config = format!("{HASTY}[migration]\nbatch_keys_max = 10\n");
+        let mut daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &config)).spawn();
+        let status = daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"limit\":\"turns\""));
+        assert!(of_move(&status, |it| it["pace"]["rest_s"] == 0.0), "{status}");
+        daemon.await_http("/metrics", SOON, |metrics| {
+            let of_turns = |line: &str| line.starts_with("evenkeel_node_limit{limit=\"turns\"") && line.ends_with(" 1");
+            metrics.lines().any(of_turns)
+        });
+        daemon.await_http("/api/v1/plan", SOON, |plan| plan.contains("\"slots_to_move\":0"));
+        daemon.sigterm();
+        daemon.output(SOON).assert(0, &["no slot is open"]);
+    });
+    data.verify_all(&cluster);
+}
+
 /// Has those end their work who work beside a story, also where it fails.
 struct Ending<'a>(&'a AtomicBool);
 

@@ -97,7 +97,7 @@ pub struct PaceDocument {
     pub block_s: Option<f64>,
     /// How long the source rests between two calls.
     pub rest_s: f64,
-    /// What keeps it from being faster: `growing` (nothing yet), `keys`, `block`, `latency`, `network` or `rate`.
+    /// What keeps it from being faster: `growing` (nothing yet), `keys`, `block`, `latency`, `network`, `turns` or `rate`.
     pub limit: String,
 }
 

@@ -82,7 +82,10 @@ impl<'a> Lane<'a> {
     /// Waits for the calls of other moves, where that is wanted for the sake of clients.
     pub(super) async fn courtesy(&self) -> Option<Turn<'a>> {
         let among = self.worker.pacer().takes_turns_among()?;
-        Some(self.worker.turns.wait(among).await)
+        let began = Instant::now();
+        let turn = self.worker.turns.wait(among).await;
+        self.worker.pacer().on_turn(began.elapsed());
+        Some(turn)
     }
 
     /// Why a target that would drop keys takes no more in the middle of a group.
