@@ -17,10 +17,10 @@ const COUNT_EVERY: Duration = Duration::from_millis(100);
 /// How long the keys of a group may take under a plain limit, so that both groups that may be open are finished soon after
 /// that is asked for.
 const GROUP_LASTS: Duration = Duration::from_millis(2_500);
-/// The part of each call's figure that is heeded where the time that waiting for a turn takes is told, and of how much of the
-/// time on that is what keeps the move from being faster.
-const HEEDED: f64 = 0.1;
+/// From this part of the time on, it is waiting for others that keeps a move from being faster: a mean of some ten calls, of
+/// which each counts for so much.
 const MUCH_WAITING: f64 = 0.25;
+const COUNTS_FOR: f64 = 0.1;
 /// The last keys of a slot go along with a call where they are no more than this part of it.
 const LAST_PART: usize = 4;
 
@@ -117,10 +117,12 @@ pub(super) struct Pacer {
     /// A plain limit made the last group of slots wait, or the last call.
     slots_waited: bool,
     keys_waited: bool,
-    /// How long the next call has waited for those of other moves so far.
+    /// How long the next call has waited for others.
     waited: Duration,
-    /// Which part of the time that was, of late.
+    /// Which part of the time went into that of late.
     waiting: f64,
+    /// When the last call was answered.
+    called: Option<Instant>,
     bytes_per_key: f64,
     counted: Option<Instant>,
 }
@@ -142,6 +144,7 @@ impl Pacer {
             keys_waited: false,
             waited: Duration::ZERO,
             waiting: 0.0,
+            called: None,
             bytes_per_key,
             counted: None,
         }
@@ -209,16 +212,18 @@ impl Pacer {
         wait
     }
 
-    /// A call has waited so long for those of other moves.
+    /// The next call has waited so long for other moves, and for who looks ahead of one.
     pub(super) fn on_turn(&mut self, waited: Duration) {
         self.waited += waited;
     }
 
-    /// Learns from a call; `took` is without the time of an empty one, `expected` what its heavy keys were expected to take.
-    pub(super) fn on_call(&mut self, keys: usize, expected: Duration, took: Duration) {
-        let waited = std::mem::take(&mut self.waited).as_secs_f64();
-        let part = waited / (waited + took.as_secs_f64()).max(f64::MIN_POSITIVE);
-        self.waiting += (part - self.waiting) * HEEDED;
+    /// Learns from a call that was answered now; `took` is without the time of an empty one, `expected` what its heavy keys were expected to take.
+    pub(super) fn on_call(&mut self, keys: usize, expected: Duration, took: Duration, now: Instant) {
+        let waited = std::mem::take(&mut self.waited);
+        if let Some(last) = self.called.replace(now) {
+            let part = waited.as_secs_f64() / (now - last).as_secs_f64().max(f64::MIN_POSITIVE);
+            self.waiting += (part.min(1.0) - self.waiting) * COUNTS_FOR;
+        }
         if expected.is_zero() {
             self.pace.on_call(keys, took);
         } else {
@@ -258,5 +263,26 @@ impl Pacer {
         } else {
             limit
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_calls_wait_for_others_is_told_from_a_quarter_of_the_time_on() {
+        let pace = Pace::new(budget(&MigrationConfig::default()));
+        let mut pacer = Pacer::new(pace, Arc::new(Rates::unlimited()), Vec::new(), 0.0);
+        let mut now = Instant::now();
+        let mut limit_where_each_waits = |waited: u64| {
+            for _ in 0..100 {
+                now += Duration::from_millis(1);
+                pacer.on_turn(Duration::from_micros(waited));
+                pacer.on_call(1, Duration::ZERO, Duration::from_micros(100), now);
+            }
+            pacer.status().limit
+        };
+        assert_eq!([200, 300, 0].map(&mut limit_where_each_waits), [Limit::Growing, Limit::Turns, Limit::Growing]);
     }
 }

@@ -69,6 +69,11 @@ impl TurnsAt {
         turn
     }
 
+    /// Whether there is another move, or who looks ahead of one.
+    pub(super) fn has_others(&self) -> bool {
+        Arc::strong_count(&self.everybody) > 2
+    }
+
     /// Whether another move's source runs on the same machine.
     fn has_neighbours(&self) -> bool {
         // One of them all, and one of this move.

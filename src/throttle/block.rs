@@ -45,6 +45,11 @@ impl BlockEstimate {
         }
     }
 
+    /// With what it has learnt, before the counts of another move's calls.
+    pub(super) fn uncounted(self) -> Self {
+        Self { seen: CallCount::default(), counted: None, ..self }
+    }
+
     /// The mean block of the calls between the last two counts.
     pub(super) fn mean(&self) -> Option<Duration> {
         self.mean
@@ -74,6 +79,19 @@ mod tests {
         block.of_call(ms(4));
         block.on_count(CallCount { calls: 102, time: ms(504) });
         assert_eq!((block.mean(), block.of_call(ms(8))), (Some(ms(2)), ms(4)));
+    }
+
+    #[test]
+    fn the_next_move_goes_on_with_the_part_and_counts_anew() {
+        let mut block = BlockEstimate::new();
+        for (calls, time) in [(100, 500), (101, 502)] {
+            block.on_count(CallCount { calls, time: ms(time) });
+            block.of_call(ms(4));
+        }
+        let mut next = block.uncounted();
+        assert_eq!((next.mean(), next.of_call(ms(8))), (Some(ms(2)), ms(4)));
+        next.on_count(CallCount { calls: 900, time: ms(9_000) });
+        assert_eq!(next.of_call(ms(8)), ms(4), "what was between the moves is nothing of theirs");
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub(super) struct Cost {
     time: f64,
     keys_keys: f64,
     keys_time: f64,
-    /// What an empty call takes, in seconds, as was last known.
-    fixed: Option<f64>,
+    /// Which part of the mean of calls an empty one takes, as was last known.
+    empty: Option<f64>,
 }
 
 impl Cost {
@@ -29,20 +29,21 @@ impl Cost {
         for (sum, value) in sums.into_iter().zip([1.0, keys, time, keys * keys, keys * time]) {
             *sum = *sum * FADING + value;
         }
-        self.fixed = self.line().map(|(fixed, _)| fixed).or(self.fixed);
+        let mean = self.time / self.weight;
+        self.empty = self.line().map(|(fixed, _)| fixed.max(0.0) / mean).or(self.empty);
     }
 
-    /// What a call takes whatever it carries, as calls with unlike numbers of keys told last.
-    pub(super) fn of_an_empty_call(&self) -> Option<Duration> {
-        self.fixed.map(Duration::from_secs_f64)
+    /// Which part of the time of the calls of late one without keys takes, as calls with unlike numbers of keys told last.
+    pub(super) fn part_of_an_empty_call(&self) -> Option<f64> {
+        self.empty
     }
 
     /// How many keys take as long by themselves as the rest of their call, if the calls of late tell.
     pub(super) fn keys_worth_a_call(&self) -> Option<f64> {
-        self.line().map(|(fixed, per_key)| fixed / per_key)
+        self.line().filter(|(fixed, _)| *fixed > 0.0).map(|(fixed, per_key)| fixed / per_key)
     }
 
-    /// The time of an empty call and of each key in seconds, if the calls of late tell.
+    /// The time of an empty call and of each key in seconds, if the calls of late tell. Below zero, the first is none.
     fn line(&self) -> Option<(f64, f64)> {
         let mean = self.keys / self.weight;
         let spread = self.keys_keys / self.weight - mean * mean;
@@ -52,7 +53,7 @@ impl Cost {
         }
         let per_key = (self.keys_time / self.weight - mean * self.time / self.weight) / spread;
         let fixed = self.time / self.weight - per_key * mean;
-        (per_key > 0.0 && fixed > 0.0).then_some((fixed, per_key))
+        (per_key > 0.0).then_some((fixed, per_key))
     }
 }
 
@@ -79,13 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn what_an_empty_call_takes_is_remembered_while_calls_are_all_alike() {
+    fn the_part_of_an_empty_call_is_remembered_while_calls_are_all_alike() {
         let mut cost = Cost::default();
         let calls = [[10, 60].repeat(50), vec![60; 1_000]].concat();
         for keys in calls {
-            cost.on_call(keys, Duration::from_micros(1_000 + 10 * keys as u64));
+            cost.on_call(keys, Duration::from_micros(400 + 10 * keys as u64));
         }
-        assert_eq!((cost.keys_worth_a_call(), cost.of_an_empty_call().map(|it| it.as_millis())), (None, Some(1)));
+        assert_eq!(cost.keys_worth_a_call(), None);
+        assert!(cost.part_of_an_empty_call().is_some_and(|part| (0.4..0.6).contains(&part)), "{cost:?}");
     }
 
     #[test]

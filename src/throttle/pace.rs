@@ -18,8 +18,8 @@ const WORTH_A_CALL: f64 = 0.5;
 const WINDOW: usize = 10;
 /// Of these so many may take longer than twice the budget: one in ten.
 const SLOWER: usize = 1;
-/// At the smallest batch it is the network that takes too long where an empty call takes at least this part of the budget;
-/// else it is the keys.
+/// At the smallest batch it is the network that takes too long where an empty call takes at least this part of the time of
+/// those that were made, the larger one; else it is the keys.
 const NETWORKS_PART: f64 = 0.5;
 /// One call that takes so many times as long as it may is heeded at once.
 const FAR_BEYOND: u32 = 8;
@@ -148,16 +148,22 @@ impl Pace {
         }
     }
 
-    /// What the next move from the same source begins with: the batch and what was learnt of its calls, where that was under
-    /// the same budget. Whether clients wait is for that one to see.
+    /// What the next move of the source goes on with, where that is under the same budget; what was learnt of a connection to
+    /// a target is of use only for the same one. Whether clients wait is for that move to see.
     #[must_use]
-    pub fn next(self, budget: Budget) -> Self {
+    pub fn for_the_next_move(self, budget: Budget, same_target: bool) -> Self {
         let new = Self::new(budget);
         if new.budget != self.budget {
             return new;
         }
-        let Self { keys, too_big, cost, heavy_factor, quiet, limit, .. } = self;
-        Self { keys, too_big, cost, heavy_factor, quiet, quiet_in: quiet, limit, ..new }
+        let block = self.block.uncounted();
+        if same_target {
+            let Self { keys, too_big, window, cost, heavy_factor, limit, .. } = self;
+            Self { keys, too_big, window, block, cost, heavy_factor, limit, ..new }
+        } else {
+            let Self { keys, too_big, heavy_factor, .. } = self;
+            Self { keys: keys.min(new.keys), too_big, block, heavy_factor, ..new }
+        }
     }
 
     /// What it keeps to.
@@ -287,9 +293,8 @@ impl Pace {
         let floor = self.floor();
         if self.keys <= floor {
             self.keys = floor.min(grown(self.keys, GROWTH));
-            let network = self.budget.block.mul_f64(NETWORKS_PART);
-            let by_keys = self.cost.of_an_empty_call().is_some_and(|empty| empty < network);
-            self.limit = if by_keys { Limit::Block } else { Limit::Network };
+            let is_network = self.cost.part_of_an_empty_call().is_some_and(|part| part >= NETWORKS_PART);
+            self.limit = if is_network { Limit::Network } else { Limit::Block };
             return;
         }
         self.limit = Limit::Block;
@@ -402,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn at_its_floor_a_call_that_takes_too_long_is_the_networks_affair() {
+    fn at_its_floor_a_call_that_takes_too_long_without_its_keys_is_the_networks_affair() {
         let far = [(100, 4_000), (50, 4_000), (25, 4_000), (12, 4_000)];
         let mut pace = pace(1_000);
         for (at, (keys, micros)) in far.into_iter().enumerate() {
@@ -410,7 +415,11 @@ mod tests {
             call(&mut pace, keys, micros);
         }
         call(&mut pace, 10, 3_000);
-        assert_eq!((pace.keys(), pace.limit()), (10, Limit::Network));
+        assert_eq!((pace.keys(), pace.limit()), (10, Limit::Block), "who knows why?");
+        for keys in [5, 10].repeat(WINDOW) {
+            pace.on_call(keys, Duration::from_micros(2_900 + 10 * keys as u64));
+        }
+        assert_eq!(pace.limit(), Limit::Network);
     }
 
     #[test]
@@ -427,14 +436,31 @@ mod tests {
     #[test]
     fn the_next_move_of_a_source_goes_on_with_what_was_learnt_under_the_same_budget() {
         let mut pace = pace(1_000);
-        call(&mut pace, 100, 4_000);
+        for windows in [(100, 1_000), (150, 1_000), (225, 3_000)] {
+            call(&mut pace, windows.0, windows.1);
+        }
         pace.on_heavy_call(Duration::from_millis(1), Duration::from_millis(9));
+        let budget = pace.budget();
+        let next = |of: &Pace, budget, same_target| of.clone().for_the_next_move(budget, same_target);
+        let same = next(&pace, budget, true);
+        assert_eq!((same.keys(), same.too_big, same.limit()), (150, Some((225, 0)), Limit::Block));
+        let elsewhere = next(&pace, budget, false);
+        assert_eq!((elsewhere.keys(), elsewhere.too_big, elsewhere.limit()), (FIRST, Some((225, 0)), Limit::Growing));
+        assert!(same.heavy_factor() > 1.0 && elsewhere.heavy_factor() > 1.0);
+        let tighter = Budget { block: Duration::from_millis(1), ..budget };
+        assert_eq!((next(&pace, tighter, true).keys(), next(&pace, tighter, true).too_big), (FIRST, None));
+    }
+
+    #[test]
+    fn moves_of_few_calls_are_judged_together_and_none_begins_with_clients_that_wait() {
+        let (mut pace, budget) = (pace(1_000), pace(1_000).budget());
         pace.on_latency(Some(Duration::from_millis(11)));
-        let next = pace.clone().next(pace.budget());
-        assert_eq!((next.keys(), next.too_big, next.limit()), (25, Some((50, 0)), Limit::Block));
-        assert!(next.heavy_factor() > 1.0 && next.takes_turns() && !next.crowded, "{next:?}");
-        let other = Budget { block: Duration::from_millis(1), ..pace.budget() };
-        assert_eq!((pace.next(other).keys(), FIRST), (FIRST, 100));
+        let shrunk = pace.keys();
+        for _ in 0..WINDOW {
+            pace = pace.for_the_next_move(budget, true);
+            pace.on_call(shrunk, Duration::from_micros(100));
+        }
+        assert!(pace.keys() > shrunk && pace.takes_turns() && pace.rest().is_zero(), "{pace:?}");
     }
 
     #[test]

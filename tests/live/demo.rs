@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::{Evenkeel, Flavour, eventually};
+use crate::support::{Evenkeel, Flavour, directory, eventually};
 
 /// How long a demonstration may take; some 15 s on an idle machine.
 const DEADLINE: Duration = Duration::from_mins(3);
 
 /// A place for the demonstration's temporary files, and for nothing else.
 fn place() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("Cargo's directory for the files of tests is writable")
+    directory("demo")
 }
 
 fn demo(server: &Path, place: &TempDir) -> Evenkeel {
@@ -25,7 +25,9 @@ fn demo(server: &Path, place: &TempDir) -> Evenkeel {
 /// Everything that works in this directory: servers and daemon have their own directories below it.
 fn processes_in(place: &TempDir) -> Vec<PathBuf> {
     let processes = fs::read_dir("/proc").expect("this is Linux").flatten();
-    let works_there = |process: &PathBuf| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(place));
+    // Links, on which the directory for tests may lie, are followed there.
+    let place = place.path().canonicalize().expect("it is still there");
+    let works_there = |process: &PathBuf| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&place));
     processes.map(|entry| entry.path()).filter(works_there).collect()
 }
 

@@ -70,11 +70,11 @@ fn the_next_move_of_a_source_goes_on_with_the_pace_of_the_last() {
     let [empty] = cluster.empty_primaries()[..] else { panic!("one") };
     let filled = [0, 1].map(|number| Tagged::fill(&cluster, cluster.primaries()[0], number, 5_000));
     let target = cluster.address(empty).to_string();
-    let debug = "[migration]\nblock_max = \"100us\"\n[log]\nlevel = \"debug\"\n";
+    let unhurried = "[migration]\nblock_max = \"1s\"\nlatency_max = \"1m\"\n[log]\nlevel = \"debug\"\n";
     let config = |slots: &str| {
         let count = slots.split(',').count();
         let pinned = format!("[[targets.nodes]]\nnode = \"{target}\"\nslots = \"{slots}\"\nmax_slots = {count}\n");
-        settings(&cluster, &format!("{HASTY}{debug}{pinned}"))
+        settings(&cluster, &format!("{HASTY}{unhurried}{pinned}"))
     };
     let [first, second] = filled.each_ref().map(|tagged| tagged.slot.to_string());
     let mut daemon = Evenkeel::new(&["run"]).config(&config(&first)).spawn();
@@ -99,8 +99,7 @@ fn the_next_move_of_a_source_goes_on_with_the_pace_of_the_last() {
         first_batches.entry(of_move).or_insert_with(|| after(call, "batch_keys=").and_then(|keys| keys.parse().ok()));
     }
     let batches: Vec<u32> = first_batches.into_values().flatten().collect();
-    // A move that has learnt nothing begins with 100 keys, and after one very slow call with half of these.
-    assert!(matches!(batches[..], [50..=100, ..50]), "keys of the first calls: {batches:?}");
+    assert!(matches!(batches[..], [100, next, ..] if next >= 150), "keys of the first calls: {batches:?}");
     for tagged in &filled {
         tagged.verify(&cluster);
     }
@@ -190,10 +189,8 @@ fn that_sources_of_one_machine_take_turns_beside_clients_is_told() {
                 cluster.cmd::<()>(source, &["RANDOMKEY"]);
             }
         });
-        let config = format!("{HASTY}[migration]\nbatch_keys_max = 10\n");
+        let config = format!("{HASTY}[migration]\nbatch_keys_max = 10\nlatency_max = \"1m\"\n");
         let mut daemon = Evenkeel::new(&["run"]).config(&settings(&cluster, &config)).spawn();
-        let status = daemon.await_http("/api/v1/status", SOON, |status| status.contains("\"limit\":\"turns\""));
-        assert!(of_move(&status, |it| it["pace"]["rest_s"] == 0.0), "{status}");
         daemon.await_http("/metrics", SOON, |metrics| {
             let of_turns = |line: &str| line.starts_with("evenkeel_node_limit{limit=\"turns\"") && line.ends_with(" 1");
             metrics.lines().any(of_turns)

@@ -232,7 +232,8 @@ impl Carrier for OnlyOne<'_> {
         let began = Instant::now();
         let reply = self.ends.perform(step).await.unwrap_or_else(Fault::into_reply);
         if keys > 0 {
-            self.pacer.on_call(keys, Duration::ZERO, began.elapsed().saturating_sub(self.ends.round_trip()));
+            let now = Instant::now();
+            self.pacer.on_call(keys, Duration::ZERO, (now - began).saturating_sub(self.ends.round_trip()), now);
         }
         Some(reply)
     }

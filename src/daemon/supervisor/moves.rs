@@ -17,7 +17,7 @@ use super::super::pacer::{Pacer, budget};
 use super::super::worker::{FromWorker, Report, Worker};
 use super::super::{MoveId, RoomRules};
 use super::{Running, SetAside, Supervisor};
-use crate::cluster::{NodeId, Slot, SlotSet};
+use crate::cluster::{Slot, SlotSet};
 use crate::config::{Config, MigrationConfig};
 use crate::journal::{Moved, Opened};
 use crate::metrics::MoveOutcome;
@@ -89,7 +89,7 @@ impl Supervisor {
         let canaries = self.canaries_at(&ends);
         // Now, and not before: it has the same canaries, and they go on.
         self.scouts.remove(&start.pair.source);
-        let pacer = Arc::new(Mutex::new(self.pacer(start.pair.source, &config.migration, canaries, bytes_per_key)));
+        let pacer = Arc::new(Mutex::new(self.pacer(start.pair, &config.migration, canaries, bytes_per_key)));
         let worker = Worker {
             id,
             pair: start.pair,
@@ -149,15 +149,15 @@ impl Supervisor {
         });
     }
 
-    /// What sets the pace of a move from this source, or of a look ahead of one.
+    /// What sets the pace of a move, or of a look ahead of one.
     pub(super) fn pacer(
         &self,
-        source: NodeId,
+        pair: Pair,
         config: &MigrationConfig,
         canaries: Vec<Arc<Canary>>,
         bytes_per_key: f64,
     ) -> Pacer {
-        let pace = self.paces.of(source, budget(config), Instant::now());
+        let pace = self.paces.of(pair, budget(config), Instant::now());
         Pacer::new(pace, Arc::clone(&self.rates), canaries, bytes_per_key)
     }
 
@@ -181,7 +181,7 @@ impl Supervisor {
         let now = Instant::now();
         if running.meter.keys() > 0 {
             let pace = running.pacer.lock().unwrap_or_else(PoisonError::into_inner).pace().clone();
-            self.paces.learn(running.pair.source, pace, now);
+            self.paces.learn(running.pair, pace, now);
         }
         let closed_open_slots = running.purpose == Purpose::Resume && report.left_open.is_empty();
         if self.finalise.ended(id, running.pair, closed_open_slots) {

@@ -56,7 +56,7 @@ impl Supervisor {
             group: self.group_limits(config),
             dataset: picture.infos.get(&pair.source).map_or(0, |info| info.dataset_bytes),
             keys,
-            pacer: self.pacer(pair.source, &config.migration, canaries.clone(), 0.0),
+            pacer: self.pacer(*pair, &config.migration, canaries.clone(), 0.0),
             turns: self.turns.at(&ends.source_address().host),
             ends,
         };

@@ -291,7 +291,8 @@ function showProgress({ work, moves }) {
 /** Why a move is not faster, by the names that the API has. */
 const LIMITS = {
   growing: "getting faster", keys: "as many keys a call as are allowed", block: "as fast as a call's time allows",
-  latency: "slowed: other clients wait", network: "slowed by the network", rate: "at the configured rate",
+  latency: "slowed: other clients wait", network: "slowed by the network",
+  turns: "takes turns with other moves", rate: "at the configured rate",
 };
 
 function pace({ batch_keys: keys, block_s: block, limit }) {

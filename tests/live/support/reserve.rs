@@ -63,8 +63,8 @@ pub(crate) fn directory(purpose: &str) -> TempDir {
     SWEPT.call_once(|| sweep(&parent));
     tempfile::Builder::new()
         .prefix(&format!("{PREFIX}{}-{purpose}-", process::id()))
-        .tempdir_in(parent)
-        .expect("the directory for the files of tests is writable")
+        .tempdir_in(&parent)
+        .unwrap_or_else(|error| panic!("no directory can be made in {}: {error}", parent.display()))
 }
 
 const PREFIX: &str = "live-";

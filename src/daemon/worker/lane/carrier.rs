@@ -82,10 +82,7 @@ impl<'a> Lane<'a> {
     /// Waits for the calls of other moves, where that is wanted for the sake of clients.
     pub(super) async fn courtesy(&self) -> Option<Turn<'a>> {
         let among = self.worker.pacer().takes_turns_among()?;
-        let began = Instant::now();
-        let turn = self.worker.turns.wait(among).await;
-        self.worker.pacer().on_turn(began.elapsed());
-        Some(turn)
+        Some(self.worker.turns.wait(among).await)
     }
 
     /// Why a target that would drop keys takes no more in the middle of a group.
@@ -182,7 +179,7 @@ impl<'a> Lane<'a> {
     async fn learn(&mut self, keys: usize, expected: Duration, took: Duration) {
         // The round trip was timed once, when the source may have been busy.
         let took = took.saturating_sub(self.ends.round_trip()).max(took / 10);
-        self.worker.pacer().on_call(keys, expected, took);
+        self.worker.pacer().on_call(keys, expected, took, Instant::now());
         if self.worker.pacer().wants_count() {
             // A source that hangs by now is not waited for once it is replaced.
             tokio::select! {
@@ -262,7 +259,11 @@ impl Carrier for Lane<'_> {
         }
         // To the end of the call. Slots that lie open are finished as fast as can be.
         let is_courteous = !at_once && (is_about_keys(&step) || self.worker.purpose == Purpose::Move);
+        let began = Instant::now();
         let _courtesy = if is_courteous { self.courtesy().await } else { None };
+        if matches!(step, Step::MoveKeys(_)) && self.worker.turns.has_others() {
+            self.worker.pacer().on_turn(began.elapsed());
+        }
         // Much may have happened while it rested, and asked: the machine is to be asked anew.
         if matches!(step, Step::MoveKeys(_)) && (self.worker.failed_over.is_cancelled() || !self.may_send(&step)) {
             return None;
