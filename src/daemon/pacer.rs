@@ -17,9 +17,9 @@ const COUNT_EVERY: Duration = Duration::from_millis(100);
 /// How long the keys of a group may take under a plain limit, so that both groups that may be open are finished soon after
 /// that is asked for.
 const GROUP_LASTS: Duration = Duration::from_millis(2_500);
-/// From this part of the time on, it is waiting for others that keeps a move from being faster: a mean of some ten calls, of
-/// which each counts for so much.
+/// From this part of the time on, it is waiting for others that is told to keep a move from being faster.
 const MUCH_WAITING: f64 = 0.25;
+/// What one call counts for in the mean that is compared with it: a single one that waited long says little.
 const COUNTS_FOR: f64 = 0.1;
 /// The last keys of a slot go along with a call where they are no more than this part of it.
 const LAST_PART: usize = 4;
@@ -133,7 +133,8 @@ pub(super) fn budget(config: &MigrationConfig) -> Budget {
 }
 
 impl Pacer {
-    /// It goes on from this pace. `canaries` are those of both ends, `bytes_per_key` is an estimate for the limit of bytes a second.
+    /// It goes on from this pace. `canaries` are those of both ends, `bytes_per_key` is an estimate for the limit of bytes a
+    /// second.
     pub(super) fn new(pace: Pace, rates: Arc<Rates>, canaries: Vec<Arc<Canary>>, bytes_per_key: f64) -> Self {
         Self {
             pace,
@@ -217,7 +218,8 @@ impl Pacer {
         self.waited += waited;
     }
 
-    /// Learns from a call that was answered now; `took` is without the time of an empty one, `expected` what its heavy keys were expected to take.
+    /// Learns from a call that was answered now; `took` is without the time of an empty one, `expected` what its heavy keys
+    /// were expected to take.
     pub(super) fn on_call(&mut self, keys: usize, expected: Duration, took: Duration, now: Instant) {
         let waited = std::mem::take(&mut self.waited);
         if let Some(last) = self.called.replace(now) {

@@ -16,7 +16,7 @@ const GOOD_FOR: Duration = Duration::from_mins(10);
 #[derive(Debug, Default)]
 pub(super) struct Paces(BTreeMap<NodeId, Learnt>);
 
-/// How fast a source was, to this target, until then.
+/// How fast a source was, to this target, at the end of its last move.
 #[derive(Debug)]
 struct Learnt {
     target: NodeId,
