@@ -4,8 +4,11 @@ use std::time::Duration;
 
 /// What a call counts less than the one after it: some hundred calls are remembered.
 const FADING: f64 = 0.99;
-/// Below this spread of the numbers of keys, relative to their mean, nothing can be told apart.
-const LEAST_SPREAD: f64 = 0.1;
+/// Below this spread of the numbers of keys, relative to their mean, nothing is told apart: by so much slots of 61 keys differ
+/// by chance, and then it is chance that makes the line.
+const LEAST_SPREAD: f64 = 0.2;
+/// Calls that are all alike, after which what others told is forgotten: seconds, in which a network may become another.
+const REMEMBERED: u32 = 1_000;
 
 /// Fits a line through the calls of late: the time of an empty call, and the time of each key.
 ///
@@ -17,8 +20,17 @@ pub(super) struct Cost {
     time: f64,
     keys_keys: f64,
     keys_time: f64,
-    /// Which part of the mean of calls an empty one takes, as was last known.
-    empty: Option<f64>,
+    /// The line as calls with unlike numbers of keys told it last.
+    line: Option<Line>,
+    /// Calls since.
+    since: u32,
+}
+
+/// The time of an empty call and of each key, in seconds. Below zero, the first is none.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    fixed: f64,
+    per_key: f64,
 }
 
 impl Cost {
@@ -29,22 +41,23 @@ impl Cost {
         for (sum, value) in sums.into_iter().zip([1.0, keys, time, keys * keys, keys * time]) {
             *sum = *sum * FADING + value;
         }
-        let mean = self.time / self.weight;
-        self.empty = self.line().map(|(fixed, _)| fixed.max(0.0) / mean).or(self.empty);
+        let fitted = self.fit();
+        self.since = if fitted.is_some() { 0 } else { self.since.saturating_add(1) };
+        self.line = fitted.or(self.line).filter(|_| self.since < REMEMBERED);
     }
 
-    /// Which part of the time of the calls of late one without keys takes, as calls with unlike numbers of keys told last.
+    /// Which part of the time of the calls of late one without keys takes, if calls with unlike numbers of keys have told.
     pub(super) fn part_of_an_empty_call(&self) -> Option<f64> {
-        self.empty
+        self.line.map(|line| line.fixed.max(0.0) / (self.time / self.weight))
     }
 
-    /// How many keys take as long by themselves as the rest of their call, if the calls of late tell.
+    /// How many keys take as long by themselves as the rest of their call, if calls with unlike numbers of keys have told.
     pub(super) fn keys_worth_a_call(&self) -> Option<f64> {
-        self.line().filter(|(fixed, _)| *fixed > 0.0).map(|(fixed, per_key)| fixed / per_key)
+        self.line.filter(|line| line.fixed > 0.0).map(|line| line.fixed / line.per_key)
     }
 
-    /// The time of an empty call and of each key in seconds, if the calls of late tell. Below zero, the first is none.
-    fn line(&self) -> Option<(f64, f64)> {
+    /// The line through the calls of late, if they tell.
+    fn fit(&self) -> Option<Line> {
         let mean = self.keys / self.weight;
         let spread = self.keys_keys / self.weight - mean * mean;
         // Also where there was no call: nothing compares with what is no number.
@@ -53,7 +66,7 @@ impl Cost {
         }
         let per_key = (self.keys_time / self.weight - mean * self.time / self.weight) / spread;
         let fixed = self.time / self.weight - per_key * mean;
-        (per_key > 0.0).then_some((fixed, per_key))
+        (per_key > 0.0).then_some(Line { fixed, per_key })
     }
 }
 
@@ -80,14 +93,18 @@ mod tests {
     }
 
     #[test]
-    fn the_part_of_an_empty_call_is_remembered_while_calls_are_all_alike() {
+    fn what_unlike_calls_told_is_remembered_while_they_are_all_alike_and_not_for_good() {
         let mut cost = Cost::default();
-        let calls = [[10, 60].repeat(50), vec![60; 1_000]].concat();
-        for keys in calls {
-            cost.on_call(keys, Duration::from_micros(400 + 10 * keys as u64));
-        }
-        assert_eq!(cost.keys_worth_a_call(), None);
-        assert!(cost.part_of_an_empty_call().is_some_and(|part| (0.4..0.6).contains(&part)), "{cost:?}");
+        let mut after = |calls: Vec<usize>| {
+            for keys in calls {
+                cost.on_call(keys, Duration::from_micros(400 + 10 * keys as u64));
+            }
+            let rounded = |part: f64| (part * 10.0).round() / 10.0;
+            (cost.part_of_an_empty_call().map(rounded), cost.keys_worth_a_call().map(f64::round))
+        };
+        assert_eq!(after([10, 60].repeat(50)), (Some(0.5), Some(40.0)));
+        assert_eq!(after(vec![60; 1_000]), (Some(0.4), Some(40.0)));
+        assert_eq!(after(vec![60; 1_000]), (None, None));
     }
 
     #[test]
@@ -95,6 +112,8 @@ mod tests {
         check(&[], None);
         check(&[(60, 1_600)], None);
         check(&[(60, 1_600), (61, 1_610)], None);
+        check(&[(53, 1_800), (69, 1_610)], None);
+        check(&[(53, 1_530), (69, 1_690)], None);
         check(&[(10, 2_000), (60, 1_000)], None);
     }
 }
