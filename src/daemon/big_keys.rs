@@ -33,8 +33,9 @@ pub(super) struct BigKey {
     pub(super) size: KeySize,
 }
 
-/// A key is heavy that fills more than this part of what one call may hold a node.
-const HEAVY_PART: u32 = 4;
+/// A key is heavy that fills more than this part of what one call may hold a node: more than 20 KB by default. A part half as
+/// large would have every string of a kilobyte asked for its type.
+const HEAVY_PART: u32 = 16;
 
 /// What is to become of big keys between two nodes.
 #[derive(Clone, Debug)]
@@ -283,7 +284,8 @@ mod tests {
 
     #[test]
     fn a_big_key_is_refused_moved_or_left_to_its_hours() {
-        check(BigKeys::Refuse, "", 15_000, 300, "light");
+        check(BigKeys::Refuse, "", 15_000, 90, "light");
+        check(BigKeys::Refuse, "", 15_000, 110, "heavy");
         check(BigKeys::Refuse, "", 15_000, 100_000, "heavy");
         check(BigKeys::Refuse, "", 15_000, 300_000, "for about 402 ms, and no more than 200 ms are allowed");
         check(BigKeys::Move, "", 15_000, 300_000, "heavy");
