@@ -55,3 +55,22 @@ pub(super) async fn script() -> Response {
 fn part(kind: &'static str, text: &'static str) -> Response {
     ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache"), (X_CONTENT_TYPE_OPTIONS, "nosniff")], text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::throttle::Limit;
+
+    #[test]
+    fn the_page_has_words_for_every_limit() {
+        let (_, after) = SCRIPT.split_once("const LIMITS = {").expect("the script has a table of them");
+        let (table, _) = after.split_once("};").expect("which ends");
+        let names =
+            table.split(['{', ',', '\n']).filter_map(|entry| entry.split_once(": \"")).map(|(name, _)| name.trim());
+        let mut named: Vec<&str> = names.collect();
+        let mut limits = Limit::ALL.map(Limit::name);
+        named.sort_unstable();
+        limits.sort_unstable();
+        assert_eq!(named, limits);
+    }
+}
