@@ -15,9 +15,10 @@ use crate::throttle::Latency;
 
 /// How often a node is asked: about a thousandth of what it can answer, and a figure every 200 ms.
 const EVERY: Duration = Duration::from_millis(10);
-/// How often a node is asked what it does for clients; the first time sooner.
+/// How often a node is asked what it does for clients; the first time sooner, when one that is asked for something twenty times
+/// a second or less may not be seen to have clients, for a second: until then a move spares everybody, and is slow.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
-const FIRST_COUNT: Duration = Duration::from_millis(200);
+const FIRST_COUNT: Duration = Duration::from_millis(50);
 /// How old a count may be that was taken before: of what was so then, and not since.
 const COUNT_GOOD_FOR: Duration = Duration::from_secs(5);
 /// A node that carries out fewer commands of clients in a second is taken to have none.
@@ -184,7 +185,8 @@ mod tests {
         };
         check(100, 109, 1_000, false);
         check(100, 110, 1_000, true);
-        check(100, 102, 200, true);
+        check(100, 101, 50, true);
+        check(100, 100, 50, false);
         check(100, 101, 200, false);
         check(100, 3, 1_000, true);
     }
