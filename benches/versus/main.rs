@@ -5,6 +5,7 @@
 //! leaves is checked; a run that moved wrongly is no figure but a failure.
 
 mod client;
+mod daemon;
 mod load;
 mod network;
 mod options;

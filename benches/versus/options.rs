@@ -10,6 +10,7 @@ use super::tool::Tool;
 
 /// Measures `evenkeel rebalance` beside `redis-cli --cluster rebalance --cluster-use-empty-masters`
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Options {
     /// Runs of each tool with each load and server
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// Lines of evenkeel's section `[migration]`, separated by semicolons: one more tool each time that it is given
     #[arg(long)]
     pub(crate) settings: Vec<String>,
+    /// evenkeel as a daemon too, which watches the cluster and is told of other targets then
+    #[arg(long)]
+    pub(crate) daemon: bool,
     /// The raw limit too: bare `MIGRATE` calls of keys whose names are known
     #[arg(long, conflicts_with_all = ["rate", "passes"])]
     pub(crate) raw: bool,
@@ -70,7 +74,8 @@ impl Options {
         // Read once, and needed to the end.
         let ours = settings.map(|settings| Tool::Evenkeel { settings: settings.leak() });
         let raw = self.raw.then_some(Tool::Raw).filter(|_| load != Load::Empty);
-        std::iter::once(Tool::Evenkeel { settings: "" }).chain(ours).chain(others).chain(raw).collect()
+        let daemon = self.daemon.then_some(Tool::Daemon);
+        std::iter::once(Tool::Evenkeel { settings: "" }).chain(daemon).chain(ours).chain(others).chain(raw).collect()
     }
 }
 

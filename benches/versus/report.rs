@@ -55,7 +55,7 @@ impl Table {
         let felt = felt.filter(|(_, felt)| !felt.took.is_empty());
         let point = |(tool, felt): (Tool, Felt)| Point {
             name: tool.to_string(),
-            ours: matches!(tool, Tool::Evenkeel { .. }),
+            ours: matches!(tool, Tool::Evenkeel { .. } | Tool::Daemon),
             seconds: median(&self.whole(tool)).as_secs_f64(),
             p99_ms: felt.quantile(0.99).as_secs_f64() * 1_000.0,
         };
@@ -148,19 +148,23 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "### {}\n", self.title)?;
-        writeln!(f, "| tool | each run, s | median, s | evenkeel is faster, whole run | … moving alone |")?;
-        writeln!(f, "|---|---|---|---|---|")?;
-        let [whole, moving] = [self.whole(OURS), self.moving(OURS)];
+        writeln!(
+            f,
+            "| tool | each run, s | median, s | evenkeel is faster, whole run | … moving alone | … a daemon |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|")?;
+        let ours = [self.whole(OURS), self.moving(OURS), self.whole(Tool::Daemon)];
         for &tool in &self.tools {
             let runs = self.whole(tool);
-            let [to_whole, to_moving] = match tool {
-                Tool::Evenkeel { .. } => [String::new(), String::new()],
-                Tool::RedisCli { .. } | Tool::Raw => [ratio(&runs, &whole), ratio(&runs, &moving)],
+            let [to_whole, to_moving, to_daemon] = match tool {
+                Tool::Evenkeel { .. } | Tool::Daemon => Default::default(),
+                Tool::RedisCli { .. } | Tool::Raw => ours.each_ref().map(|ours| ratio(&runs, ours)),
             };
-            writeln!(f, "| {tool} | {} | {} | {to_whole} | {to_moving} |", each(&runs), seconds(median(&runs)))?;
+            let median_of_all = seconds(median(&runs));
+            writeln!(f, "| {tool} | {} | {median_of_all} | {to_whole} | {to_moving} | {to_daemon} |", each(&runs))?;
             if let Tool::Evenkeel { .. } = tool {
                 let moving = self.moving(tool);
-                writeln!(f, "| … of that moving | {} | {} | | |", each(&moving), seconds(median(&moving)))?;
+                writeln!(f, "| … of that moving | {} | {} | | | |", each(&moving), seconds(median(&moving)))?;
             }
         }
         self.latencies(f)?;
@@ -180,7 +184,11 @@ fn median(of: &[Duration]) -> Duration {
     }
 }
 
+/// Empty where there is nothing to compare with.
 fn ratio(of: &[Duration], to: &[Duration]) -> String {
+    if to.is_empty() {
+        return String::new();
+    }
     format!("{:.1} ×", median(of).as_secs_f64() / median(to).as_secs_f64())
 }
 

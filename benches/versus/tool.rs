@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use super::client::Felt;
+use super::daemon;
 use super::load::Item;
 use super::network::Network;
 use super::raw;
@@ -20,6 +21,8 @@ const LIMIT: &str = "900";
 pub(crate) enum Tool {
     /// With its defaults, but for these settings of `[migration]`, separated by semicolons.
     Evenkeel { settings: &'static str },
+    /// With its defaults, as a daemon: see [`daemon`].
+    Daemon,
     /// With so many keys in one `MIGRATE`; everything else as it is by default.
     RedisCli { pipeline: u32 },
     /// Bare calls: see [`raw`].
@@ -29,7 +32,7 @@ pub(crate) enum Tool {
 /// How long one run took, and what clients felt meanwhile.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Run {
-    /// From the start of the process to its end; of all passes together.
+    /// From the start of the process to its end, or a daemon's from its order to its rest; of all passes together.
     pub(crate) whole: Duration,
     /// From the first mark to the last, by the tool's own word, where it says so.
     pub(crate) moving: Option<Duration>,
@@ -53,7 +56,7 @@ impl Tool {
     /// Levels the cluster, the node of this weight by it. Panics, with what the tool wrote, when it fails.
     pub(crate) fn run(self, cluster: &Cluster, network: &Network, items: &[Item], weight: Option<(Node, f64)>) -> Run {
         let seed = network.seed().to_string();
-        let weight = weight.map(|(node, weight)| format!("{}={weight}", cluster.node_id(node)));
+        let by_id = weight.map(|(node, weight)| format!("{}={weight}", cluster.node_id(node)));
         match self {
             Self::Evenkeel { settings } => {
                 let program = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
@@ -62,7 +65,7 @@ impl Tool {
                 let text = format!("[cluster]\nseeds = [\"{seed}\"]\n[migration]\n{settings}\n");
                 std::fs::write(file.path(), text).expect("our own file");
                 let mut args = vec!["rebalance", "--json", "--config", file.path().to_str().expect("a plain name")];
-                args.extend(weight.iter().flat_map(|weight| ["--weight", weight]));
+                args.extend(by_id.iter().flat_map(|weight| ["--weight", weight]));
                 let (whole, output) = time(program, &args);
                 // Its log, where RUST_LOG asks for one.
                 eprint!("{}", String::from_utf8_lossy(&output.stderr));
@@ -70,13 +73,14 @@ impl Tool {
                 let moving = document["seconds"].as_f64().map(Duration::from_secs_f64);
                 Run { whole, moving, ..Run::default() }
             }
+            Self::Daemon => Run { whole: daemon::level(cluster, network, weight), ..Run::default() },
             Self::RedisCli { pipeline } => {
                 // The one redis-cli that is fetched serves all: it speaks to Valkey as valkey-cli does.
                 let program = Flavour::Redis70.server().with_file_name("redis-cli");
                 let pipeline = pipeline.to_string();
                 let mut args = vec!["--cluster", "rebalance", &seed, "--cluster-use-empty-masters"];
                 args.extend(["--cluster-pipeline", &pipeline]);
-                args.extend(weight.iter().flat_map(|weight| ["--cluster-weight", weight]));
+                args.extend(by_id.iter().flat_map(|weight| ["--cluster-weight", weight]));
                 Run { whole: time(&program, &args).0, ..Run::default() }
             }
             Self::Raw => {
@@ -92,6 +96,7 @@ impl fmt::Display for Tool {
         match self {
             Self::Evenkeel { settings: "" } => f.write_str("evenkeel"),
             Self::Evenkeel { settings } => write!(f, "evenkeel, {settings}"),
+            Self::Daemon => f.write_str("evenkeel, a daemon from its reload on"),
             Self::RedisCli { pipeline } => write!(f, "redis-cli, pipeline {pipeline}"),
             Self::Raw => f.write_str("bare MIGRATE calls"),
         }
