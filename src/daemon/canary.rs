@@ -15,8 +15,8 @@ use crate::throttle::Latency;
 
 /// How often a node is asked: about a thousandth of what it can answer, and a figure every 200 ms.
 const EVERY: Duration = Duration::from_millis(10);
-/// How often a node is asked what it does for clients; the first time sooner, when one that is asked for something twenty times
-/// a second or less may not be seen to have clients, for a second: until then a move spares everybody, and is slow.
+/// How often a node is asked what it does for clients; the first time sooner, for until then a move spares everybody, and is
+/// slow. In so short a time a node with few clients may seem to have none, until the next count.
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 const FIRST_COUNT: Duration = Duration::from_millis(50);
 /// How old a count may be that was taken before: of what was so then, and not since.

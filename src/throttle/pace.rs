@@ -407,6 +407,29 @@ mod tests {
     }
 
     #[test]
+    fn on_a_slow_and_busy_network_slots_of_few_keys_are_not_moved_in_parts() {
+        const SLOTS: usize = 3_000;
+        let mut pace = pace(1_000);
+        let mut drawn = 1u64;
+        let mut by_chance = |below: u64| {
+            drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (drawn >> 33) % below
+        };
+        let mut calls = 0;
+        for _ in 0..SLOTS {
+            // As keys fall into slots: 61, eight more or less.
+            let mut left = 48 + by_chance(27) as usize;
+            while left > 0 {
+                let keys = left.min(pace.keys());
+                let delay = by_chance(4_000) * by_chance(4_000) / 1_000;
+                pace.on_call(keys, Duration::from_micros(1_900 + 8 * keys as u64 + delay));
+                (left, calls) = (left - keys, calls + 1);
+            }
+        }
+        assert!(calls < SLOTS + SLOTS / 20, "{calls} calls");
+    }
+
+    #[test]
     fn at_its_floor_a_call_that_takes_too_long_without_its_keys_is_the_networks_affair() {
         let far = [(100, 4_000), (50, 4_000), (25, 4_000), (12, 4_000)];
         let mut pace = pace(1_000);
