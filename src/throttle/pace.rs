@@ -418,7 +418,7 @@ mod tests {
         let mut calls = 0;
         for _ in 0..SLOTS {
             // As keys fall into slots: 61, eight more or less.
-            let mut left = 48 + by_chance(27) as usize;
+            let mut left = 48 + usize::try_from(by_chance(27)).expect("below 27");
             while left > 0 {
                 let keys = left.min(pace.keys());
                 let delay = by_chance(4_000) * by_chance(4_000) / 1_000;
