@@ -34,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) settings: Vec<String>,
     /// evenkeel as a daemon too, which watches the cluster and is told of other targets then
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["rate", "passes"])]
     pub(crate) daemon: bool,
     /// The raw limit too: bare `MIGRATE` calls of keys whose names are known
     #[arg(long, conflicts_with_all = ["rate", "passes"])]

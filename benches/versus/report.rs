@@ -55,7 +55,7 @@ impl Table {
         let felt = felt.filter(|(_, felt)| !felt.took.is_empty());
         let point = |(tool, felt): (Tool, Felt)| Point {
             name: tool.to_string(),
-            ours: matches!(tool, Tool::Evenkeel { .. } | Tool::Daemon),
+            ours: matches!(tool, Tool::Evenkeel { .. }),
             seconds: median(&self.whole(tool)).as_secs_f64(),
             p99_ms: felt.quantile(0.99).as_secs_f64() * 1_000.0,
         };

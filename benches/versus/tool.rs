@@ -56,7 +56,7 @@ impl Tool {
     /// Levels the cluster, the node of this weight by it. Panics, with what the tool wrote, when it fails.
     pub(crate) fn run(self, cluster: &Cluster, network: &Network, items: &[Item], weight: Option<(Node, f64)>) -> Run {
         let seed = network.seed().to_string();
-        let by_id = weight.map(|(node, weight)| format!("{}={weight}", cluster.node_id(node)));
+        let weight = weight.map(|(node, weight)| format!("{}={weight}", cluster.node_id(node)));
         match self {
             Self::Evenkeel { settings } => {
                 let program = Path::new(env!("CARGO_BIN_EXE_evenkeel"));
@@ -65,7 +65,7 @@ impl Tool {
                 let text = format!("[cluster]\nseeds = [\"{seed}\"]\n[migration]\n{settings}\n");
                 std::fs::write(file.path(), text).expect("our own file");
                 let mut args = vec!["rebalance", "--json", "--config", file.path().to_str().expect("a plain name")];
-                args.extend(by_id.iter().flat_map(|weight| ["--weight", weight]));
+                args.extend(weight.iter().flat_map(|weight| ["--weight", weight]));
                 let (whole, output) = time(program, &args);
                 // Its log, where RUST_LOG asks for one.
                 eprint!("{}", String::from_utf8_lossy(&output.stderr));
@@ -73,14 +73,14 @@ impl Tool {
                 let moving = document["seconds"].as_f64().map(Duration::from_secs_f64);
                 Run { whole, moving, ..Run::default() }
             }
-            Self::Daemon => Run { whole: daemon::level(cluster, network, weight), ..Run::default() },
+            Self::Daemon => Run { whole: daemon::level(cluster, network), ..Run::default() },
             Self::RedisCli { pipeline } => {
                 // The one redis-cli that is fetched serves all: it speaks to Valkey as valkey-cli does.
                 let program = Flavour::Redis70.server().with_file_name("redis-cli");
                 let pipeline = pipeline.to_string();
                 let mut args = vec!["--cluster", "rebalance", &seed, "--cluster-use-empty-masters"];
                 args.extend(["--cluster-pipeline", &pipeline]);
-                args.extend(by_id.iter().flat_map(|weight| ["--cluster-weight", weight]));
+                args.extend(weight.iter().flat_map(|weight| ["--cluster-weight", weight]));
                 Run { whole: time(&program, &args).0, ..Run::default() }
             }
             Self::Raw => {

@@ -286,6 +286,7 @@ mod tests {
     fn a_big_key_is_refused_moved_or_left_to_its_hours() {
         check(BigKeys::Refuse, "", 15_000, 90, "light");
         check(BigKeys::Refuse, "", 15_000, 110, "heavy");
+        check(BigKeys::Refuse, "", 15_000, 300, "heavy");
         check(BigKeys::Refuse, "", 15_000, 100_000, "heavy");
         check(BigKeys::Refuse, "", 15_000, 300_000, "for about 402 ms, and no more than 200 ms are allowed");
         check(BigKeys::Move, "", 15_000, 300_000, "heavy");

@@ -185,6 +185,7 @@ mod tests {
         };
         check(100, 109, 1_000, false);
         check(100, 110, 1_000, true);
+        check(100, 102, 200, true);
         check(100, 101, 50, true);
         check(100, 100, 50, false);
         check(100, 101, 200, false);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// What a call counts less than the one after it: some hundred calls are remembered.
 const FADING: f64 = 0.99;
-/// Below this spread of the numbers of keys, relative to their mean, nothing is told apart: by so much slots of 61 keys differ
-/// by chance, and then it is chance that makes the line.
+/// Below this spread of the numbers of keys, relative to their mean, nothing is told apart: slots of 61 keys differ by an
+/// eighth by chance, and then it is chance that makes the line.
 const LEAST_SPREAD: f64 = 0.2;
 /// Calls that are all alike, after which what others told is forgotten: seconds, in which a network may become another.
 const REMEMBERED: u32 = 1_000;

@@ -27,21 +27,11 @@ fn await_json(daemon: &Daemon, path: &str, is_so: impl Fn(&Value) -> bool) -> Va
 /// The status, once nothing runs, nothing waits and nothing forbids anything, at a look after this one.
 #[track_caller]
 fn await_rest(daemon: &Daemon, after_look: u64) -> Value {
-    await_json(daemon, "/api/v1/status", |status| {
-        let quiet = status["reasons"] == json!([]) && status["moves"] == json!([]);
-        quiet && status["work"]["active"] == false && look(status) > after_look && planned(daemon) == Some(0)
-    })
+    daemon.await_rest(SOON, |status| look(status) > after_look)
 }
 
 fn look(status: &Value) -> u64 {
     status["look"]["number"].as_u64().expect("looks are counted")
-}
-
-/// How many slots the present plan moves; `None` while there is none.
-fn planned(daemon: &Daemon) -> Option<u64> {
-    let (status, body) = daemon.try_http_get("/api/v1/plan").expect("the daemon answers");
-    let document: Value = serde_json::from_str(&body).expect("the API speaks JSON");
-    (status == 200).then(|| document["slots_to_move"].as_u64().expect("slots are counted"))
 }
 
 fn status(daemon: &Daemon) -> Value {
@@ -242,7 +232,7 @@ fn an_observer_plans_and_names_its_reason_and_moves_nothing_until_told_to_act() 
     let daemon = Evenkeel::new(&["run"]).config(&observe).spawn();
     let watching = await_json(&daemon, "/api/v1/status", |status| look(status) >= 6);
     assert_eq!((&watching["mode"], reasons(&watching)), (&json!("observe"), vec!["observing"]));
-    assert_eq!(planned(&daemon), Some(4096));
+    assert_eq!(daemon.planned(), Some(4096));
     assert_eq!(cluster.moving_calls(), 0, "calls that move slots, by an observer");
     let told = metrics(&daemon);
     assert_eq!(metric(&told, "evenkeel_reason", &["reason=\"observing\""]), 1);

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use evenkeel::cluster::Address;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Process, Signal, last_lines, text_of};
@@ -165,6 +166,25 @@ impl Daemon {
             Ok((status, body)) => Err(format!("{status}: {body}")),
             Err(error) => Err(error),
         })
+    }
+
+    /// Waits until nothing runs, nothing forbids anything, nothing is planned, and this is so of its status, which it returns.
+    #[track_caller]
+    pub(crate) fn await_rest(&self, deadline: Duration, is_so: impl Fn(&Value) -> bool) -> Value {
+        let read = |body: &str| serde_json::from_str::<Value>(body).expect("the API speaks JSON");
+        let is_at_rest = |status: &Value| {
+            let quiet = status["reasons"] == json!([]) && status["moves"] == json!([]);
+            quiet && status["work"]["active"] == false && is_so(status) && self.planned() == Some(0)
+        };
+        read(&self.await_http("/api/v1/status", deadline, |body| is_at_rest(&read(body))))
+    }
+
+    /// How many slots its present plan moves; `None` while there is none.
+    #[track_caller]
+    pub(crate) fn planned(&self) -> Option<u64> {
+        let (status, body) = self.try_http_get("/api/v1/plan").expect("the daemon answers");
+        let document: Value = serde_json::from_str(&body).expect("the API speaks JSON");
+        (status == 200).then(|| document["slots_to_move"].as_u64().expect("slots are counted"))
     }
 
     /// What it has written to its standard output.
